@@ -1,0 +1,6 @@
+// interface `activation`: GELU by the hyperbolic tangent (Hendrycks & Gimpel 2016). 0.5 (1 + tanh u) is the
+// logistic of 2u, which keeps its precision where tanh is near -1.
+fn activate(v: f32) -> f32 {
+    let u = 0.7978845608 * (v + 0.044715 * v * v * v);
+    return v / (1.0 + exp(-2.0 * clamp(u, -40.0, 40.0)));
+}

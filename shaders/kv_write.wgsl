@@ -1,0 +1,23 @@
+// Writes each row's keys and values into the cache, at the slot of its position: a thread a value.
+override WORKGROUP: u32 = 64u;
+override WIDTH: u32;      // values of a key (or value) row in this part of the cache
+override KEYS_AT: u32;    // where in a row of qkv this part's keys start
+override VALUES_AT: u32;
+override STRIDE: u32;     // values from one row of qkv to the next
+#import step
+@group(1) @binding(0) var<storage, read> qkv: array<f32>;
+@group(1) @binding(1) var<storage, read_write> cache: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let i = group_index(group, groups) * WORKGROUP + index;
+    if i >= WIDTH { return; }
+    let row = row_at(group.z);
+    let to = slot_of(row.sequence, row.position) * 2u * WIDTH + i;
+    cache[to] = qkv[group.z * STRIDE + KEYS_AT + i];
+    cache[to + WIDTH] = qkv[group.z * STRIDE + VALUES_AT + i];
+}

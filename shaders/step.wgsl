@@ -1,0 +1,20 @@
+// interface `step`: what changes from one step to the next, bound once at group 0. src/step.rs writes it.
+const BLOCK = 32u; // positions in a block of the cache
+const SAMPLED = 0xffffffffu; // the token of a row whose id the device itself sampled
+struct Row { token: u32, position: u32, sequence: u32 }
+@group(0) @binding(0) var<storage, read> step: array<u32>;
+
+fn row_count() -> u32 { return step[0]; }
+fn output_count() -> u32 { return step[1]; }
+fn row_at(i: u32) -> Row {
+    let at = step[2] + 4u * i;
+    return Row(step[at], step[at + 1u], step[at + 2u]);
+}
+// The row whose logits are output i.
+fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
+// Where in the cache a position of a sequence lies.
+fn slot_of(sequence: u32, position: u32) -> u32 {
+    return step[step[4] + sequence * step[5] + position / BLOCK] * BLOCK + position % BLOCK;
+}
+// The workgroup's number among those of its rows: the grid folds them over x and y.
+fn group_index(group: vec3<u32>, groups: vec3<u32>) -> u32 { return group.y * groups.x + group.x; }

@@ -1,0 +1,8 @@
+// interface `weights`: the matrix, eight consecutive values of a row at a time.
+// The program says COLUMNS8: eights in a row.
+struct Eight { low: vec4<f32>, high: vec4<f32> }
+@group(1) @binding(0) var<storage, read> matrix: array<vec4<f32>>;
+fn weights8(row: u32, i: u32) -> Eight {
+    let at = 2u * (row * COLUMNS8 + i);
+    return Eight(matrix[at], matrix[at + 1u]);
+}

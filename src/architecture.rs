@@ -1,0 +1,147 @@
+//! An architecture: everything in which one decoder-only transformer differs from another, as data.
+//!
+//! families/ reads it from a checkpoint's config.json; decoder.rs writes the plan from it.
+
+use crate::kernels::Activation;
+
+/// A decoder-only transformer's shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// The family's `model_type`, as config.json says it.
+    pub family: &'static str,
+    pub vocab_size: u32,
+    /// The longest context that the model was made for.
+    pub max_positions: u32,
+    pub hidden_size: u32,
+    pub intermediate_size: u32,
+    pub n_heads: u32,
+    pub n_kv_heads: u32,
+    pub head_dim: u32,
+    pub positions: Positions,
+    pub norm: NormKind,
+    pub norm_epsilon: f32,
+    pub norm_order: NormOrder,
+    pub activation: Activation,
+    /// Whether the MLP is `down(activation(gate x) * up x)` rather than `down(activation(up x))`.
+    pub gated: bool,
+    /// A layer each.
+    pub layers: Vec<Attention>,
+    /// The ids that start and end a text, as config.json names them.
+    pub bos: Vec<u32>,
+    pub eos: Vec<u32>,
+}
+
+/// What a layer's attention does in its own way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// What q·k is multiplied with.
+    pub scale: f32,
+    /// How many positions a token sees, itself included; none: all before it.
+    pub window: Option<u32>,
+}
+
+/// What tells positions apart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Positions {
+    /// A learned vector a position, added to the token's (GPT).
+    Learned,
+    /// Rotation of q and k (Su et al. 2021, "RoFormer").
+    Rotary(Rope),
+}
+
+/// How each norm is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// (x − mean) / √(variance + ε) · weight + bias (Ba et al. 2016)
+    Layer,
+    /// x / √(mean of squares + ε) · weight (Zhang & Sennrich 2019)
+    Rms,
+}
+
+/// Where a layer normalizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormOrder {
+    /// Before each half (GPT-2 and after); a final norm precedes the head.
+    Before,
+    /// After each half's residual (GPT-1); no final norm.
+    After,
+}
+
+/// Rotary positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    pub theta: f64,
+    pub scaling: RopeScaling,
+}
+
+/// How rotary frequencies are stretched to contexts longer than the model was trained on, with the fields'
+/// names in config.json.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    None,
+    /// Every frequency divided by `factor` (Chen et al. 2023, "position interpolation").
+    Linear {
+        factor: f64,
+    },
+    /// Low frequencies divided, high ones kept, a ramp between (LLaMA 3.1's reference code).
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original: f64,
+    },
+    /// Likewise by wavelength, and the rotated vectors scaled by `attention_factor` (Peng et al. 2023, "YaRN").
+    Yarn {
+        factor: f64,
+        beta_fast: f64,
+        beta_slow: f64,
+        original: f64,
+        attention_factor: f64,
+        truncate: bool,
+    },
+}
+
+impl Rope {
+    /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with.
+    pub fn frequencies(&self, head_dim: u32) -> (Vec<f64>, f64) {
+        let dim = f64::from(head_dim);
+        let plain = (0..head_dim / 2).map(|i| self.theta.powf(-2.0 * f64::from(i) / dim));
+        match self.scaling {
+            RopeScaling::None => (plain.collect(), 1.0),
+            RopeScaling::Linear { factor } => (plain.map(|f| f / factor).collect(), 1.0),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
+                let stretch = |f: f64| {
+                    let turns = original * f / std::f64::consts::TAU;
+                    let smooth = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    if turns < low_freq_factor {
+                        f / factor
+                    } else if turns > high_freq_factor {
+                        f
+                    } else {
+                        (1.0 - smooth) * f / factor + smooth * f
+                    }
+                };
+                (plain.map(stretch).collect(), 1.0)
+            }
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, original, attention_factor, truncate } => {
+                // The pair that turns `turns` times over the original context.
+                let pair = |turns: f64| {
+                    dim * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln())
+                };
+                let (mut low, mut high) = (pair(beta_fast), pair(beta_slow));
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                (low, high) = (low.max(0.0), high.min(dim - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                let stretch = |(i, f): (usize, f64)| {
+                    let interpolate = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                    f / factor * interpolate + f * (1.0 - interpolate)
+                };
+                (plain.enumerate().map(stretch).collect(), attention_factor)
+            }
+        }
+    }
+}

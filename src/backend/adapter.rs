@@ -1,0 +1,346 @@
+//! Which devices there are, how good each is, and which one to use.
+
+use super::{Capabilities, CpuBackend, DeviceInfo, Gpu, GpuBackend, GpuOptions};
+use crate::{
+    backend::Backend,
+    error::{Error, Result},
+    plan::Plans,
+    simd::Simd,
+};
+
+/// What the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best real GPU, else the CPU.
+    Auto,
+    Cpu,
+    /// A real GPU.
+    Gpu,
+    /// One of [`adapters`], by number.
+    Index(usize),
+    /// Part of a name, in any case.
+    Name(String),
+}
+
+impl From<&str> for DeviceChoice {
+    fn from(text: &str) -> Self {
+        match (text, text.parse()) {
+            ("auto", _) => Self::Auto,
+            ("cpu", _) => Self::Cpu,
+            ("gpu", _) => Self::Gpu,
+            (_, Ok(index)) => Self::Index(index),
+            _ => Self::Name(text.to_lowercase()),
+        }
+    }
+}
+
+/// A device as `wgpt devices` shows it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterSummary {
+    pub index: usize,
+    pub name: String,
+    pub backend: &'static str,
+    /// discrete, integrated, virtual, other, software or cpu.
+    pub r#type: &'static str,
+    pub driver: String,
+    pub features: Vec<&'static str>,
+    pub limits: serde_json::Value,
+    /// The higher the better; zero: not usable, or only when named.
+    pub score: u32,
+    pub chosen: bool,
+}
+
+/// A device, opened, and why it was chosen.
+pub struct Device {
+    opened: Opened,
+    pub reason: String,
+}
+
+enum Opened {
+    Cpu { threads: usize },
+    Gpu(Box<Gpu>),
+}
+
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        // Dispatches here are never indirect: their validation would only cost.
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+pub(super) fn backend_name(backend: wgpu::Backend) -> &'static str {
+    match backend {
+        wgpu::Backend::Vulkan => "vulkan",
+        wgpu::Backend::Metal => "metal",
+        wgpu::Backend::Dx12 => "dx12",
+        wgpu::Backend::Gl => "gl",
+        _ => "other",
+    }
+}
+
+/// What kernels need of any device: WebGPU's default limits and compute shaders.
+fn is_usable(adapter: &wgpu::Adapter) -> bool {
+    wgpu::Limits::defaults().check_limits(&adapter.limits())
+        && adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+}
+
+/// Real GPUs before others, dedicated ones first; GL last among equals.
+fn score(adapter: &wgpu::Adapter) -> u32 {
+    let info = adapter.get_info();
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 400,
+        wgpu::DeviceType::IntegratedGpu => 300,
+        wgpu::DeviceType::VirtualGpu => 200,
+        wgpu::DeviceType::Other => 100,
+        wgpu::DeviceType::Cpu => 0,
+    };
+    let through = match info.backend {
+        wgpu::Backend::Gl => 0,
+        wgpu::Backend::Dx12 => 10,
+        _ => 20,
+    };
+    if kind > 0 && is_usable(adapter) { kind + through } else { 0 }
+}
+
+fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let info = adapter.get_info();
+    let (limits, has) = (adapter.limits(), adapter.features());
+    let features = [
+        ("subgroup", wgpu::Features::SUBGROUP),
+        ("shader-f16", wgpu::Features::SHADER_F16),
+        ("timestamp-query", wgpu::Features::TIMESTAMP_QUERY),
+        ("pipeline-cache", wgpu::Features::PIPELINE_CACHE),
+        ("cooperative-matrix", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+    ];
+    AdapterSummary {
+        index,
+        name: info.name,
+        backend: backend_name(info.backend),
+        r#type: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Other => "other",
+            wgpu::DeviceType::Cpu => "software",
+        },
+        driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
+        features: features.iter().filter(|(_, f)| has.contains(*f)).map(|(name, _)| *name).collect(),
+        limits: serde_json::json!({
+            "max_buffer_size": limits.max_buffer_size,
+            "max_storage_buffer_binding_size": limits.max_storage_buffer_binding_size,
+            "max_storage_buffers_per_shader_stage": limits.max_storage_buffers_per_shader_stage,
+            "max_compute_workgroup_storage_size": limits.max_compute_workgroup_storage_size,
+            "max_compute_invocations_per_workgroup": limits.max_compute_invocations_per_workgroup,
+            "max_compute_workgroups_per_dimension": limits.max_compute_workgroups_per_dimension,
+            "min_subgroup_size": info.subgroup_min_size,
+            "max_subgroup_size": info.subgroup_max_size,
+        }),
+        score: score(adapter),
+        chosen: false,
+    }
+}
+
+/// The processor, as the last entry of every list.
+fn processor(index: usize) -> AdapterSummary {
+    AdapterSummary {
+        index,
+        name: cpu_name(default_threads()),
+        backend: "cpu",
+        r#type: "cpu",
+        driver: String::new(),
+        features: Vec::new(),
+        limits: serde_json::json!({}),
+        score: 1,
+        chosen: false,
+    }
+}
+
+fn cpu_name(threads: usize) -> String {
+    let simd = match Simd::detect() {
+        Simd::Portable => "portable",
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx2 => "avx2",
+    };
+    let plural = if threads == 1 { "" } else { "s" };
+    format!("CPU ({}, {simd}, {threads} thread{plural})", std::env::consts::ARCH)
+}
+
+/// A thread for each physical core that the process may use.
+pub fn default_threads() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    num_cpus::get_physical().clamp(1, allowed)
+}
+
+/// Every adapter of Vulkan, Metal and DX12, and where none of them is a real GPU, those of GL.
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let through = |backends| pollster::block_on(instance(backends).enumerate_adapters(backends));
+    let mut found = through(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
+    // Without a session GL finds only software on Linux, and its libraries complain on stderr.
+    let session = !cfg!(target_os = "linux") || std::env::var_os("XDG_RUNTIME_DIR").is_some();
+    if session && found.iter().all(|adapter| score(adapter) == 0) {
+        found.extend(through(wgpu::Backends::GL));
+    }
+    found
+}
+
+fn list(found: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
+    let mut all: Vec<_> = found.iter().enumerate().map(|(index, a)| summary(index, a)).collect();
+    all.push(processor(found.len()));
+    all
+}
+
+/// Every device, the CPU last, the one that `choice` picks marked.
+pub fn adapters(choice: &DeviceChoice) -> Result<Vec<AdapterSummary>> {
+    let mut all = list(&enumerate());
+    let (picked, _) = pick(choice, &all, false)?;
+    all[picked].chosen = true;
+    Ok(all)
+}
+
+/// The device that is meant, and why it is.
+fn pick(choice: &DeviceChoice, all: &[AdapterSummary], require_gpu: bool) -> Result<(usize, String)> {
+    let cpu = all.len() - 1;
+    let (gpus, best) = (&all[..cpu], |of: &mut dyn Iterator<Item = &AdapterSummary>| {
+        of.max_by_key(|a| (a.score, a.backend != "gl", std::cmp::Reverse(a.index))).map(|a| a.index)
+    });
+    let listed = || {
+        let names = all.iter().map(|a| format!("{} {} ({})", a.index, a.name, a.backend));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let none = || {
+        let tried = "neither Vulkan nor Metal nor DX12 nor GL reaches a GPU that can be used";
+        match gpus.first() {
+            None => format!("{tried}; check that the GPU's driver is installed"),
+            Some(a) if a.r#type == "software" => {
+                format!("{tried}; {} is a software device, used only when named", a.name)
+            }
+            Some(a) => format!("{tried}; {} lacks compute shaders or WebGPU's default limits", a.name),
+        }
+    };
+    let real = best(&mut gpus.iter().filter(|a| a.score > 0));
+    let picked = match choice {
+        DeviceChoice::Cpu => (cpu, "asked for".to_owned()),
+        DeviceChoice::Auto => match real {
+            Some(index) => (index, "the best GPU".to_owned()),
+            None => (cpu, none()),
+        },
+        DeviceChoice::Gpu => match real {
+            Some(index) => (index, "the best GPU".to_owned()),
+            None => return Err(Error::device(format!("there is no GPU: {}", none()))),
+        },
+        DeviceChoice::Index(index) if *index < all.len() => (*index, "asked for by number".to_owned()),
+        DeviceChoice::Index(index) => {
+            return Err(Error::device(format!("there is no device {index}; there are: {}", listed())));
+        }
+        DeviceChoice::Name(name) => {
+            match best(&mut all.iter().filter(|a| a.name.to_lowercase().contains(name))) {
+                Some(index) => (index, "asked for by name".to_owned()),
+                None => {
+                    return Err(Error::device(format!(
+                        "no device is named {name:?}; there are: {}",
+                        listed()
+                    )));
+                }
+            }
+        }
+    };
+    if require_gpu && picked.0 == cpu {
+        return Err(Error::device(format!("--require-gpu, but it would run on the CPU: {}", picked.1)));
+    }
+    Ok(picked)
+}
+
+impl Device {
+    /// Opens what is asked for. `threads` of the CPU; none: a thread for each physical core.
+    pub fn open(
+        choice: &DeviceChoice,
+        require_gpu: bool,
+        threads: Option<usize>,
+        options: GpuOptions,
+    ) -> Result<Self> {
+        // No GPU driver is woken for who wants the CPU.
+        let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate() };
+        let (index, reason) = pick(choice, &list(&found), require_gpu)?;
+        let opened = match found.get(index) {
+            None => Opened::Cpu { threads: threads.unwrap_or_else(default_threads) },
+            Some(adapter) if is_usable(adapter) => {
+                Opened::Gpu(Box::new(pollster::block_on(Gpu::open(adapter, options))?))
+            }
+            Some(adapter) => {
+                return Err(Error::device(format!(
+                    "{} lacks compute shaders or WebGPU's default limits; use --device cpu",
+                    adapter.get_info().name
+                )));
+            }
+        };
+        Ok(Self { opened, reason })
+    }
+
+    pub fn info(&self) -> DeviceInfo {
+        match &self.opened {
+            Opened::Cpu { threads } => DeviceInfo { backend: "cpu", name: cpu_name(*threads) },
+            Opened::Gpu(gpu) => gpu.info.clone(),
+        }
+    }
+
+    pub fn capabilities(&self) -> Capabilities {
+        match &self.opened {
+            Opened::Cpu { .. } => Capabilities::cpu(),
+            Opened::Gpu(gpu) => gpu.can.clone(),
+        }
+    }
+
+    /// Makes a model ready: weights up, pipelines compiled. `progress` is told of each run of bytes.
+    pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Backend>> {
+        Ok(match self.opened {
+            Opened::Cpu { threads } => Box::new(CpuBackend::prepare(plans, threads, progress)?),
+            Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(*gpu, plans, progress)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(
+        index: usize,
+        name: &str,
+        backend: &'static str,
+        r#type: &'static str,
+        score: u32,
+    ) -> AdapterSummary {
+        AdapterSummary { name: name.to_owned(), backend, r#type, score, ..processor(index) }
+    }
+
+    #[test]
+    fn a_software_device_is_used_only_when_named() {
+        let all = [device(0, "llvmpipe (LLVM 15)", "vulkan", "software", 0), processor(1)];
+        let picked = |text: &str| pick(&text.into(), &all, false).map(|(index, _)| index).ok();
+        assert_eq!(picked("auto"), Some(1));
+        assert_eq!(picked("gpu"), None);
+        assert_eq!(picked("LLVMpipe"), Some(0));
+        assert_eq!(picked("0"), Some(0));
+        assert_eq!(picked("cpu"), Some(1));
+        assert_eq!(picked("2"), None);
+        assert_eq!(picked("radeon"), None);
+        assert!(pick(&DeviceChoice::Auto, &all, true).is_err());
+    }
+
+    #[test]
+    fn the_best_gpu_is_chosen_and_gl_last() {
+        let all = [
+            device(0, "Radeon", "gl", "discrete", 400),
+            device(1, "Radeon", "vulkan", "discrete", 420),
+            device(2, "Iris", "vulkan", "integrated", 320),
+            processor(3),
+        ];
+        let picked = |text: &str| pick(&text.into(), &all, true).map(|(index, _)| index).ok();
+        assert_eq!(picked("auto"), Some(1));
+        assert_eq!(picked("radeon"), Some(1));
+        assert_eq!(picked("iris"), Some(2));
+        assert_eq!(picked("cpu"), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! The CPU executor: each pass's own Rust.
+
+use super::Backend;
+use crate::{
+    error::{Error, Result},
+    memory::Memory,
+    plan::{Buffer, Plans, Rows, Shape},
+    simd::Simd,
+    step::Step,
+};
+use std::{ops::Range, sync::Mutex, time::Duration};
+
+/// What a kernel's fast form has at hand.
+pub struct Cpu {
+    pub simd: Simd,
+    pub threads: usize,
+    /// The floating-point operations from which on a pass is worth sharing out.
+    pub worth_threads: u64,
+    scratch: Mutex<Vec<f32>>,
+}
+
+impl Cpu {
+    pub fn new(threads: usize) -> Self {
+        let worth_threads = if threads > 1 { 300_000 } else { u64::MAX };
+        Self { simd: Simd::detect(), threads, worth_threads, scratch: Mutex::default() }
+    }
+
+    /// So many values, holding anything; to be given back.
+    pub fn scratch(&self, len: usize) -> Vec<f32> {
+        let mut values = std::mem::take(&mut *self.scratch.lock().expect("no thread panics here"));
+        values.resize(len, 0.0);
+        values
+    }
+    pub fn give_back(&self, values: Vec<f32>) {
+        *self.scratch.lock().expect("no thread panics here") = values;
+    }
+
+    /// Into how large blocks to share out so many rows of a matrix.
+    pub fn block_rows(&self, rows: usize, threads: bool) -> usize {
+        if threads { (rows / (4 * self.threads)).clamp(24, 240).next_multiple_of(24) } else { rows.max(1) }
+    }
+}
+
+/// A model on the CPU.
+pub struct CpuBackend {
+    plans: Plans,
+    memory: Memory,
+    cpu: Cpu,
+    pool: rayon::ThreadPool,
+    plain: bool,
+}
+
+impl CpuBackend {
+    /// Reads the weights in (those that lie in the mapped file as they are stay there); `progress` is told of each
+    /// run of bytes.
+    pub fn prepare(plans: Plans, threads: usize, progress: &dyn Fn(u64)) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| Error::run(format!("{threads} threads could not be started: {e}")).because(e))?;
+        let memory = Memory::new(&plans.buffers, &plans.sizes, progress);
+        Ok(Self { plans, memory, cpu: Cpu::new(threads), pool, plain: false })
+    }
+
+    /// The same model run by the kernels' plain definitions.
+    pub fn plain(self) -> Self {
+        Self { plain: true, ..self }
+    }
+}
+
+impl Backend for CpuBackend {
+    fn plans(&self) -> &Plans {
+        &self.plans
+    }
+    fn compile_time(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
+        let Self { plans, memory, cpu, pool, plain } = &*self;
+        let passes = &plans.of(shape).passes[passes];
+        // All of them within the pool: handing over to it costs as much as a small matmul, once a step.
+        pool.install(|| {
+            for pass in passes {
+                match plain {
+                    true => pass.kernel.run(memory, step),
+                    false => pass.kernel.run_fast(memory, step, cpu),
+                }
+            }
+        });
+        Ok(())
+    }
+    fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
+        Ok(self.memory.rows(rows, count))
+    }
+    fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>> {
+        Ok(self.memory.ids(ids).clone())
+    }
+}

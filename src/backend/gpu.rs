@@ -1,0 +1,355 @@
+//! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
+
+use super::{Backend, Capabilities, DeviceInfo, adapter::backend_name, upload::Upload};
+use crate::{
+    error::{Error, Kind, Result},
+    kernels::{Dispatch, Grid, Target},
+    plan::{Buffer, Content, Plans, Rows, Shape, Use},
+    step::Step,
+    weights::Layout,
+};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Keep wgpu's bounds checks in shaders and the zeroing of workgroup memory: slower, for finding faults.
+    pub checked: bool,
+    /// Ask for WebGPU's default limits and no features, whatever the adapter has.
+    pub webgpu_defaults: bool,
+}
+
+/// An open GPU.
+pub struct Gpu {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub info: DeviceInfo,
+    pub can: Capabilities,
+    options: GpuOptions,
+    /// The first thing that went wrong; wgpu reports it out of line.
+    failure: Arc<Mutex<Option<(Kind, String)>>>,
+}
+
+impl Gpu {
+    pub async fn open(adapter: &wgpu::Adapter, options: GpuOptions) -> Result<Self> {
+        let info = adapter.get_info();
+        let (most, mut limits) = (adapter.limits(), wgpu::Limits::defaults());
+        let mut features = wgpu::Features::empty();
+        if !options.webgpu_defaults {
+            // Beyond 2^31 − 1 bytes no binding goes anywhere; kept a multiple of what bindings are aligned to.
+            limits.max_storage_buffer_binding_size =
+                most.max_storage_buffer_binding_size.min((1 << 31) - 256);
+            limits.max_buffer_size = most.max_buffer_size;
+            features = adapter.features() & wgpu::Features::SUBGROUP;
+        }
+        let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let can = Capabilities {
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            most_binding,
+            most_groups: limits.max_compute_workgroups_per_dimension,
+            layout: Layout::gpu(most_binding),
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgpt"),
+            required_features: features,
+            required_limits: limits,
+            // Small buffers share small blocks of memory: the large ones have their own anyway.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
+            Error::device(format!("{} could not be opened: {e}; use --device cpu", info.name)).because(e)
+        })?;
+        let failure = Arc::new(Mutex::new(None));
+        let record = {
+            let failure = failure.clone();
+            move |kind, message: String| {
+                failure.lock().expect("no panic while it is held").get_or_insert((kind, message));
+            }
+        };
+        device.on_uncaptured_error({
+            let record = record.clone();
+            Arc::new(move |error: wgpu::Error| match error {
+                wgpu::Error::OutOfMemory { .. } => record(Kind::Memory, "it is out of memory".to_owned()),
+                other => record(Kind::Run, other.to_string().lines().collect::<Vec<_>>().join(" ")),
+            })
+        });
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                record(Kind::Run, format!("the device was lost: {message}"));
+            }
+        });
+        let info = DeviceInfo { backend: backend_name(info.backend), name: info.name };
+        Ok(Self { device, queue, info, can, options, failure })
+    }
+
+    /// An error, where something went wrong since the device was opened.
+    pub fn check(&self) -> Result<()> {
+        match &*self.failure.lock().expect("no panic while it is held") {
+            None => Ok(()),
+            Some((Kind::Memory, what)) => Err(Error::memory(format!(
+                "{}: {what}; ask for a shorter context (--ctx) or a smaller model, or use --device cpu",
+                self.info.name
+            ))),
+            Some((_, what)) => {
+                Err(Error::run(format!("{} failed: {what}; --device cpu does not need it", self.info.name)))
+            }
+        }
+    }
+
+    /// What went wrong with the device, or else with a call to it.
+    pub fn failed(&self, what: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+        self.check().err().unwrap_or_else(|| Error::run(format!("{}: {what}", self.info.name)).because(cause))
+    }
+
+    /// Waits for a submission, or for all.
+    pub fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index, timeout: None };
+        self.device.poll(wait).map_err(|e| self.failed("waiting for it failed", e))?;
+        self.check()
+    }
+
+    fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let label = Some(label);
+        self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+    }
+
+    /// A layout of storage buffers, by whether each is written.
+    fn layout(&self, writes: &[bool], dynamic: bool) -> wgpu::BindGroupLayout {
+        let entry = |(binding, writes): (usize, &bool)| wgpu::BindGroupLayoutEntry {
+            binding: binding as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: !writes },
+                has_dynamic_offset: dynamic,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: None,
+            entries: &writes.iter().enumerate().map(entry).collect::<Vec<_>>(),
+        })
+    }
+
+    fn pipeline(&self, dispatch: &Dispatch, layouts: [&wgpu::BindGroupLayout; 2]) -> wgpu::ComputePipeline {
+        let program = &dispatch.program;
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(program.name),
+            source: wgpu::ShaderSource::Wgsl(program.wgsl().into()),
+        };
+        let module = if self.options.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: without bounds checks a program must not reach beyond its buffers: that holds by the plan's
+            // sizes, and the tests run every program with the checks too. Every loop of ours ends.
+            unsafe {
+                self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        };
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &layouts.map(Some),
+            immediate_size: 0,
+        });
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(program.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &program.constants,
+                // Workgroup memory is written before it is read, in every program.
+                zero_initialize_workgroup_memory: self.options.checked,
+            },
+            cache: None,
+        })
+    }
+}
+
+/// A dispatch made ready.
+struct Ready {
+    pipeline: wgpu::ComputePipeline,
+    operands: wgpu::BindGroup,
+    grid: Grid,
+}
+
+/// Steps in flight at once.
+const RING: u64 = 4;
+
+/// Where steps are written for the device: a ring, bound at group 0 with a dynamic offset.
+struct StepRing {
+    buffer: wgpu::Buffer,
+    group: wgpu::BindGroup,
+    slot_bytes: u64,
+    next: u64,
+}
+
+/// A model on a GPU.
+pub struct GpuBackend {
+    gpu: Gpu,
+    plans: Plans,
+    buffers: Vec<wgpu::Buffer>,
+    /// By shape, then by pass.
+    ready: [Vec<Vec<Ready>>; 2],
+    steps: StepRing,
+    readback: Option<wgpu::Buffer>,
+    compile_time: Duration,
+}
+
+impl GpuBackend {
+    /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is told of each run of
+    /// bytes that went up.
+    pub fn prepare(gpu: Gpu, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let make = |buffer: Buffer| {
+            gpu.buffer(plans.buffers.label(buffer), plans.buffers.bytes(buffer, &plans.sizes), usage)
+        };
+        let buffers: Vec<_> = plans.buffers.all().map(make).collect();
+        let steps = StepRing::new(&gpu, &plans);
+        gpu.check()?;
+        let mut upload = Upload::new(&gpu);
+        for buffer in plans.buffers.all() {
+            if let Content::Loaded(contents) = plans.buffers.content(buffer) {
+                upload.fill(&buffers[buffer.0 as usize], &**contents, progress)?;
+            }
+        }
+        gpu.wait(None)?;
+        drop(upload);
+        let start = Instant::now();
+        let ready = compile(&gpu, &plans, &buffers, &steps)?;
+        let compile_time = start.elapsed();
+        Ok(Self { gpu, plans, buffers, ready, steps: steps.0, readback: None, compile_time })
+    }
+
+    /// So many bytes of a buffer, as they are after all that was submitted.
+    fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
+        let bytes_padded = bytes.next_multiple_of(4);
+        if self.readback.as_ref().is_none_or(|b| b.size() < bytes_padded) {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            self.readback = Some(self.gpu.buffer("readback", bytes_padded, usage));
+        }
+        let readback = self.readback.as_ref().expect("just made");
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], 0, readback, 0, bytes_padded);
+        self.gpu.queue.submit([encoder.finish()]);
+        readback.map_async(wgpu::MapMode::Read, 0..bytes_padded, |_| {});
+        self.gpu.wait(None)?;
+        let copy = readback
+            .get_mapped_range(0..bytes_padded)
+            .map(|view| view[..bytes as usize].to_vec())
+            .map_err(|e| self.gpu.failed("a result could not be read back", e));
+        readback.unmap();
+        copy
+    }
+}
+
+impl StepRing {
+    fn new(gpu: &Gpu, plans: &Plans) -> (Self, wgpu::BindGroupLayout) {
+        let sizes = &plans.sizes;
+        let blocks = sizes.context.div_ceil(crate::step::BLOCK);
+        let words = Step::most_words(sizes.most_rows(), sizes.outputs, sizes.sequences, blocks);
+        let slot_bytes = (words * 4).next_multiple_of(256);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = gpu.buffer("steps", slot_bytes * RING, usage);
+        let layout = gpu.layout(&[false], true);
+        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("step"),
+            layout: &layout,
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &buffer,
+                    offset: 0,
+                    size: std::num::NonZero::new(slot_bytes),
+                }),
+            }],
+        });
+        (Self { buffer, group, slot_bytes, next: 0 }, layout)
+    }
+
+    /// Writes a step into the next slot; its offset.
+    fn write(&mut self, gpu: &Gpu, step: &Step) -> u32 {
+        let at = self.next * self.slot_bytes;
+        self.next = (self.next + 1) % RING;
+        gpu.queue.write_buffer(&self.buffer, at, bytemuck::cast_slice(&step.words()));
+        at as u32
+    }
+}
+
+/// Every dispatch's pipeline and bind group; programs that are the same share one pipeline.
+fn compile(
+    gpu: &Gpu,
+    plans: &Plans,
+    buffers: &[wgpu::Buffer],
+    (_, step_layout): &(StepRing, wgpu::BindGroupLayout),
+) -> Result<[Vec<Vec<Ready>>; 2]> {
+    let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
+    let mut pipelines: HashMap<String, wgpu::ComputePipeline> = HashMap::new();
+    let mut ready = |dispatch: Dispatch| {
+        let writes: Vec<bool> = dispatch.uses.iter().map(|u| matches!(u, Use::Write(_))).collect();
+        let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
+        let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
+        let pipeline = pipelines.entry(key).or_insert_with(|| gpu.pipeline(&dispatch, [step_layout, layout]));
+        let entry = |(binding, u): (usize, &Use)| wgpu::BindGroupEntry {
+            binding: binding as u32,
+            resource: buffers[u.buffer().0 as usize].as_entire_binding(),
+        };
+        let operands = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(dispatch.program.name),
+            layout,
+            entries: &dispatch.uses.iter().enumerate().map(entry).collect::<Vec<_>>(),
+        });
+        Ready { pipeline: pipeline.clone(), operands, grid: dispatch.grid }
+    };
+    let ready = Shape::ALL.map(|shape| {
+        let target = Target { can: &gpu.can, shape };
+        let passes = plans.of(shape).passes.iter();
+        passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
+    });
+    tracing::debug!("{} pipelines, {} layouts", pipelines.len(), layouts.len());
+    gpu.check()?;
+    Ok(ready)
+}
+
+impl Backend for GpuBackend {
+    fn plans(&self) -> &Plans {
+        &self.plans
+    }
+    fn compile_time(&self) -> Duration {
+        self.compile_time
+    }
+    fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
+        let load = step.load();
+        let offset = self.steps.write(&self.gpu, step);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_bind_group(0, &self.steps.group, &[offset]);
+        for ready in self.ready[shape as usize][passes].iter().flatten() {
+            let [x, y, z] = ready.grid.workgroups(&load, self.gpu.can.most_groups);
+            if z > 0 {
+                pass.set_pipeline(&ready.pipeline);
+                pass.set_bind_group(1, &ready.operands, &[]);
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        drop(pass);
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.check()
+    }
+    fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
+        let bytes = self.read_bytes(rows.buffer, count as u64 * u64::from(rows.stride()) * 4)?;
+        let row_bytes = rows.stride() as usize * 4;
+        let values = |row: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(&row[..rows.width as usize * 4]);
+        Ok(bytes.chunks(row_bytes).flat_map(values).collect())
+    }
+    fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>> {
+        let bytes = self.read_bytes(ids, u64::from(self.plans.sizes.sequences) * 4)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}

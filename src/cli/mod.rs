@@ -1,0 +1,137 @@
+//! The command line: arguments in, words out. stdout holds the answer alone; all else goes to stderr.
+
+mod devices;
+mod generate;
+mod inspect;
+mod interrupt;
+mod perplexity;
+mod prompt;
+mod terminal;
+
+use crate::{
+    backend::{Device, DeviceChoice, GpuOptions},
+    engine::{Engine, EngineOptions},
+    error::{Error, Result},
+    model::Model,
+    tokenizer::Tokenizer,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::Path, process::ExitCode};
+use terminal::Terminal;
+
+/// Language models on any GPU that Vulkan, Metal or DX12 reaches, and on the CPU.
+#[derive(Parser)]
+#[command(name = "wgpt", version = env!("WGPT_VERSION"), max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Args, Clone, Copy)]
+struct Verbosity {
+    /// Say more: the causes of an error, what is loaded
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Say nothing but errors
+    #[arg(long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Continue a prompt, streaming the continuation to stdout
+    Generate(generate::Generate),
+    /// How well the model predicts a text
+    Perplexity(perplexity::Perplexity),
+    /// The devices there are, and which would be chosen
+    Devices(devices::Devices),
+    /// What is in a checkpoint
+    Inspect(inspect::Inspect),
+}
+
+/// Which model, where, and how it computes.
+#[derive(Args)]
+struct ModelArgs {
+    /// A Hugging Face folder: config.json, *.safetensors, a tokenizer. Default: the small model built in
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<String>,
+    /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`
+    #[arg(short, long, default_value = "auto")]
+    device: String,
+    /// Fail rather than run on the CPU
+    #[arg(long)]
+    require_gpu: bool,
+    /// CPU threads. Default: one for each physical core
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// How exactly to compute: all in f32, or faster where there is a faster form
+    #[arg(long, value_enum)]
+    math: Option<Math>,
+    /// Keep the GPU's bounds checks: slower, for finding faults
+    #[arg(long)]
+    checked: bool,
+    /// The most tokens of prompt and answer together. Default: the smaller of the model's context and 4096
+    #[arg(long, value_name = "TOKENS")]
+    ctx: Option<u32>,
+}
+
+/// `--math`. Until a fast form exists the two are one.
+#[derive(Clone, Copy, ValueEnum)]
+enum Math {
+    F32,
+    Fast,
+}
+
+/// Opens a model by its name on the command line.
+fn open_model(name: Option<&str>) -> Result<(Model, Tokenizer)> {
+    match name {
+        None => Model::built_in(),
+        Some(name) => Model::open(check_name(name)?),
+    }
+}
+
+/// A model's path, or why it can't be one.
+fn check_name(name: &str) -> Result<&Path> {
+    let path = Path::new(name);
+    if !path.exists() {
+        return Err(Error::model(format!("there is no model {name}: a folder of that name does not exist")));
+    }
+    Ok(path)
+}
+
+impl ModelArgs {
+    /// Opens the device and loads the model onto it, saying which and why.
+    fn load(&self, model: &Model, scores: bool, terminal: &Terminal) -> Result<Engine> {
+        let choice = DeviceChoice::from(self.device.as_str());
+        let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false };
+        let device = Device::open(&choice, self.require_gpu, self.threads.map(usize::from), gpu)?;
+        let info = device.info();
+        terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
+        let bar = terminal.progress("loading");
+        let options = EngineOptions { context: self.ctx, scores };
+        Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let terminal = Terminal::new(cli.verbosity);
+    interrupt::install();
+    let result = match &cli.command {
+        Command::Generate(command) => command.run(&terminal),
+        Command::Perplexity(command) => command.run(&terminal),
+        Command::Devices(command) => command.run(&terminal),
+        Command::Inspect(command) => command.run(&terminal),
+    };
+    match result {
+        Ok(()) if interrupt::interrupted() => ExitCode::from(interrupt::EXIT_CODE),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal.fail(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

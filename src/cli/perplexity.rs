@@ -1,0 +1,116 @@
+//! `wgpt perplexity`
+
+use super::{ModelArgs, interrupt, open_model, prompt::read_text, terminal, terminal::Terminal};
+use crate::{
+    engine::DEFAULT_CONTEXT,
+    error::{Error, Result},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{ops::Range, path::PathBuf};
+
+#[derive(Args)]
+pub struct Perplexity {
+    /// The text, UTF-8
+    #[arg(short, long)]
+    file: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tokens from one window's start to the next. Default: half the context
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<u32>,
+    /// One JSON object with every token's log-probability
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Score<'a> {
+    tokens: &'a [u32],
+    logprobs: &'a [f64],
+    nll: f64,
+    perplexity: f64,
+}
+
+impl Perplexity {
+    pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        let (model, tokenizer) = open_model(self.model.model.as_deref())?;
+        let name = self.file.display();
+        let tokens = tokenizer.encode(&read_text("--file", &self.file)?, true)?;
+        if tokens.len() < 2 {
+            return Err(Error::request(format!(
+                "--file: {name} is too short: it has {} tokens, two are needed",
+                tokens.len()
+            )));
+        }
+        let context = self.model.ctx.unwrap_or(model.architecture.max_positions.min(DEFAULT_CONTEXT));
+        let stride = self.stride.unwrap_or(context / 2);
+        if context < 2 {
+            return Err(Error::request(format!(
+                "--ctx is {context}, but a token and its predecessor need 2"
+            )));
+        }
+        if stride == 0 || stride >= context {
+            return Err(Error::request(format!(
+                "--stride is {stride}, but it must be from 1 to {}, one less than the context: each token is scored \
+                 after a predecessor",
+                context - 1
+            )));
+        }
+        let mut engine = self.model.load(&model, true, terminal)?;
+        interrupt::watch();
+        let mut logprobs = Vec::with_capacity(tokens.len() - 1);
+        for window in windows(tokens.len(), context as usize, stride as usize) {
+            if interrupt::interrupted() {
+                return Ok(());
+            }
+            // The first token that no window before this one scored.
+            let from = logprobs.len() + 1;
+            logprobs.extend(engine.logprobs(&tokens[window.clone()], from - window.start)?);
+        }
+        let nll = -logprobs.iter().sum::<f64>() / logprobs.len() as f64;
+        let perplexity = nll.exp();
+        if self.json {
+            return terminal::write_json(&Score { tokens: &tokens, logprobs: &logprobs, nll, perplexity });
+        }
+        terminal::write(format_args!("{perplexity:.4}\n"))?;
+        terminal.say(format_args!("perplexity of {} tokens, {nll:.4} nats each", logprobs.len()));
+        Ok(())
+    }
+}
+
+/// Windows start at multiples of the stride and hold `context` tokens; those past the last token's first are left
+/// out.
+fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
+    let last = tokens.saturating_sub(context).div_ceil(stride);
+    (0..=last).map(move |i| i * stride..tokens.min(i * stride + context))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every token but the first is scored once, in the first window that holds it with a predecessor.
+    #[test]
+    fn windows_score_each_token_once() {
+        for (tokens, context, stride) in [
+            (2, 2, 1),
+            (10, 4, 2),
+            (11, 4, 3),
+            (100, 7, 5),
+            (5, 64, 32),
+            (64, 64, 32),
+            (65, 64, 63),
+            (9, 8, 1),
+        ] {
+            let mut scored = 1;
+            for window in windows(tokens, context, stride) {
+                assert!(window.start < scored, "a predecessor: {tokens} {context} {stride}");
+                assert!(window.end > scored, "something new: {tokens} {context} {stride}");
+                assert!(window.len() <= context && window.start % stride == 0);
+                scored = window.end;
+            }
+            assert_eq!(scored, tokens, "{tokens} {context} {stride}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Where a prompt comes from.
+
+use crate::{
+    error::{Error, Result},
+    model::Model,
+    tokenizer::Tokenizer,
+};
+use clap::Args;
+use std::{io::Read, path::Path, path::PathBuf};
+
+#[derive(Args)]
+pub struct Prompt {
+    /// The text to continue; it may name special tokens. Absent, and no other prompt given: stdin
+    #[arg(conflicts_with_all = ["prompt_file", "prompt_tokens"])]
+    prompt: Option<String>,
+    /// A file that holds the prompt, taken as it is
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    prompt_file: Option<PathBuf>,
+    /// The prompt as token ids, used verbatim: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    prompt_tokens: Option<Vec<u32>>,
+    /// Add no special tokens to the prompt
+    #[arg(long)]
+    raw: bool,
+}
+
+impl Prompt {
+    /// The prompt's ids. An empty text starts with the model's start token, where it has one.
+    pub fn tokens(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        if let Some(tokens) = &self.prompt_tokens {
+            return Ok(tokens.clone());
+        }
+        let text = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) => text.clone(),
+            (_, Some(path)) => read_text("--prompt-file", path)?,
+            _ => {
+                let mut bytes = Vec::new();
+                std::io::stdin()
+                    .read_to_end(&mut bytes)
+                    .map_err(|e| Error::request(format!("stdin cannot be read: {e}")).because(e))?;
+                utf8("the prompt on stdin", bytes)?
+            }
+        };
+        let mut tokens = tokenizer.encode(&text, !self.raw)?;
+        if tokens.is_empty() && !self.raw {
+            tokens.extend(model.bos);
+        }
+        Ok(tokens)
+    }
+}
+
+/// A text file's content.
+pub fn read_text(flag: &str, path: &Path) -> Result<String> {
+    let name = path.display();
+    let bytes = std::fs::read(path)
+        .map_err(|e| Error::request(format!("{flag}: {name} cannot be read: {e}")).because(e))?;
+    utf8(&format!("{flag}: {name}"), bytes)
+}
+
+fn utf8(what: &str, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::request(format!("{what} is not UTF-8 text: byte {at} is not part of a character")).because(e)
+    })
+}

@@ -1,0 +1,105 @@
+//! What goes to stderr, and how stdout is written.
+
+use super::Verbosity;
+use crate::error::{Error, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    fmt::{Arguments, Display},
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+use tracing_subscriber::filter::LevelFilter;
+
+/// The terminal, or what stands in its place.
+pub struct Terminal {
+    verbosity: Verbosity,
+}
+
+impl Terminal {
+    pub fn new(verbosity: Verbosity) -> Self {
+        let level = match (verbosity.verbose, verbosity.quiet) {
+            (true, _) => LevelFilter::DEBUG,
+            (_, true) => LevelFilter::ERROR,
+            _ => LevelFilter::WARN,
+        };
+        let ansi =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_max_level(level)
+            .with_ansi(ansi)
+            .with_target(false)
+            .without_time()
+            .init();
+        Self { verbosity }
+    }
+
+    /// A line on stderr, unless it is to be quiet.
+    pub fn say(&self, text: Arguments) {
+        if !self.verbosity.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// An error, with its causes where more is asked for.
+    pub fn fail(&self, error: &Error) {
+        eprintln!("error: {error}");
+        if self.verbosity.verbose {
+            let mut cause = std::error::Error::source(error);
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+        }
+    }
+
+    /// A bar that shows itself on a terminal, once the work has taken a second.
+    pub fn progress(&self, what: &'static str) -> Progress {
+        let shown = !self.verbosity.quiet && std::io::stderr().is_terminal();
+        Progress { bar: ProgressBar::hidden(), what, shown, start: Instant::now() }
+    }
+}
+
+pub struct Progress {
+    bar: ProgressBar,
+    what: &'static str,
+    shown: bool,
+    start: Instant,
+}
+
+impl Progress {
+    /// So many bytes more of so many in all.
+    pub fn advance(&self, bytes: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.inc(bytes);
+        if self.shown && self.bar.is_hidden() && self.start.elapsed() > Duration::from_secs(1) {
+            let template =
+                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+            self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
+            self.bar.set_message(self.what);
+            self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Writes to stdout at once; false where its reader has gone, which is no error: `wgpt … | head -1`.
+pub fn write(text: impl Display) -> Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Error::run(format!("stdout cannot be written: {e}")).because(e)),
+    }
+}
+
+/// Writes an object as one line of JSON.
+pub fn write_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).expect("plain data");
+    write(text + "\n").map(|_| ())
+}

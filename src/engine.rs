@@ -1,0 +1,304 @@
+//! A model at work: schedule → run → sample → commit, token after token.
+
+use crate::{
+    backend::{Backend, Device, DeviceInfo},
+    decoder::decoder,
+    error::{Error, Result},
+    model::Model,
+    plan::{Buffers, Content, Shape, Sizes},
+    sampling::Sampling,
+    scheduler::{Scheduler, Slot, Work},
+    step::BLOCK,
+    weights::Weights,
+};
+use std::time::{Duration, Instant};
+
+/// Tokens of a prompt that run in one step.
+const CHUNK: u32 = 128;
+/// Sequences that decode in one step.
+const GROUP: u32 = 8;
+/// The context where nobody asks for one.
+pub const DEFAULT_CONTEXT: u32 = 4096;
+
+/// How an engine is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineOptions {
+    /// The most positions of a sequence; none: the smaller of the model's and [`DEFAULT_CONTEXT`].
+    pub context: Option<u32>,
+    /// Whether the logits of every prompt token will be asked for, as for a perplexity.
+    pub scores: bool,
+}
+
+/// How long a model took to be ready.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadTime {
+    pub load: Duration,
+    pub compile: Duration,
+}
+
+/// A model on a device.
+pub struct Engine {
+    backend: Box<dyn Backend>,
+    scheduler: Scheduler,
+    info: DeviceInfo,
+    eos: Vec<u32>,
+    vocab_size: u32,
+    pub load_time: LoadTime,
+}
+
+impl Engine {
+    /// Checks the weights, writes the plans and makes everything ready on the device. `progress` is told the bytes
+    /// that went up and the bytes in all.
+    pub fn load(
+        model: &Model,
+        device: Device,
+        options: EngineOptions,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<Self> {
+        let start = Instant::now();
+        let (architecture, can) = (&model.architecture, device.capabilities());
+        let sizes = sizes(model, &can, options)?;
+        let mut buffers = Buffers::default();
+        let weights =
+            Weights::load(architecture, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
+        let plans = decoder(architecture, &weights, buffers, &can, sizes)?;
+        let total = plans.buffers.total(&sizes, |content| matches!(content, Content::Loaded(_)));
+        let info = device.info();
+        let backend = device.prepare(plans, &|bytes| progress(bytes, total))?;
+        let compile = backend.compile_time();
+        Ok(Self {
+            backend,
+            scheduler: Scheduler::new(sizes),
+            info,
+            eos: model.eos.clone(),
+            vocab_size: architecture.vocab_size,
+            load_time: LoadTime { load: start.elapsed() - compile, compile },
+        })
+    }
+
+    pub fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The most positions of a sequence.
+    pub fn context(&self) -> u32 {
+        self.backend.plans().sizes.context
+    }
+
+    /// Continues a prompt with at most `max_tokens` tokens; an error where the prompt can't be run.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampling: Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        sampling.check()?;
+        self.check_prompt(prompt)?;
+        let room = self.context() as usize - prompt.len();
+        let left = max_tokens.min(room);
+        let positions = (prompt.len() + left) as u32;
+        let slot = self.add(prompt.to_vec(), prompt.len() - 1, positions)?;
+        let finish = (left == 0).then_some(FinishReason::Length);
+        let timing = Timing { prefill_tokens: prompt.len(), ..Timing::default() };
+        Ok(Generation {
+            engine: self,
+            slot,
+            sampling,
+            position: prompt.len() as u32,
+            left,
+            last: None,
+            finish,
+            timing,
+        })
+    }
+
+    /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at least
+    /// one.
+    pub fn logprobs(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
+        assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
+        self.check_prompt(tokens)?;
+        let fed = tokens.len() - 1;
+        let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32)?;
+        let mut logprobs = Vec::with_capacity(tokens.len() - from);
+        let mut all = || -> Result<()> {
+            while let Some(work) = self.scheduler.next() {
+                self.backend.run(work.shape, &work.step)?;
+                let logits = self.logits(&work)?;
+                let of_outputs = logits.chunks(self.vocab_size as usize);
+                for ((_, index), logits) in work.outputs.iter().zip(of_outputs) {
+                    logprobs.push(logprob(logits, tokens[index + 1]));
+                }
+            }
+            Ok(())
+        };
+        let result = all();
+        self.scheduler.remove(slot);
+        result.map(|()| logprobs)
+    }
+
+    fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
+        if prompt.is_empty() {
+            return Err(Error::request(
+                "the prompt is empty, and the model has no token that starts a text: give one",
+            ));
+        }
+        if let Some(id) = prompt.iter().find(|id| **id >= self.vocab_size) {
+            return Err(Error::request(format!(
+                "the prompt holds the token id {id}, but the vocabulary ends at {}",
+                self.vocab_size - 1
+            )));
+        }
+        if prompt.len() > self.context() as usize {
+            return Err(Error::request(format!(
+                "the prompt has {} tokens, but the context holds {}: shorten it or raise --ctx",
+                prompt.len(),
+                self.context()
+            )));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, prompt: Vec<u32>, outputs_from: usize, positions: u32) -> Result<Slot> {
+        let slot = self.scheduler.add(prompt, outputs_from, positions);
+        slot.ok_or_else(|| Error::run("every sequence slot is taken"))
+    }
+
+    /// The logits of a step's outputs.
+    fn logits(&mut self, work: &Work) -> Result<Vec<f32>> {
+        let rows = self.backend.plans().logits;
+        self.backend.read(rows, work.outputs.len())
+    }
+}
+
+/// How large a model's buffers are to be.
+fn sizes(model: &Model, can: &crate::backend::Capabilities, options: EngineOptions) -> Result<Sizes> {
+    let architecture = &model.architecture;
+    let most = architecture.max_positions;
+    let context = match options.context {
+        Some(0) => return Err(Error::request("--ctx is 0, but a context holds at least one token")),
+        Some(asked) if asked > most => {
+            return Err(Error::request(format!(
+                "--ctx is {asked}, but the model was made for at most {most}"
+            )));
+        }
+        Some(asked) => asked,
+        None => most.min(DEFAULT_CONTEXT),
+    };
+    let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::plan::ALIGN)) * 4;
+    let outputs = if options.scores { CHUNK } else { GROUP };
+    let outputs = u64::from(outputs).min(can.most_binding / a_row).max(1) as u32;
+    Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences: 1, context, blocks: context.div_ceil(BLOCK) })
+}
+
+/// ln softmax(logits)[id]
+fn logprob(logits: &[f32], id: u32) -> f64 {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
+    f64::from(logits[id as usize] - top) - total.ln()
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended the text.
+    Stop,
+    /// As many tokens as were asked for, or as the context holds.
+    Length,
+}
+
+/// Where a generation's time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    pub prefill_tokens: usize,
+    pub prefill: Duration,
+    /// Tokens after the first, which the prefill gives.
+    pub decode_tokens: usize,
+    pub decode: Duration,
+}
+
+/// A generation in progress: an iterator of token ids, the one that ends the text included.
+pub struct Generation<'a> {
+    engine: &'a mut Engine,
+    slot: Slot,
+    sampling: Sampling,
+    /// Of the next token.
+    position: u32,
+    left: usize,
+    last: Option<u32>,
+    finish: Option<FinishReason>,
+    timing: Timing,
+}
+
+impl Generation<'_> {
+    /// Why it ended; none while it goes on.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish
+    }
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    fn step(&mut self) -> Result<u32> {
+        let start = Instant::now();
+        let greedy = self.sampling.is_greedy();
+        if let Some(last) = self.last {
+            self.engine.scheduler.push(self.slot, last, greedy);
+        }
+        let mut shape = Shape::Prefill;
+        let mut last_work = None;
+        while let Some(work) = self.engine.scheduler.next() {
+            self.engine.backend.run(work.shape, &work.step)?;
+            shape = work.shape;
+            last_work = Some(work);
+        }
+        let work = last_work.expect("a token whose successor is wanted");
+        let id = if greedy {
+            // The device has picked it, and keeps it for the next step: only the id comes back.
+            let ids = self.engine.backend.plans().ids;
+            self.engine.backend.ids(ids)?[self.slot as usize]
+        } else {
+            self.sampling.pick(&self.engine.logits(&work)?, self.position)
+        };
+        match shape {
+            Shape::Prefill => self.timing.prefill += start.elapsed(),
+            Shape::Decode => {
+                self.timing.decode += start.elapsed();
+                self.timing.decode_tokens += 1;
+            }
+        }
+        Ok(id)
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<u32>;
+
+    fn next(&mut self) -> Option<Result<u32>> {
+        if self.finish.is_some() {
+            return None;
+        }
+        let id = match self.step() {
+            Ok(id) => id,
+            Err(e) => {
+                self.finish = Some(FinishReason::Stop);
+                return Some(Err(e));
+            }
+        };
+        self.last = Some(id);
+        self.position += 1;
+        self.left -= 1;
+        if self.engine.eos.contains(&id) {
+            self.finish = Some(FinishReason::Stop);
+        } else if self.left == 0 {
+            self.finish = Some(FinishReason::Length);
+        }
+        Some(Ok(id))
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        self.engine.scheduler.remove(self.slot);
+    }
+}

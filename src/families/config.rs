@@ -1,0 +1,120 @@
+//! Reading config.json: every field by name, with an error that says which one is wrong.
+
+use crate::{
+    error::{Error, Result},
+    kernels::Activation,
+};
+use serde_json::{Map, Value};
+
+/// A config.json (or an object in it), and what to call it in errors.
+pub struct Config<'a> {
+    name: &'a str,
+    fields: &'a Map<String, Value>,
+}
+
+impl<'a> Config<'a> {
+    pub fn new(name: &'a str, json: &'a Value) -> Result<Self> {
+        let fields = json.as_object().ok_or_else(|| Error::model(format!("{name} is not a JSON object")))?;
+        Ok(Self { name, fields })
+    }
+
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// The field's value; a null is an absence.
+    pub fn get(&self, field: &str) -> Option<&'a Value> {
+        self.fields.get(field).filter(|v| !v.is_null())
+    }
+
+    /// Whether the field stands there, be it null.
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// An error about a field.
+    pub fn wrong(&self, field: &str, why: impl std::fmt::Display) -> Error {
+        let value = self.get(field).map_or("absent".to_owned(), Value::to_string);
+        Error::model(format!("{}: {field} is {value}, but {why}", self.name))
+    }
+
+    fn number(&self, field: &str) -> Result<Option<f64>> {
+        self.get(field)
+            .map(|v| v.as_f64().ok_or_else(|| self.wrong(field, "a number belongs there")))
+            .transpose()
+    }
+    pub fn f64(&self, field: &str, default: f64) -> Result<f64> {
+        Ok(self.number(field)?.unwrap_or(default))
+    }
+    /// A number above zero that has no default.
+    pub fn positive(&self, field: &str) -> Result<f64> {
+        match self.number(field)? {
+            Some(n) if n > 0.0 => Ok(n),
+            _ => Err(self.wrong(field, "a number above zero belongs there")),
+        }
+    }
+    pub fn bool(&self, field: &str, default: bool) -> Result<bool> {
+        let value = self
+            .get(field)
+            .map(|v| v.as_bool().ok_or_else(|| self.wrong(field, "true or false belongs there")));
+        Ok(value.transpose()?.unwrap_or(default))
+    }
+    pub fn str(&self, field: &str) -> Result<Option<&'a str>> {
+        self.get(field)
+            .map(|v| v.as_str().ok_or_else(|| self.wrong(field, "a string belongs there")))
+            .transpose()
+    }
+    /// A count of at least one and at most `most`.
+    pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>> {
+        let count = |v: &Value| {
+            v.as_u64()
+                .filter(|n| (1..=u64::from(most)).contains(n))
+                .map(|n| n as u32)
+                .ok_or_else(|| self.wrong(field, format!("a whole number from 1 to {most} belongs there")))
+        };
+        self.get(field).map(count).transpose()
+    }
+    /// A dimension of the model.
+    pub fn size(&self, field: &str, default: u32) -> Result<u32> {
+        Ok(self.count(field, 1 << 24)?.unwrap_or(default))
+    }
+    /// A dimension that goes by several names; the first that stands there counts.
+    pub fn size_of(&self, fields: &[&str], default: u32) -> Result<u32> {
+        let field = fields.iter().find(|field| self.get(field).is_some());
+        field.map_or(Ok(default), |field| self.size(field, default))
+    }
+    /// The number of layers, likewise.
+    pub fn layers(&self, fields: &[&str], default: u32) -> Result<u32> {
+        let field = fields.iter().find(|field| self.get(field).is_some());
+        Ok(field.map(|field| self.count(field, 10_000)).transpose()?.flatten().unwrap_or(default))
+    }
+    /// A token id or a list of them; whatever else stands there is no id.
+    pub fn ids(&self, field: &str) -> Vec<u32> {
+        self.get(field).map_or_else(Vec::new, ids)
+    }
+    /// An activation by its name.
+    pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
+        let name = self.str(field)?.unwrap_or(default);
+        let found = Activation::NAMES.iter().find(|(n, _)| *n == name);
+        found.map(|(_, activation)| *activation).ok_or_else(|| {
+            let known: Vec<_> = Activation::NAMES.iter().map(|(n, _)| *n).collect();
+            self.wrong(field, format!("the activations there are: {}", known.join(", ")))
+        })
+    }
+    /// A heads count that divides the width, and the width of each.
+    pub fn head_dim(&self, field: &str, n_heads: u32, hidden_size: u32) -> Result<u32> {
+        if !hidden_size.is_multiple_of(n_heads) {
+            return Err(self.wrong(field, format!("it must divide the hidden size {hidden_size}")));
+        }
+        Ok(hidden_size / n_heads)
+    }
+}
+
+/// A token id or a list of them.
+pub fn ids(value: &Value) -> Vec<u32> {
+    let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+    match value {
+        Value::Array(list) => list.iter().filter_map(id).collect(),
+        one => id(one).into_iter().collect(),
+    }
+}

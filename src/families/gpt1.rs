@@ -1,0 +1,53 @@
+//! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, a tied head.
+
+use super::{Config, conv1d_layer};
+use crate::{
+    architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    error::Result,
+    kernels::Activation,
+    weights::{ModelTensors, TensorSpec},
+};
+
+pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    let hidden_size = config.size_of(&["n_embd", "hidden_size"], 768)?;
+    let n_heads = config.size_of(&["n_head", "num_attention_heads"], 12)?;
+    let n_layers = config.layers(&["n_layer", "num_hidden_layers"], 12)?;
+    let head_dim = config.head_dim("n_head", n_heads, hidden_size)?;
+    let vocab_size = config.size("vocab_size", 40478)?;
+    let max_positions = config.size_of(&["n_positions", "max_position_embeddings"], 512)?;
+    // Its "gelu" is the tanh form, whatever later models mean by the name.
+    let activation = match config.activation("afn", "gelu")? {
+        Activation::Gelu => Activation::GeluTanh,
+        other => other,
+    };
+    let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };
+    let architecture = Architecture {
+        family: "openai-gpt",
+        vocab_size,
+        max_positions,
+        hidden_size,
+        intermediate_size: 4 * hidden_size,
+        n_heads,
+        n_kv_heads: n_heads,
+        head_dim,
+        positions: Positions::Learned,
+        norm: NormKind::Layer,
+        norm_epsilon: config.f64("layer_norm_epsilon", 1e-5)? as f32,
+        norm_order: NormOrder::After,
+        activation,
+        gated: false,
+        layers: vec![attention; n_layers as usize],
+        bos: config.ids("bos_token_id"),
+        eos: config.ids("eos_token_id"),
+    };
+    let tensors = ModelTensors {
+        prefix: "transformer.",
+        tokens: TensorSpec::matrix("transformer.tokens_embed.weight", vocab_size, hidden_size),
+        positions: Some(TensorSpec::matrix("transformer.positions_embed.weight", max_positions, hidden_size)),
+        layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size)).collect(),
+        final_norm: None,
+        head: None,
+        ignored: &["lm_head.weight", ".attn.bias", "position_ids"],
+    };
+    Ok((architecture, tensors))
+}

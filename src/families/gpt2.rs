@@ -1,0 +1,55 @@
+//! GPT-2 (Radford et al. 2019), `gpt2`: pre-norm, learned positions, a final norm.
+
+use super::{Config, conv1d_layer, norm};
+use crate::{
+    architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    error::Result,
+    weights::{ModelTensors, TensorSpec},
+};
+
+pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    let hidden_size = config.size_of(&["n_embd", "hidden_size"], 768)?;
+    let n_heads = config.size_of(&["n_head", "num_attention_heads"], 12)?;
+    let n_layers = config.layers(&["n_layer", "num_hidden_layers"], 12)?;
+    let head_dim = config.head_dim("n_head", n_heads, hidden_size)?;
+    let vocab_size = config.size("vocab_size", 50257)?;
+    let max_positions = config.size_of(&["n_positions", "max_position_embeddings"], 1024)?;
+    let intermediate_size = config.size("n_inner", 4 * hidden_size)?;
+    let scaled = config.bool("scale_attn_weights", true)?;
+    let by_layer = config.bool("scale_attn_by_inverse_layer_idx", false)?;
+    let tied = config.bool("tie_word_embeddings", true)?;
+    let attention = |layer: u32| Attention {
+        scale: if scaled { 1.0 / (head_dim as f32).sqrt() } else { 1.0 }
+            / if by_layer { (layer + 1) as f32 } else { 1.0 },
+        window: None,
+    };
+    let architecture = Architecture {
+        family: "gpt2",
+        vocab_size,
+        max_positions,
+        hidden_size,
+        intermediate_size,
+        n_heads,
+        n_kv_heads: n_heads,
+        head_dim,
+        positions: Positions::Learned,
+        norm: NormKind::Layer,
+        norm_epsilon: config.f64("layer_norm_epsilon", 1e-5)? as f32,
+        norm_order: NormOrder::Before,
+        activation: config.activation("activation_function", "gelu_new")?,
+        gated: false,
+        layers: (0..n_layers).map(attention).collect(),
+        bos: config.ids("bos_token_id"),
+        eos: config.ids("eos_token_id"),
+    };
+    let tensors = ModelTensors {
+        prefix: "transformer.",
+        tokens: TensorSpec::matrix("transformer.wte.weight", vocab_size, hidden_size),
+        positions: Some(TensorSpec::matrix("transformer.wpe.weight", max_positions, hidden_size)),
+        layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, intermediate_size)).collect(),
+        final_norm: Some(norm("transformer.ln_f", hidden_size, true)),
+        head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
+        ignored: &["lm_head.weight", ".attn.bias", ".attn.masked_bias"],
+    };
+    Ok((architecture, tensors))
+}

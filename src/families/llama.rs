@@ -1,0 +1,193 @@
+//! LLaMA (Touvron et al. 2023) and what is built like it, `llama`; Mistral (Jiang et al. 2023), `mistral`: RMS
+//! norm, rotary positions, grouped heads, a gated MLP.
+
+use super::{Config, norm};
+use crate::{
+    architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
+    error::Result,
+    weights::{LayerTensors, ModelTensors, Order, TensorSpec},
+};
+
+/// What a family of this kind takes for granted where config.json is silent.
+struct Defaults {
+    family: &'static str,
+    intermediate_size: u32,
+    n_kv_heads: Option<u32>,
+    max_positions: u32,
+    window: Option<u32>,
+    /// Whether attention_bias and mlp_bias mean anything.
+    biases: bool,
+}
+
+pub fn llama(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    let family = "llama";
+    read(
+        config,
+        Defaults {
+            family,
+            intermediate_size: 11008,
+            n_kv_heads: None,
+            max_positions: 2048,
+            window: None,
+            biases: true,
+        },
+    )
+}
+
+pub fn mistral(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    let absent = !config.has("sliding_window");
+    let window = if absent { Some(4096) } else { config.count("sliding_window", u32::MAX)? };
+    let family = "mistral";
+    read(
+        config,
+        Defaults {
+            family,
+            intermediate_size: 14336,
+            n_kv_heads: Some(8),
+            max_positions: 131_072,
+            window,
+            biases: false,
+        },
+    )
+}
+
+fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTensors)> {
+    let hidden_size = config.size("hidden_size", 4096)?;
+    let intermediate_size = config.size("intermediate_size", defaults.intermediate_size)?;
+    let n_layers = config.layers(&["num_hidden_layers"], 32)?;
+    let n_heads = config.size("num_attention_heads", 32)?;
+    let n_kv_heads = config.size("num_key_value_heads", defaults.n_kv_heads.unwrap_or(n_heads))?;
+    let head_dim = match config.count("head_dim", 1 << 16)? {
+        Some(own) => own,
+        None => config.head_dim("num_attention_heads", n_heads, hidden_size)?,
+    };
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        return Err(config.wrong("num_key_value_heads", format!("it must divide the {n_heads} heads")));
+    }
+    if !head_dim.is_multiple_of(2) {
+        return Err(config.wrong("head_dim", format!("rotary positions need an even one, not {head_dim}")));
+    }
+    let vocab_size = config.size("vocab_size", 32000)?;
+    let max_positions = config.size("max_position_embeddings", defaults.max_positions)?;
+    let tied = config.bool("tie_word_embeddings", false)?;
+    let attention_bias = defaults.biases && config.bool("attention_bias", false)?;
+    let mlp_bias = defaults.biases && config.bool("mlp_bias", false)?;
+    let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: defaults.window };
+    let architecture = Architecture {
+        family: defaults.family,
+        vocab_size,
+        max_positions,
+        hidden_size,
+        intermediate_size,
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        positions: Positions::Rotary(rope(config, max_positions)?),
+        norm: NormKind::Rms,
+        norm_epsilon: config.f64("rms_norm_eps", 1e-6)? as f32,
+        norm_order: NormOrder::Before,
+        activation: config.activation("hidden_act", "silu")?,
+        gated: true,
+        layers: vec![attention; n_layers as usize],
+        bos: config.ids("bos_token_id"),
+        eos: config.ids("eos_token_id"),
+    };
+    let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+    let layer = |number: u32| {
+        let at = |name: &str| format!("model.layers.{number}.{name}");
+        let weight =
+            |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
+        let bias =
+            |on: bool, name: &str, len| on.then(|| TensorSpec::vector(at(&format!("{name}.bias")), len));
+        let turned = |spec: TensorSpec| spec.order(Order::RopePairs(head_dim));
+        let qkv_bias = [
+            bias(attention_bias, "self_attn.q_proj", q).map(turned),
+            bias(attention_bias, "self_attn.k_proj", kv).map(turned),
+            bias(attention_bias, "self_attn.v_proj", kv),
+        ];
+        let up_bias = ["mlp.gate_proj", "mlp.up_proj"].map(|n| bias(mlp_bias, n, intermediate_size));
+        LayerTensors {
+            norm1: norm(at("input_layernorm"), hidden_size, false),
+            qkv: vec![
+                turned(weight("self_attn.q_proj", q, hidden_size)),
+                turned(weight("self_attn.k_proj", kv, hidden_size)),
+                weight("self_attn.v_proj", kv, hidden_size),
+            ],
+            qkv_bias: qkv_bias.into_iter().flatten().collect(),
+            out: weight("self_attn.o_proj", hidden_size, q),
+            out_bias: bias(attention_bias, "self_attn.o_proj", hidden_size),
+            norm2: norm(at("post_attention_layernorm"), hidden_size, false),
+            up: ["mlp.gate_proj", "mlp.up_proj"].map(|n| weight(n, intermediate_size, hidden_size)).to_vec(),
+            up_bias: up_bias.into_iter().flatten().collect(),
+            down: weight("mlp.down_proj", hidden_size, intermediate_size),
+            down_bias: bias(mlp_bias, "mlp.down_proj", hidden_size),
+        }
+    };
+    let tensors = ModelTensors {
+        prefix: "model.",
+        tokens: TensorSpec::matrix("model.embed_tokens.weight", vocab_size, hidden_size),
+        positions: None,
+        layers: (0..n_layers).map(layer).collect(),
+        final_norm: Some(norm("model.norm", hidden_size, false)),
+        head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
+        ignored: &["lm_head.weight", "rotary_emb.inv_freq"],
+    };
+    Ok((architecture, tensors))
+}
+
+/// `rope_scaling` beside `rope_theta`, or the newer `rope_parameters` that holds both; the kind is called
+/// `rope_type`, or `type`. What wins where several stand follows transformers.
+fn rope(config: &Config, max_positions: u32) -> Result<Rope> {
+    let theta = config.f64("rope_theta", 10_000.0)?;
+    let is_filled =
+        |field: &&str| config.get(field).is_some_and(|v| v.as_object().is_none_or(|o| !o.is_empty()));
+    let Some(field) = ["rope_scaling", "rope_parameters"].into_iter().find(is_filled) else {
+        return Ok(Rope { theta, scaling: RopeScaling::None });
+    };
+    let name = format!("{}'s {field}", config.name());
+    let rope = Config::new(&name, config.get(field).expect("it was found"))?;
+    let theta = if rope.has("rope_theta") { rope.positive("rope_theta")? } else { theta };
+    if rope.f64("partial_rotary_factor", config.f64("partial_rotary_factor", 1.0)?)? != 1.0 {
+        return Err(rope.wrong("partial_rotary_factor", "only whole heads are turned here: 1.0"));
+    }
+    let kind_field = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
+    let original = || match config.get("original_max_position_embeddings") {
+        Some(_) => config.positive("original_max_position_embeddings"),
+        None if rope.get("original_max_position_embeddings").is_some() => {
+            rope.positive("original_max_position_embeddings")
+        }
+        None => Ok(f64::from(max_positions)),
+    };
+    let scaling = match rope.str(kind_field)?.unwrap_or("default") {
+        "default" => RopeScaling::None,
+        "linear" => RopeScaling::Linear { factor: rope.positive("factor")? },
+        "llama3" => RopeScaling::Llama3 {
+            factor: rope.positive("factor")?,
+            low_freq_factor: rope.positive("low_freq_factor")?,
+            high_freq_factor: rope.positive("high_freq_factor")?,
+            original: original()?,
+        },
+        "yarn" => yarn(&rope, max_positions, original()?)?,
+        _ => return Err(rope.wrong(kind_field, "the scalings there are: default, linear, llama3, yarn")),
+    };
+    Ok(Rope { theta, scaling })
+}
+
+fn yarn(rope: &Config, max_positions: u32, original: f64) -> Result<RopeScaling> {
+    let factor = match rope.get("factor") {
+        None if rope.has("factor") => f64::from(max_positions) / original,
+        _ => rope.positive("factor")?,
+    };
+    let magnitude = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+    let (some, all) = (rope.f64("mscale", 0.0)?, rope.f64("mscale_all_dim", 0.0)?);
+    let derived = if some != 0.0 && all != 0.0 { magnitude(some) / magnitude(all) } else { magnitude(1.0) };
+    let or = |value: f64, default: f64| if value == 0.0 { default } else { value };
+    Ok(RopeScaling::Yarn {
+        factor,
+        beta_fast: or(rope.f64("beta_fast", 0.0)?, 32.0),
+        beta_slow: or(rope.f64("beta_slow", 0.0)?, 1.0),
+        original,
+        attention_factor: rope.f64("attention_factor", derived)?,
+        truncate: rope.bool("truncate", true)?,
+    })
+}

@@ -1,0 +1,71 @@
+//! Model families: a file each, from config.json to an [`Architecture`] and the names of its tensors.
+//!
+//! A new family is a file here and a line in [`FAMILIES`].
+
+mod config;
+mod gpt1;
+mod gpt2;
+mod gpt_neo;
+mod llama;
+
+use crate::{
+    architecture::Architecture,
+    error::Result,
+    weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
+};
+use config::Config;
+use serde_json::Value;
+
+type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;
+
+/// `model_type` → family.
+const FAMILIES: [(&str, Family); 5] = [
+    ("openai-gpt", gpt1::read),
+    ("gpt2", gpt2::read),
+    ("gpt_neo", gpt_neo::read),
+    ("llama", llama::llama),
+    ("mistral", llama::mistral),
+];
+
+/// Reads a config.json; `name` is what errors call it.
+pub fn read(name: &str, json: &Value) -> Result<(Architecture, ModelTensors)> {
+    let config = Config::new(name, json)?;
+    let known = || FAMILIES.map(|(family, _)| family).join(", ");
+    let Some(family) = config.str("model_type")? else {
+        return Err(config.wrong("model_type", format!("one of these belongs there: {}", known())));
+    };
+    match FAMILIES.iter().find(|(name, _)| *name == family) {
+        Some((_, read)) => read(&config),
+        None => Err(config.wrong("model_type", format!("the families there are: {}", known()))),
+    }
+}
+
+/// The token ids that a field of a JSON object names, one or a list.
+pub fn ids(json: &Value, field: &str) -> Vec<u32> {
+    json.get(field).map_or_else(Vec::new, config::ids)
+}
+
+fn norm(name: impl std::fmt::Display, width: u32, bias: bool) -> NormTensors {
+    NormTensors {
+        weight: TensorSpec::vector(format!("{name}.weight"), width),
+        bias: bias.then(|| TensorSpec::vector(format!("{name}.bias"), width)),
+    }
+}
+
+/// A layer of GPT-1 and GPT-2: Conv1D matrices, q k v fused, a bias each.
+fn conv1d_layer(layer: u32, width: u32, inner: u32) -> LayerTensors {
+    let at = |name: &str| format!("transformer.h.{layer}.{name}");
+    let bias = |name: &str, len| TensorSpec::vector(at(name), len);
+    LayerTensors {
+        norm1: norm(at("ln_1"), width, true),
+        qkv: vec![TensorSpec::transposed(at("attn.c_attn.weight"), 3 * width, width)],
+        qkv_bias: vec![bias("attn.c_attn.bias", 3 * width)],
+        out: TensorSpec::transposed(at("attn.c_proj.weight"), width, width),
+        out_bias: Some(bias("attn.c_proj.bias", width)),
+        norm2: norm(at("ln_2"), width, true),
+        up: vec![TensorSpec::transposed(at("mlp.c_fc.weight"), inner, width)],
+        up_bias: vec![bias("mlp.c_fc.bias", inner)],
+        down: TensorSpec::transposed(at("mlp.c_proj.weight"), width, inner),
+        down_bias: Some(bias("mlp.c_proj.bias", width)),
+    }
+}

@@ -1,0 +1,67 @@
+//! The activation functions of MLPs: an epilogue of matmul, one file each in shaders/activation/.
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    None,
+    Relu,
+    Silu,
+    Tanh,
+    /// By the error function.
+    Gelu,
+    /// By the hyperbolic tangent (Hendrycks & Gimpel 2016).
+    GeluTanh,
+    /// By the logistic of 1.702 v.
+    QuickGelu,
+}
+
+impl Activation {
+    /// The names that config.json files give them, as transformers reads those.
+    pub const NAMES: [(&'static str, Self); 9] = [
+        ("gelu", Self::Gelu),
+        ("gelu_fast", Self::GeluTanh),
+        ("gelu_new", Self::GeluTanh),
+        ("gelu_pytorch_tanh", Self::GeluTanh),
+        ("quick_gelu", Self::QuickGelu),
+        ("relu", Self::Relu),
+        ("silu", Self::Silu),
+        ("swish", Self::Silu),
+        ("tanh", Self::Tanh),
+    ];
+
+    pub(super) fn shader(self) -> &'static str {
+        match self {
+            Self::None => include_str!("../../shaders/activation/none.wgsl"),
+            Self::Relu => include_str!("../../shaders/activation/relu.wgsl"),
+            Self::Silu => include_str!("../../shaders/activation/silu.wgsl"),
+            Self::Tanh => include_str!("../../shaders/activation/tanh.wgsl"),
+            Self::Gelu => include_str!("../../shaders/activation/gelu.wgsl"),
+            Self::GeluTanh => include_str!("../../shaders/activation/gelu_tanh.wgsl"),
+            Self::QuickGelu => include_str!("../../shaders/activation/quick_gelu.wgsl"),
+        }
+    }
+
+    /// The function itself, in the shader's words.
+    pub fn of(self, v: f32) -> f32 {
+        match self {
+            Self::None => v,
+            Self::Relu => v.max(0.0),
+            Self::Silu => v / (1.0 + (-v.max(-80.0)).exp()),
+            Self::Tanh => v.tanh(),
+            Self::Gelu => {
+                let z = (v.abs() * std::f32::consts::FRAC_1_SQRT_2).min(9.0);
+                let t = 1.0 / (1.0 + 0.327_591_1 * z);
+                let series = t
+                    * (0.254_829_6
+                        + t * (-0.284_496_74 + t * (1.421_413_8 + t * (-1.453_152 + t * 1.061_405_4))));
+                let tail = 0.5 * series * (-z * z).exp();
+                v * if v < 0.0 { tail } else { 1.0 - tail }
+            }
+            Self::GeluTanh => {
+                let u = 0.797_884_6 * (v + 0.044715 * v * v * v);
+                v / (1.0 + (-2.0 * u.clamp(-40.0, 40.0)).exp())
+            }
+            Self::QuickGelu => v / (1.0 + (-1.702 * v.max(-40.0)).exp()),
+        }
+    }
+}

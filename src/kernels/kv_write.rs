@@ -1,0 +1,100 @@
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Target};
+use crate::{
+    memory::Memory,
+    plan::{Buffer, Rows, Use},
+    shader::Program,
+    step::{Load, Step},
+};
+use std::ops::Range;
+
+/// A layer's keys and values. A slot holds the keys of all heads of a part, then their values.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// One, or several where a binding is too small for all heads.
+    pub parts: Vec<CachePart>,
+    pub n_kv_heads: u32,
+    pub head_dim: u32,
+}
+
+/// The share of some key heads.
+#[derive(Clone, Debug)]
+pub struct CachePart {
+    pub buffer: Buffer,
+    pub heads: Range<u32>,
+}
+
+impl CachePart {
+    /// Values of a key (or value) row.
+    pub fn width(&self, head_dim: u32) -> u32 {
+        self.heads.len() as u32 * head_dim
+    }
+}
+
+/// cache[slot of the row's position] = the row's keys and values
+pub fn kv_write(qkv: Rows, cache: &Cache) -> KvWrite {
+    KvWrite { qkv, cache: cache.clone() }
+}
+
+pub struct KvWrite {
+    qkv: Rows,
+    cache: Cache,
+}
+
+impl KvWrite {
+    /// Where in a row of qkv a part's keys and values start.
+    fn starts(&self, part: &CachePart) -> (u32, u32) {
+        let width = self.cache.n_kv_heads * self.cache.head_dim;
+        let keys = self.qkv.width - 2 * width + part.heads.start * self.cache.head_dim;
+        (keys, keys + width)
+    }
+}
+
+impl Kernel for KvWrite {
+    fn name(&self) -> &'static str {
+        "kv_write"
+    }
+    fn uses(&self) -> Vec<Use> {
+        let parts = self.cache.parts.iter().map(|p| Use::Write(p.buffer));
+        std::iter::once(Use::Read(self.qkv.buffer)).chain(parts).collect()
+    }
+    fn dispatches(&self, _: &Target) -> Vec<Dispatch> {
+        let dispatch = |part: &CachePart| {
+            let width = part.width(self.cache.head_dim);
+            let (keys, values) = self.starts(part);
+            Dispatch {
+                program: Program {
+                    name: "kv_write",
+                    source: include_str!("../../shaders/kv_write.wgsl"),
+                    imports: vec![STEP],
+                    constants: vec![
+                        ("WIDTH", width.into()),
+                        ("KEYS_AT", keys.into()),
+                        ("VALUES_AT", values.into()),
+                        ("STRIDE", self.qkv.stride().into()),
+                    ],
+                },
+                uses: vec![Use::Read(self.qkv.buffer), Use::Write(part.buffer)],
+                grid: Grid::per_row(width.div_ceil(64)),
+            }
+        };
+        self.cache.parts.iter().map(dispatch).collect()
+    }
+    fn cost(&self, load: &Load) -> Cost {
+        let values = 2 * u64::from(load.rows) * u64::from(self.cache.n_kv_heads * self.cache.head_dim);
+        Cost { bytes: 8 * values, flops: 0 }
+    }
+    fn run(&self, memory: &Memory, step: &Step) {
+        let qkv = memory.read(self.qkv.buffer);
+        for part in &self.cache.parts {
+            let width = part.width(self.cache.head_dim) as usize;
+            let (keys, values) = self.starts(part);
+            let mut cache = memory.write(part.buffer);
+            for (row, qkv) in step.rows.iter().zip(qkv.chunks(self.qkv.stride() as usize)) {
+                let slot = step.slot(row.sequence, row.position) as usize;
+                let (k, v) = cache[slot * 2 * width..][..2 * width].split_at_mut(width);
+                k.copy_from_slice(&qkv[keys as usize..][..width]);
+                v.copy_from_slice(&qkv[values as usize..][..width]);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The kernels: what a pass computes. A file each, with its operands, its WGSL programs and their grids, and the
+//! same computation in Rust, in the shader's words: the definition that the program is tested against.
+
+use crate::{
+    backend::{Capabilities, Cpu},
+    memory::Memory,
+    plan::{Per, Shape, Use},
+    shader::Program,
+    step::{Load, Step},
+};
+
+mod activation;
+mod attention;
+mod embed;
+mod kv_write;
+mod matmul;
+mod norm;
+mod rope;
+mod sample;
+
+pub use activation::Activation;
+pub use attention::attention;
+pub use embed::{By, embed};
+pub use kv_write::{Cache, CachePart, kv_write};
+pub use matmul::matmul;
+pub use norm::{NormWeights, norm};
+pub use rope::{RopeTable, rope};
+pub use sample::sample;
+
+/// One pass of a plan.
+pub trait Kernel: Send + Sync {
+    /// The kernel's word in a listing.
+    fn name(&self) -> &'static str;
+    /// What a listing says beside the operands.
+    fn note(&self) -> String {
+        String::new()
+    }
+    /// Every buffer that the pass reads and writes.
+    fn uses(&self) -> Vec<Use>;
+    /// What a device runs for it: mostly one dispatch, several where a matrix has several parts.
+    fn dispatches(&self, target: &Target) -> Vec<Dispatch>;
+    /// What it moves and computes under a load.
+    fn cost(&self, load: &Load) -> Cost;
+    /// The plain definition.
+    fn run(&self, memory: &Memory, step: &Step);
+    /// The same with SIMD and threads, tested against [`Kernel::run`].
+    fn run_fast(&self, memory: &Memory, step: &Step, cpu: &Cpu) {
+        let _ = cpu;
+        self.run(memory, step);
+    }
+}
+
+/// What dispatches are made for.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub can: &'a Capabilities,
+    pub shape: Shape,
+}
+
+/// A program with the buffers bound at group 1, in order of binding, and its grid.
+///
+/// The grid is data rather than a function of the kernel: every grid so far is "so many workgroups for every so
+/// many rows", which a listing can print and a test can hold to the limits of a device.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub program: Program,
+    pub uses: Vec<Use>,
+    pub grid: Grid,
+}
+
+/// `groups` workgroups for every `rows` rows (or outputs).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    pub groups: u32,
+    pub per: Per,
+    pub rows: u32,
+}
+
+impl Grid {
+    pub fn per_row(groups: u32) -> Self {
+        Self { groups, per: Per::Row, rows: 1 }
+    }
+
+    /// The workgroups to dispatch: the groups folded over x and y, no side above `most`; the rows along z.
+    pub fn workgroups(&self, load: &Load, most: u32) -> [u32; 3] {
+        let y = self.groups.div_ceil(most);
+        [self.groups.div_ceil(y.max(1)), y, self.per.count(load).div_ceil(self.rows)]
+    }
+}
+
+/// What a pass moves and computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes that must come from or go to memory, each counted once.
+    pub bytes: u64,
+    /// Floating-point operations.
+    pub flops: u64,
+}
+
+/// The interface `step`, which every program imports.
+const STEP: (&str, &str) = ("step", include_str!("../../shaders/step.wgsl"));
+
+/// The interface `reduce`: over subgroups where the device has them, else through workgroup memory.
+fn reduce(target: &Target) -> (&'static str, &'static str) {
+    let source = if target.can.subgroups {
+        include_str!("../../shaders/reduce/subgroup.wgsl")
+    } else {
+        include_str!("../../shaders/reduce/shared.wgsl")
+    };
+    ("reduce", source)
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}

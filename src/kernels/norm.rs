@@ -1,0 +1,89 @@
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Target, flag, reduce};
+use crate::{
+    architecture::NormKind,
+    memory::Memory,
+    plan::{Rows, Use},
+    shader::Program,
+    step::{Load, Step},
+    weights::Vector,
+};
+
+/// A norm's weights.
+#[derive(Clone, Copy, Debug)]
+pub struct NormWeights {
+    pub weight: Vector,
+    pub bias: Option<Vector>,
+    pub kind: NormKind,
+    pub epsilon: f32,
+}
+
+/// y = norm(x), a layer norm or an RMS norm
+pub fn norm(x: Rows, by: &NormWeights) -> Norm {
+    assert_eq!(x.width, by.weight.len, "a weight for each value of x");
+    Norm { x, by: *by, y: x }
+}
+
+pub struct Norm {
+    x: Rows,
+    by: NormWeights,
+    y: Rows,
+}
+
+impl Norm {
+    pub fn to(self, y: Rows) -> Self {
+        assert_eq!((self.x.width, self.x.per), (y.width, y.per), "a norm keeps the shape");
+        Self { y, ..self }
+    }
+}
+
+impl Kernel for Norm {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+    fn note(&self) -> String {
+        format!("{:?}", self.by.kind).to_lowercase()
+    }
+    fn uses(&self) -> Vec<Use> {
+        vec![Use::Read(self.x.buffer), Use::Read(self.by.weight.buffer), Use::Write(self.y.buffer)]
+    }
+    fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
+        let program = Program {
+            name: "norm",
+            source: include_str!("../../shaders/norm.wgsl"),
+            imports: vec![STEP, reduce(target)],
+            constants: vec![
+                ("WIDTH", self.x.width.into()),
+                ("STRIDE", self.x.stride().into()),
+                ("WEIGHT_AT", self.by.weight.at.into()),
+                ("BIAS_AT", self.by.bias.map_or(0, |b| b.at).into()),
+                ("EPSILON", self.by.epsilon.into()),
+                ("CENTER", flag(self.by.kind == NormKind::Layer)),
+                ("BIAS", flag(self.by.bias.is_some())),
+            ],
+        };
+        vec![Dispatch { program, uses: self.uses(), grid: Grid { groups: 1, per: self.x.per, rows: 1 } }]
+    }
+    fn cost(&self, load: &Load) -> Cost {
+        let values = u64::from(self.x.per.count(load)) * u64::from(self.x.width);
+        Cost { bytes: 8 * values + 4 * u64::from(self.x.width), flops: 8 * values }
+    }
+    fn run(&self, memory: &Memory, step: &Step) {
+        let (width, stride) = (self.x.width as usize, self.x.stride() as usize);
+        let count = self.x.per.count(&step.load()) as usize;
+        let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
+        let weight = self.by.weight.of(memory);
+        let bias = self.by.bias.map(|b| b.of(memory));
+        for (x, y) in x.chunks(stride).zip(y.chunks_mut(stride)).take(count) {
+            let x = &x[..width];
+            let mean = match self.by.kind {
+                NormKind::Layer => x.iter().sum::<f32>() / width as f32,
+                NormKind::Rms => 0.0,
+            };
+            let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / width as f32;
+            let scale = 1.0 / (variance + self.by.epsilon).sqrt();
+            for i in 0..width {
+                y[i] = (x[i] - mean) * scale * weight[i] + bias.map_or(0.0, |b| b[i]);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Target};
+use crate::{
+    architecture::Rope,
+    memory::Memory,
+    plan::{Buffer, Rows, Use},
+    shader::Program,
+    step::{Load, Step},
+    weights::Contents,
+};
+
+/// cos and sin of every position and pair, in f64 on the host: shaders compute neither, for WGSL promises little
+/// of their precision.
+pub struct RopeTable {
+    frequencies: Vec<f64>,
+    scale: f64,
+    positions: u32,
+}
+
+impl RopeTable {
+    pub fn new(rope: &Rope, head_dim: u32, positions: u32) -> Self {
+        let (frequencies, scale) = rope.frequencies(head_dim);
+        Self { frequencies, scale, positions }
+    }
+}
+
+impl Contents for RopeTable {
+    fn rows(&self) -> usize {
+        self.positions as usize
+    }
+    fn row_bytes(&self) -> usize {
+        self.frequencies.len() * 8
+    }
+    fn fill(&self, first: usize, out: &mut [u8]) {
+        for (position, row) in out.chunks_mut(self.row_bytes()).enumerate() {
+            for (frequency, pair) in self.frequencies.iter().zip(row.as_chunks_mut::<8>().0) {
+                let angle = (first + position) as f64 * frequency;
+                pair[..4].copy_from_slice(&((angle.cos() * self.scale) as f32).to_le_bytes());
+                pair[4..].copy_from_slice(&((angle.sin() * self.scale) as f32).to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Turns the pairs of the first `heads` heads of qkv (those of q, then of k) by their position's angles, in place.
+pub fn rope(qkv: Rows, table: Buffer, heads: u32, head_dim: u32) -> RopeKernel {
+    assert!(heads * head_dim <= qkv.width, "{heads} heads of {head_dim} in {} values", qkv.width);
+    RopeKernel { qkv, table, heads, pairs: head_dim / 2 }
+}
+
+pub struct RopeKernel {
+    qkv: Rows,
+    table: Buffer,
+    heads: u32,
+    pairs: u32,
+}
+
+impl Kernel for RopeKernel {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+    fn uses(&self) -> Vec<Use> {
+        vec![Use::Read(self.table), Use::Write(self.qkv.buffer)]
+    }
+    fn dispatches(&self, _: &Target) -> Vec<Dispatch> {
+        let program = Program {
+            name: "rope",
+            source: include_str!("../../shaders/rope.wgsl"),
+            imports: vec![STEP],
+            constants: vec![
+                ("HEADS", self.heads.into()),
+                ("PAIRS", self.pairs.into()),
+                ("STRIDE", self.qkv.stride().into()),
+            ],
+        };
+        let groups = (self.heads * self.pairs).div_ceil(64);
+        vec![Dispatch { program, uses: self.uses(), grid: Grid::per_row(groups) }]
+    }
+    fn cost(&self, load: &Load) -> Cost {
+        let pairs = u64::from(load.rows) * u64::from(self.heads * self.pairs);
+        Cost { bytes: 16 * pairs + 8 * u64::from(load.rows * self.pairs), flops: 6 * pairs }
+    }
+    fn run(&self, memory: &Memory, step: &Step) {
+        let pairs = self.pairs as usize;
+        let table = memory.loaded(self.table);
+        let mut qkv = memory.write(self.qkv.buffer);
+        for (row, qkv) in step.rows.iter().zip(qkv.chunks_mut(self.qkv.stride() as usize)) {
+            let turns = table[row.position as usize * pairs * 2..][..pairs * 2].as_chunks::<2>().0;
+            for head in qkv.chunks_mut(pairs * 2).take(self.heads as usize) {
+                for ([cos, sin], pair) in turns.iter().zip(head.as_chunks_mut::<2>().0) {
+                    let [a, b] = *pair;
+                    *pair = [a * cos - b * sin, a * sin + b * cos];
+                }
+            }
+        }
+    }
+}

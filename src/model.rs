@@ -1,0 +1,121 @@
+//! A model's files, read but not yet loaded: config.json, weights, tokenizer, and what its makers recommend.
+
+use crate::{
+    architecture::Architecture,
+    demo,
+    error::{Error, Result},
+    families,
+    tokenizer::Tokenizer,
+    weights::{Bytes, Checkpoint, ModelTensors},
+};
+use serde_json::Value;
+use std::path::Path;
+
+/// A model to be loaded.
+pub struct Model {
+    pub name: String,
+    pub architecture: Architecture,
+    pub tensors: ModelTensors,
+    pub checkpoint: Checkpoint,
+    pub defaults: Defaults,
+    /// The id that a text starts with where nothing else does.
+    pub bos: Option<u32>,
+    /// The ids that end a text.
+    pub eos: Vec<u32>,
+}
+
+/// What generation_config.json recommends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Defaults {
+    pub temperature: Option<f32>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+}
+
+impl Model {
+    /// Opens a Hugging Face folder, and its tokenizer.
+    pub fn open(folder: &Path) -> Result<(Self, Tokenizer)> {
+        let model = Self::open_weights(folder)?;
+        let tokenizer = Tokenizer::open(folder, model.architecture.family)?;
+        Ok((model, tokenizer))
+    }
+
+    /// Opens a Hugging Face folder without its tokenizer.
+    pub fn open_weights(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::model(format!(
+                "the model {} is not a folder with config.json, *.safetensors and a tokenizer",
+                folder.display()
+            )));
+        }
+        let config = folder.join("config.json");
+        if !config.is_file() {
+            return Err(Error::model(format!(
+                "{} holds no config.json: it is not a model's folder",
+                folder.display()
+            )));
+        }
+        let config = json(&config)?;
+        let generation = folder.join("generation_config.json");
+        let generation = if generation.is_file() { json(&generation)? } else { Value::Null };
+        let name =
+            folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into());
+        let config_name = folder.join("config.json").display().to_string();
+        // The config first: what it says is wrong in fewer words than what the weights would.
+        let (architecture, tensors) = families::read(&config_name, &config)?;
+        Self::new(name, architecture, tensors, Checkpoint::open(folder)?, &generation)
+    }
+
+    /// The model built into the binary, and its tokenizer.
+    pub fn built_in() -> Result<(Self, Tokenizer)> {
+        let config = serde_json::from_str(demo::CONFIG).expect("the built-in config.json is JSON");
+        let (architecture, tensors) = families::read("the built-in config.json", &config)?;
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.add("the built-in model.safetensors", Bytes::new(demo::WEIGHTS))?;
+        let model = Self::new(demo::NAME.to_owned(), architecture, tensors, checkpoint, &Value::Null)?;
+        Ok((model, Tokenizer::from_json("the built-in tokenizer.json", demo::TOKENIZER)?))
+    }
+
+    fn new(
+        name: String,
+        architecture: Architecture,
+        tensors: ModelTensors,
+        checkpoint: Checkpoint,
+        generation: &Value,
+    ) -> Result<Self> {
+        let within = |role: &str, ids: &[u32]| -> Vec<u32> {
+            let (within, beyond): (Vec<u32>, Vec<u32>) =
+                ids.iter().partition(|id| **id < architecture.vocab_size);
+            for id in beyond {
+                tracing::warn!(
+                    "{role}_token_id {id} is ignored: the vocabulary has {} tokens",
+                    architecture.vocab_size
+                );
+            }
+            within
+        };
+        let own_eos = families::ids(generation, "eos_token_id");
+        let number = |field: &str| generation.get(field).and_then(Value::as_f64);
+        let mut defaults = Defaults {
+            temperature: number("temperature").map(|n| n as f32),
+            top_k: number("top_k").map(|n| n as u32),
+            top_p: number("top_p").map(|n| n as f32),
+            min_p: number("min_p").map(|n| n as f32),
+        };
+        if generation.get("do_sample") == Some(&Value::Bool(false)) {
+            defaults.temperature = Some(0.0);
+        }
+        let eos = within("eos", if own_eos.is_empty() { &architecture.eos } else { &own_eos });
+        let bos = within("bos", &architecture.bos).first().copied();
+        Ok(Self { name, architecture, tensors, checkpoint, defaults, bos, eos })
+    }
+}
+
+/// A file's JSON.
+fn json(path: &Path) -> Result<Value> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::model(format!("{name} cannot be read: {e}")).because(e))?;
+    serde_json::from_str(&text).map_err(|e| Error::model(format!("{name} is not JSON: {e}")).because(e))
+}

@@ -1,0 +1,238 @@
+//! A plan: the passes from token ids to logits, in order, over buffers known by number.
+//!
+//! decoder.rs writes one for each [`Shape`] of work, over the same [`Buffers`]; a backend makes what they need
+//! once and then runs a [`crate::step::Step`] through one of them.
+
+use crate::{kernels::Kernel, step::Load, weights::Contents};
+use std::{fmt, sync::Arc};
+
+/// A buffer of the plan, by its number in [`Buffers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Buffer(pub u32);
+
+/// How a dispatch uses a buffer that it binds. `Write` may also read what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Read(Buffer),
+    Write(Buffer),
+}
+
+impl Use {
+    pub fn buffer(self) -> Buffer {
+        let (Self::Read(buffer) | Self::Write(buffer)) = self;
+        buffer
+    }
+}
+
+/// What a grid or an activation has one of for each: a token of the step, or a token whose logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Per {
+    Row,
+    Output,
+}
+
+impl Per {
+    pub fn count(self, load: &Load) -> u32 {
+        match self {
+            Self::Row => load.rows,
+            Self::Output => load.outputs,
+        }
+    }
+}
+
+/// Activations lie a multiple of so many values apart, the gap zero, so that shaders may read a row in vectors.
+pub const ALIGN: u32 = 8;
+
+/// An activation: `width` values for each row or output of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    pub buffer: Buffer,
+    pub width: u32,
+    pub per: Per,
+}
+
+impl Rows {
+    /// Values from one row to the next.
+    pub fn stride(self) -> u32 {
+        self.width.next_multiple_of(ALIGN)
+    }
+}
+
+/// What a buffer holds, and so how large it is.
+#[derive(Clone)]
+pub enum Content {
+    /// Filled once, before the first step, and only read: weights and tables.
+    Loaded(Arc<dyn Contents>),
+    /// An activation of so many f32 for each row or output.
+    Activation { per: Per, stride: u32 },
+    /// Keys and values, so many f32 for each slot of the cache.
+    Cache { stride: u32 },
+    /// The id that was sampled last, one u32 for each sequence.
+    Ids,
+}
+
+/// The most that a step may ask for: what buffers are sized by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Tokens in one step, by shape: prefill, then decode.
+    pub rows: [u32; 2],
+    pub outputs: u32,
+    pub sequences: u32,
+    /// Positions that one sequence can reach.
+    pub context: u32,
+    /// Blocks of the cache, for all sequences together.
+    pub blocks: u32,
+}
+
+impl Sizes {
+    /// The most tokens in a step of any shape.
+    pub fn most_rows(&self) -> u32 {
+        self.rows[0].max(self.rows[1])
+    }
+}
+
+struct Declared {
+    label: String,
+    content: Content,
+}
+
+/// The buffers of a model's plans.
+#[derive(Default)]
+pub struct Buffers(Vec<Declared>);
+
+impl Buffers {
+    pub fn declare(&mut self, label: impl Into<String>, content: Content) -> Buffer {
+        let buffer = self.next();
+        self.0.push(Declared { label: label.into(), content });
+        buffer
+    }
+
+    /// The buffer that will be declared next.
+    pub fn next(&self) -> Buffer {
+        Buffer(self.0.len() as u32)
+    }
+
+    pub fn activation(&mut self, label: &str, per: Per, width: u32) -> Rows {
+        let rows = Rows { buffer: Buffer(0), width, per };
+        Rows { buffer: self.declare(label, Content::Activation { per, stride: rows.stride() }), ..rows }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = Buffer> + use<> {
+        (0..self.0.len() as u32).map(Buffer)
+    }
+    pub fn label(&self, buffer: Buffer) -> &str {
+        &self.0[buffer.0 as usize].label
+    }
+    pub fn content(&self, buffer: Buffer) -> &Content {
+        &self.0[buffer.0 as usize].content
+    }
+
+    /// Bytes of a buffer under these sizes.
+    pub fn bytes(&self, buffer: Buffer, sizes: &Sizes) -> u64 {
+        match self.content(buffer) {
+            Content::Loaded(contents) => contents.rows() as u64 * contents.row_bytes() as u64,
+            Content::Activation { per: Per::Row, stride } => {
+                u64::from(sizes.most_rows()) * u64::from(*stride) * 4
+            }
+            Content::Activation { per: Per::Output, stride } => {
+                u64::from(sizes.outputs) * u64::from(*stride) * 4
+            }
+            Content::Cache { stride } => {
+                u64::from(sizes.blocks) * u64::from(crate::step::BLOCK) * u64::from(*stride) * 4
+            }
+            Content::Ids => u64::from(sizes.sequences) * 4,
+        }
+    }
+
+    /// Bytes of all buffers of one kind under these sizes.
+    pub fn total(&self, sizes: &Sizes, of: impl Fn(&Content) -> bool) -> u64 {
+        self.all().filter(|b| of(self.content(*b))).map(|b| self.bytes(b, sizes)).sum()
+    }
+}
+
+/// The shapes of work that a plan is recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Tokens of prompts, many at once.
+    Prefill,
+    /// The next token of up to eight sequences.
+    Decode,
+}
+
+impl Shape {
+    pub const ALL: [Self; 2] = [Self::Prefill, Self::Decode];
+}
+
+/// One line of a plan.
+pub struct Pass {
+    /// The layer that it belongs to; none before the first and after the last.
+    pub layer: Option<u32>,
+    pub kernel: Box<dyn Kernel>,
+}
+
+/// The passes, in order.
+pub struct Plan {
+    pub shape: Shape,
+    pub passes: Vec<Pass>,
+    layer: Option<u32>,
+}
+
+impl Plan {
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, passes: Vec::new(), layer: None }
+    }
+    /// What is pushed from now on belongs to this layer.
+    pub fn enter(&mut self, layer: Option<u32>) {
+        self.layer = layer;
+    }
+    pub fn push(&mut self, kernel: impl Kernel + 'static) {
+        self.passes.push(Pass { layer: self.layer, kernel: Box::new(kernel) });
+    }
+}
+
+/// A model's plans and the buffers that they share.
+pub struct Plans {
+    pub buffers: Buffers,
+    pub sizes: Sizes,
+    pub prefill: Plan,
+    pub decode: Plan,
+    /// Where the logits come out, and the ids picked from them.
+    pub logits: Rows,
+    pub ids: Buffer,
+}
+
+impl Plans {
+    pub fn of(&self, shape: Shape) -> &Plan {
+        match shape {
+            Shape::Prefill => &self.prefill,
+            Shape::Decode => &self.decode,
+        }
+    }
+
+    /// The listing of a plan: a line a pass, with what it reads → what it writes.
+    pub fn listing(&self, shape: Shape) -> impl fmt::Display + '_ {
+        Listing { plan: self.of(shape), buffers: &self.buffers }
+    }
+}
+
+struct Listing<'a> {
+    plan: &'a Plan,
+    buffers: &'a Buffers,
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (number, pass) in self.plan.passes.iter().enumerate() {
+            let uses = pass.kernel.uses();
+            let names = |writes: bool| {
+                let of_kind = uses.iter().filter(|u| matches!(u, Use::Write(_)) == writes);
+                of_kind.map(|u| self.buffers.label(u.buffer())).collect::<Vec<_>>().join(", ")
+            };
+            let layer = pass.layer.map_or("-".to_owned(), |l| l.to_string());
+            let (name, note) = (pass.kernel.name(), pass.kernel.note());
+            let line = format!("{number:4} {layer:>3} {name:10} {} → {}", names(false), names(true));
+            writeln!(f, "{}", if note.is_empty() { line } else { format!("{line}  ({note})") })?;
+        }
+        Ok(())
+    }
+}

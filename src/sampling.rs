@@ -1,0 +1,190 @@
+//! Picking the next token from logits.
+//!
+//! Chance comes from a counter-based generator: which number a candidate draws follows from the seed, its position
+//! and its id alone. Adding noise −ln(−ln u) to logits over temperature and taking the highest is a draw from
+//! their softmax (Gumbel 1954), with no sum over the vocabulary, and a filter that drops some candidates changes
+//! nothing for the others.
+
+use crate::error::{Error, Result};
+
+/// How the next token is picked: temperature first, then top-k, top-p, min-p, in the order and meaning that
+/// transformers gives them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Zero: the highest logit.
+    pub temperature: f32,
+    /// Keep the k most probable; zero: all.
+    pub top_k: u32,
+    /// Keep the fewest whose probabilities reach p.
+    pub top_p: f32,
+    /// Keep those at least p times as probable as the best.
+    pub min_p: f32,
+    pub seed: u64,
+}
+
+impl Sampling {
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
+
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
+    /// An error where a setting makes no sense, naming its flag.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |flag: &str, value: f32, range: &str| {
+            Err(Error::request(format!("{flag} is {value}, but it must be {range}")))
+        };
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return wrong("--temperature", self.temperature, "zero or above");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return wrong("--top-p", self.top_p, "above 0 and at most 1");
+        }
+        if !(self.min_p >= 0.0 && self.min_p <= 1.0) {
+            return wrong("--min-p", self.min_p, "from 0 to 1");
+        }
+        Ok(())
+    }
+
+    /// The id of the token at `position`.
+    pub fn pick(&self, logits: &[f32], position: u32) -> u32 {
+        if self.is_greedy() {
+            return greedy(logits);
+        }
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weight = |logit: f32| f64::from((logit - top) / self.temperature).exp();
+        // The candidates, best first where a filter asks for their order.
+        let mut kept: Vec<(u32, f32)> = logits
+            .iter()
+            .zip(0..)
+            .filter(|(logit, _)| !logit.is_nan())
+            .map(|(logit, id)| (id, *logit))
+            .collect();
+        if self.min_p > 0.0 {
+            // As probable as the best is weight 1; the best itself always stays.
+            kept.retain(|(_, logit)| weight(*logit) >= f64::from(self.min_p));
+        }
+        let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let k = self.top_k as usize;
+        if k > 0 && k < kept.len() {
+            kept.select_nth_unstable_by(k - 1, by_logit);
+            kept.truncate(k);
+        }
+        if self.top_p < 1.0 {
+            kept.sort_unstable_by(by_logit);
+            let total: f64 = kept.iter().map(|(_, logit)| weight(*logit)).sum();
+            let mut sum = 0.0;
+            let enough = kept.iter().position(|(_, logit)| {
+                sum += weight(*logit);
+                sum >= f64::from(self.top_p) * total
+            });
+            kept.truncate(enough.map_or(kept.len(), |last| last + 1));
+        }
+        let noisy = |(id, logit): &(u32, f32)| {
+            f64::from(logit / self.temperature) - (-uniform(self.seed, position, *id).ln()).ln()
+        };
+        let best = kept.iter().max_by(|a, b| noisy(a).total_cmp(&noisy(b)).then(b.0.cmp(&a.0)));
+        best.map_or(0, |(id, _)| *id)
+    }
+}
+
+/// The id of the highest logit, the lowest of those that share it.
+pub fn greedy(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] || logits[best].is_nan() {
+            best = id;
+        }
+    }
+    best as u32
+}
+
+/// A number between 0 and 1, both excluded.
+fn uniform(seed: u64, position: u32, id: u32) -> f64 {
+    let [word, ..] = philox([id, position, 0, 0], [seed as u32, (seed >> 32) as u32]);
+    (f64::from(word) + 0.5) / 4294967296.0
+}
+
+/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..10 {
+        let [a, b] = [0xD251_1F53_u64 * u64::from(counter[0]), 0xCD9E_8D57_u64 * u64::from(counter[2])];
+        counter = [
+            (b >> 32) as u32 ^ counter[1] ^ key[0],
+            b as u32,
+            (a >> 32) as u32 ^ counter[3] ^ key[1],
+            a as u32,
+        ];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    counter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The known answers that Random123 publishes for philox4x32-10.
+    #[test]
+    fn philox_gives_the_known_answers() {
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(
+            philox([u32::MAX; 4], [u32::MAX; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
+        assert_eq!(
+            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+        );
+    }
+
+    /// How often each id is picked over many positions, against the exact probabilities (chi-squared, 99.9 %).
+    fn check_distribution(sampling: Sampling, logits: &[f32], expected: &[f64]) {
+        let draws = 20_000;
+        let mut counts = vec![0.0; logits.len()];
+        for position in 0..draws {
+            counts[sampling.pick(logits, position) as usize] += 1.0;
+        }
+        let mut chi = 0.0;
+        for (count, probability) in counts.iter().zip(expected) {
+            let wanted = probability * f64::from(draws);
+            match wanted > 0.0 {
+                true => chi += (count - wanted) * (count - wanted) / wanted,
+                false => assert_eq!(*count, 0.0, "{sampling:?} picked what it should have dropped"),
+            }
+        }
+        assert!(chi < 24.3, "{sampling:?}: chi-squared {chi} of {counts:?}"); // 7 degrees of freedom
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities_that_are_left() {
+        let logits = [1.0, -0.5, 2.0, 0.0, 1.5, -3.0, 0.7, 1.2];
+        let sampling = Sampling { temperature: 1.0, seed: 7, ..Sampling::GREEDY };
+        let softmax = |temperature: f32, keep: &[usize]| {
+            let weights: Vec<f64> = (0..logits.len())
+                .map(|i| if keep.contains(&i) { f64::from(logits[i] / temperature).exp() } else { 0.0 })
+                .collect();
+            let total: f64 = weights.iter().sum();
+            weights.iter().map(|w| w / total).collect::<Vec<_>>()
+        };
+        let all = [0, 1, 2, 3, 4, 5, 6, 7];
+        check_distribution(sampling, &logits, &softmax(1.0, &all));
+        check_distribution(Sampling { temperature: 0.6, ..sampling }, &logits, &softmax(0.6, &all));
+        check_distribution(Sampling { top_k: 3, ..sampling }, &logits, &softmax(1.0, &[2, 4, 7]));
+        // Probabilities, best first: 0.361 0.219 0.162 0.133 …
+        check_distribution(Sampling { top_p: 0.6, ..sampling }, &logits, &softmax(1.0, &[2, 4, 7]));
+        check_distribution(Sampling { top_p: 0.01, ..sampling }, &logits, &softmax(1.0, &[2]));
+        // exp(-0.5) = 0.61, exp(-0.8) = 0.45, exp(-1) = 0.37
+        check_distribution(Sampling { min_p: 0.4, ..sampling }, &logits, &softmax(1.0, &[2, 4, 7]));
+        check_distribution(Sampling { min_p: 1.0, ..sampling }, &logits, &softmax(1.0, &[2]));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_flag() {
+        let wrong = |sampling: Sampling| sampling.check().expect_err("out of range").to_string();
+        assert!(wrong(Sampling { temperature: -1.0, ..Sampling::GREEDY }).contains("--temperature"));
+        assert!(wrong(Sampling { temperature: f32::NAN, ..Sampling::GREEDY }).contains("--temperature"));
+        assert!(wrong(Sampling { top_p: 0.0, ..Sampling::GREEDY }).contains("--top-p"));
+        assert!(wrong(Sampling { min_p: 1.5, ..Sampling::GREEDY }).contains("--min-p"));
+    }
+}

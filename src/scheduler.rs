@@ -1,0 +1,200 @@
+//! From sequences to steps: which tokens run next, and through which plan. No GPU in it.
+//!
+//! Prompt tokens always go through the prefill plan, even a single one, and generated ones through the decode
+//! plan: which kernels compute a token follows from its own request, whatever runs beside it.
+
+use crate::{
+    cache::Blocks,
+    plan::{Shape, Sizes},
+    step::{Row, SAMPLED, Step},
+};
+use std::ops::Range;
+
+/// A sequence's slot.
+pub type Slot = u32;
+
+#[derive(Debug)]
+struct Sequence {
+    tokens: Vec<u32>,
+    /// How many of the tokens are the prompt's.
+    prompt: usize,
+    /// How many are in the cache, or will be once the steps handed out have run.
+    done: usize,
+    /// From which prompt token on the logits are wanted.
+    outputs_from: usize,
+    /// Whether the device itself sampled the last token.
+    sampled: bool,
+}
+
+/// What a backend is to run next, and whose logits come out of it.
+#[derive(Debug)]
+pub struct Work {
+    pub shape: Shape,
+    pub step: Step,
+    /// For each output: the sequence, and the index of the token whose logits it is (it predicts the next).
+    pub outputs: Vec<(Slot, usize)>,
+}
+
+/// The sequences at work.
+#[derive(Debug)]
+pub struct Scheduler {
+    sizes: Sizes,
+    blocks: Blocks,
+    sequences: Vec<Option<Sequence>>,
+}
+
+impl Scheduler {
+    pub fn new(sizes: Sizes) -> Self {
+        Self {
+            blocks: Blocks::new(sizes.blocks, sizes.sequences),
+            sequences: (0..sizes.sequences).map(|_| None).collect(),
+            sizes,
+        }
+    }
+
+    /// Takes in a prompt of which the logits from token `outputs_from` on are wanted, with room for `positions`
+    /// in all. None where there is no free slot or not enough cache.
+    pub fn add(&mut self, prompt: Vec<u32>, outputs_from: usize, positions: u32) -> Option<Slot> {
+        assert!(outputs_from < prompt.len(), "the last token's logits are always wanted");
+        assert!(positions <= self.sizes.context, "a sequence within the context");
+        let slot = self.sequences.iter().position(Option::is_none)? as Slot;
+        if !self.blocks.reserve(slot, positions.max(prompt.len() as u32)) {
+            return None;
+        }
+        let sequence =
+            Sequence { prompt: prompt.len(), tokens: prompt, done: 0, outputs_from, sampled: false };
+        self.sequences[slot as usize] = Some(sequence);
+        Some(slot)
+    }
+
+    /// Appends the token that follows; `sampled` where the device picked it and holds it itself.
+    pub fn push(&mut self, slot: Slot, token: u32, sampled: bool) {
+        let sequence = self.sequences[slot as usize].as_mut().expect("a sequence at work");
+        sequence.tokens.push(token);
+        sequence.sampled = sampled;
+        let room = self.blocks.reserve(slot, sequence.tokens.len() as u32);
+        assert!(room, "room for all positions was reserved");
+    }
+
+    pub fn remove(&mut self, slot: Slot) {
+        self.sequences[slot as usize] = None;
+        self.blocks.release(slot);
+    }
+
+    /// The next step, prompts first; none where every token is in the cache.
+    pub fn next(&mut self) -> Option<Work> {
+        self.prefill().or_else(|| self.decode())
+    }
+
+    fn prefill(&mut self) -> Option<Work> {
+        let mut work = self.empty(Shape::Prefill);
+        for (slot, sequence) in (0..).zip(&mut self.sequences) {
+            let Some(sequence) = sequence else { continue };
+            let room = self.sizes.rows[Shape::Prefill as usize] as usize - work.step.rows.len();
+            let outputs = self.sizes.outputs as usize - work.outputs.len();
+            // Rows up to the first wanted output are free of it; from there on each takes an output.
+            let most = sequence.outputs_from.saturating_sub(sequence.done) + outputs;
+            let end = sequence.prompt.min(sequence.done + room.min(most));
+            let taken = sequence.done.min(end)..end;
+            let outputs_from = sequence.outputs_from;
+            work.take(slot, sequence, taken, |i| i >= outputs_from);
+        }
+        work.filled(&self.blocks)
+    }
+
+    fn decode(&mut self) -> Option<Work> {
+        let mut work = self.empty(Shape::Decode);
+        for (slot, sequence) in (0..).zip(&mut self.sequences) {
+            let Some(sequence) = sequence else { continue };
+            let most = self.sizes.rows[Shape::Decode as usize].min(self.sizes.outputs) as usize;
+            let end = sequence.tokens.len().min(sequence.done + most - work.step.rows.len());
+            work.take(slot, sequence, sequence.done..end, |_| true);
+        }
+        work.filled(&self.blocks)
+    }
+
+    fn empty(&self, shape: Shape) -> Work {
+        Work { shape, step: Step::default(), outputs: Vec::new() }
+    }
+}
+
+impl Work {
+    fn take(
+        &mut self,
+        slot: Slot,
+        sequence: &mut Sequence,
+        tokens: Range<usize>,
+        wanted: impl Fn(usize) -> bool,
+    ) {
+        for i in tokens.clone() {
+            let is_last = i + 1 == sequence.tokens.len();
+            let token = if sequence.sampled && is_last { SAMPLED } else { sequence.tokens[i] };
+            if wanted(i) {
+                self.step.outputs.push(self.step.rows.len() as u32);
+                self.outputs.push((slot, i));
+            }
+            self.step.rows.push(Row { token, position: i as u32, sequence: slot });
+        }
+        sequence.done = sequence.done.max(tokens.end);
+    }
+
+    fn filled(mut self, blocks: &Blocks) -> Option<Self> {
+        self.step.tables = blocks.tables().to_vec();
+        (!self.step.rows.is_empty()).then_some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes() -> Sizes {
+        Sizes { rows: [10, 4], outputs: 3, sequences: 3, context: 100, blocks: 12 }
+    }
+
+    /// Every prompt token runs once, in order, through prefill, within the limits; the wanted logits come out.
+    #[test]
+    fn prompts_run_in_chunks_and_only_wanted_logits_come_out() {
+        let mut scheduler = Scheduler::new(sizes());
+        let prompts = [(0..27).collect::<Vec<u32>>(), (100..104).collect(), (200..233).collect()];
+        let from = [26, 0, 30];
+        for (prompt, from) in prompts.iter().zip(from) {
+            scheduler.add(prompt.clone(), from, 50).expect("room");
+        }
+        assert_eq!(scheduler.add(vec![1], 0, 1), None, "no fourth slot");
+        let (mut seen, mut outputs) = (vec![Vec::new(); 3], vec![Vec::new(); 3]);
+        while let Some(work) = scheduler.next() {
+            assert_eq!(work.shape, Shape::Prefill);
+            assert!(work.step.rows.len() <= 10 && work.outputs.len() <= 3);
+            for (output, (slot, index)) in work.step.outputs.iter().zip(&work.outputs) {
+                assert_eq!(work.step.rows[*output as usize].position as usize, *index);
+                outputs[*slot as usize].push(*index);
+            }
+            for row in &work.step.rows {
+                assert_eq!(row.position as usize, seen[row.sequence as usize].len());
+                seen[row.sequence as usize].push(row.token);
+            }
+        }
+        assert_eq!(seen, prompts);
+        assert_eq!(outputs, [vec![26], (0..4).collect(), (30..33).collect()]);
+    }
+
+    #[test]
+    fn what_the_device_sampled_is_named_so_and_decoded() {
+        let mut scheduler = Scheduler::new(sizes());
+        let slot = scheduler.add(vec![5, 6], 1, 10).expect("room");
+        assert_eq!(scheduler.next().expect("the prompt").shape, Shape::Prefill);
+        assert!(scheduler.next().is_none());
+        scheduler.push(slot, 7, true);
+        let work = scheduler.next().expect("the token");
+        assert_eq!((work.shape, work.step.rows[0].token), (Shape::Decode, SAMPLED));
+        scheduler.push(slot, 8, false);
+        assert_eq!(
+            scheduler.next().expect("the token").step.rows[0],
+            Row { token: 8, position: 3, sequence: slot }
+        );
+        scheduler.remove(slot);
+        assert!(scheduler.next().is_none());
+        assert_eq!(scheduler.blocks.free(), 12);
+    }
+}

@@ -1,0 +1,37 @@
+//! WGSL programs. An `#import name` line is replaced, once, by the file that the program chose to implement
+//! `name`; everything else is plain WGSL.
+
+use std::fmt::Write;
+
+/// A shader file, the files that implement the interfaces it imports, and the values of its overrides.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub name: &'static str,
+    pub source: &'static str,
+    pub imports: Vec<(&'static str, &'static str)>,
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+impl Program {
+    /// The WGSL text handed to wgpu.
+    pub fn wgsl(&self) -> String {
+        let (mut text, mut seen) = (String::new(), Vec::new());
+        self.expand(self.source, &mut seen, &mut text);
+        text
+    }
+
+    fn expand<'a>(&'a self, source: &'a str, seen: &mut Vec<&'a str>, text: &mut String) {
+        for line in source.lines() {
+            let Some(name) = line.strip_prefix("#import ") else {
+                writeln!(text, "{line}").expect("writing to a string");
+                continue;
+            };
+            if !seen.contains(&name) {
+                seen.push(name);
+                let file = self.imports.iter().find(|(n, _)| *n == name);
+                let (_, file) = file.unwrap_or_else(|| panic!("{}: nothing implements {name}", self.name));
+                self.expand(file, seen, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
+//!
+//! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
+//! [`HEADER`] words, the rows, the outputs, the block tables.
+
+/// Positions in one block of the cache.
+pub const BLOCK: u32 = 32;
+
+/// The token of a row whose id the device itself sampled: it stands in the ids buffer, at the row's sequence.
+pub const SAMPLED: u32 = u32::MAX;
+
+/// One token of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// A token id, or [`SAMPLED`].
+    pub token: u32,
+    pub position: u32,
+    /// The slot of its sequence: which table and which sampled id are its own.
+    pub sequence: u32,
+}
+
+/// One run's tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    pub rows: Vec<Row>,
+    /// The rows whose logits are wanted, by index.
+    pub outputs: Vec<u32>,
+    /// For each sequence slot, the cache blocks that hold its positions, in order.
+    pub tables: Vec<Vec<u32>>,
+}
+
+/// How much a step asks for: what grids and costs follow from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    pub rows: u32,
+    pub outputs: u32,
+    /// The most positions that any row attends to.
+    pub context: u32,
+}
+
+/// Words before the first row.
+const HEADER: usize = 8;
+/// Words of a row.
+const ROW: usize = 4;
+
+impl Step {
+    /// Where in the cache a position of a sequence lies.
+    pub fn slot(&self, sequence: u32, position: u32) -> u32 {
+        self.tables[sequence as usize][(position / BLOCK) as usize] * BLOCK + position % BLOCK
+    }
+
+    pub fn load(&self) -> Load {
+        Load {
+            rows: self.rows.len() as u32,
+            outputs: self.outputs.len() as u32,
+            context: self.rows.iter().map(|r| r.position + 1).max().unwrap_or(0),
+        }
+    }
+
+    /// The words that shaders/step.wgsl reads.
+    pub fn words(&self) -> Vec<u32> {
+        let stride = self.tables.iter().map(Vec::len).max().unwrap_or(0);
+        let outputs_at = HEADER + self.rows.len() * ROW;
+        let tables_at = outputs_at + self.outputs.len();
+        let mut words = vec![
+            self.rows.len() as u32,
+            self.outputs.len() as u32,
+            HEADER as u32,
+            outputs_at as u32,
+            tables_at as u32,
+            stride as u32,
+            0,
+            0,
+        ];
+        words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, 0]));
+        words.extend(&self.outputs);
+        for table in &self.tables {
+            words.extend(table);
+            words.extend(std::iter::repeat_n(0, stride - table.len()));
+        }
+        words
+    }
+
+    /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
+    pub fn most_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
+        let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
+        HEADER as u64 + rows * ROW as u64 + outputs + sequences * blocks
+    }
+}

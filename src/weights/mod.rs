@@ -1,0 +1,291 @@
+//! Weights: from a checkpoint's tensors to the buffers that a plan reads.
+//!
+//! [`Checkpoint`] maps the files; a family says with [`ModelTensors`] which tensors make up its matrices and
+//! vectors; [`Weights::load`] checks all of them at once and declares the plan's buffers, each of which knows how
+//! to fill itself row by row. Nothing is copied before a backend asks for it.
+
+mod format;
+mod rows;
+mod safetensors;
+mod tensors;
+
+pub use format::Format;
+pub use rows::{Order, StoredRows};
+pub use safetensors::{Bytes, Checkpoint, Tensor};
+pub use tensors::{LayerTensors, ModelTensors, NormTensors, TensorSpec};
+
+use crate::{
+    architecture::Architecture,
+    error::Result,
+    kernels::NormWeights,
+    memory::Memory,
+    plan::{Buffer, Buffers, Content},
+};
+use std::{ops::Range, sync::Arc};
+
+/// What a buffer holds from the start, made row by row as it is uploaded.
+pub trait Contents: Send + Sync {
+    fn rows(&self) -> usize;
+    fn row_bytes(&self) -> usize;
+    /// Writes the rows from `first` on, as many as `out` has room for. `out` may hold anything before.
+    fn fill(&self, first: usize, out: &mut [u8]);
+    /// The same bytes where they already lie so in memory, aligned to their values.
+    fn mapped(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// How a backend wants matrices laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Whether tensors of one format that make up a matrix are laid side by side.
+    pub join: bool,
+    /// Rows are padded to a multiple of so many values.
+    pub align: u32,
+    /// The most bytes of a part.
+    pub most_bytes: u64,
+}
+
+impl Layout {
+    /// Tensors stay where they are mapped.
+    pub const CPU: Self = Self { join: false, align: 1, most_bytes: u64::MAX };
+
+    pub fn gpu(most_bytes: u64) -> Self {
+        Self { join: true, align: crate::plan::ALIGN, most_bytes }
+    }
+}
+
+/// Some rows of a matrix, in one buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub buffer: Buffer,
+    pub format: Format,
+    /// Which rows of the matrix.
+    pub rows: Range<u32>,
+    /// Bytes from one row to the next.
+    pub row_bytes: usize,
+}
+
+impl Part {
+    /// Eights of values in a (padded) row: the unit in which shaders fetch.
+    pub fn columns8(&self) -> u32 {
+        (self.row_bytes / self.format.row_bytes(8)) as u32
+    }
+}
+
+/// A weight matrix: a row for each output, in parts.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    pub rows: u32,
+    pub columns: u32,
+    pub parts: Vec<Part>,
+    pub bias: Option<Vector>,
+}
+
+impl Matrix {
+    /// Declares the buffers of a matrix whose rows are those of `sources`, one below the other.
+    pub fn declare(
+        buffers: &mut Buffers,
+        label: &str,
+        sources: Vec<StoredRows>,
+        layout: &Layout,
+        bias: Option<Vector>,
+    ) -> Self {
+        let columns = sources[0].columns();
+        let rows = sources.iter().map(StoredRows::len).sum();
+        let row_bytes =
+            |s: &StoredRows| s.format().row_bytes(columns.next_multiple_of(layout.align) as usize);
+        // Runs of sources that fit together: one format, one binding.
+        let mut runs: Vec<StoredRows> = Vec::new();
+        for source in sources {
+            match runs.last_mut() {
+                Some(run)
+                    if layout.join
+                        && run.format() == source.format()
+                        && u64::from(run.len() + source.len()) * row_bytes(run) as u64
+                            <= layout.most_bytes =>
+                {
+                    run.append(source)
+                }
+                _ => runs.push(source),
+            }
+        }
+        let (mut parts, mut first) = (Vec::new(), 0);
+        for run in runs {
+            let row_bytes = row_bytes(&run);
+            let most_rows = (layout.most_bytes / row_bytes as u64).clamp(1, u64::from(u32::MAX)) as u32;
+            // Tiles start at multiples of a tile in every part but the last.
+            let most_rows = if most_rows > 64 { most_rows / 64 * 64 } else { most_rows };
+            for start in (0..run.len()).step_by(most_rows as usize) {
+                let taken = start..run.len().min(start.saturating_add(most_rows));
+                let format = run.format();
+                let piece = run.piece(taken.clone(), row_bytes);
+                let buffer = buffers.declare(label, Content::Loaded(Arc::new(piece)));
+                parts.push(Part { buffer, format, rows: first + taken.start..first + taken.end, row_bytes });
+            }
+            first += run.len();
+        }
+        Self { rows, columns, parts, bias }
+    }
+
+    /// A row's values.
+    pub fn unpack_row(&self, memory: &Memory, row: u32, values: &mut [f32]) {
+        let part = self.parts.iter().find(|p| p.rows.contains(&row)).expect("a row of the matrix");
+        let at = (row - part.rows.start) as usize * part.row_bytes;
+        part.format.unpack(&memory.bytes(part.buffer)[at..], values);
+    }
+
+    /// Bytes of the weights, padding included.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|p| p.rows.len() as u64 * p.row_bytes as u64).sum()
+    }
+
+    /// The parts' formats, each named once.
+    pub fn formats(&self) -> String {
+        let mut names: Vec<_> = self.parts.iter().map(|p| p.format.name()).collect();
+        names.dedup();
+        names.join("+")
+    }
+}
+
+/// Some consecutive f32 of a buffer of small vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vector {
+    pub buffer: Buffer,
+    pub at: u32,
+    pub len: u32,
+}
+
+impl Vector {
+    pub fn of(self, memory: &Memory) -> &[f32] {
+        &memory.loaded(self.buffer)[self.at as usize..][..self.len as usize]
+    }
+}
+
+/// A layer's small vectors, in one buffer, at the same offsets in every layer: layers share programs.
+struct Vectors {
+    buffer: Buffer,
+    values: Vec<f32>,
+}
+
+impl Vectors {
+    /// For the buffer that will be declared next.
+    fn new(buffers: &Buffers) -> Self {
+        Self { buffer: buffers.next(), values: Vec::new() }
+    }
+    fn add(&mut self, values: &[f32]) -> Vector {
+        let at = self.values.len() as u32;
+        self.values.extend(values);
+        self.values.resize(self.values.len().next_multiple_of(4), 0.0);
+        Vector { buffer: self.buffer, at, len: values.len() as u32 }
+    }
+    fn declare(self, buffers: &mut Buffers, label: impl Into<String>) {
+        let declared = buffers.declare(label, Content::Loaded(Arc::new(Values(self.values))));
+        assert_eq!(declared, self.buffer, "vectors are declared before any other buffer");
+    }
+}
+
+struct Values(Vec<f32>);
+
+impl Contents for Values {
+    fn rows(&self) -> usize {
+        1
+    }
+    fn row_bytes(&self) -> usize {
+        self.0.len() * 4
+    }
+    fn fill(&self, _: usize, out: &mut [u8]) {
+        out.copy_from_slice(bytemuck::cast_slice(&self.0));
+    }
+    fn mapped(&self) -> Option<&[u8]> {
+        Some(bytemuck::cast_slice(&self.0))
+    }
+}
+
+/// A model's weights, as its plans name them.
+pub struct Weights {
+    pub tokens: Matrix,
+    pub positions: Option<Matrix>,
+    pub layers: Vec<LayerWeights>,
+    pub final_norm: Option<NormWeights>,
+    pub head: Matrix,
+}
+
+/// One layer's weights.
+pub struct LayerWeights {
+    /// Scale and window of its attention.
+    pub scalars: Vector,
+    pub norm1: NormWeights,
+    pub qkv: Matrix,
+    pub out: Matrix,
+    pub norm2: NormWeights,
+    /// The MLP's first matrix; gate, then up, where it is gated.
+    pub up: Matrix,
+    pub down: Matrix,
+}
+
+impl Weights {
+    /// Checks every tensor that the model needs and declares the buffers that hold them. An error lists all that
+    /// are missing, of another shape or in a format that is not read.
+    pub fn load(
+        architecture: &Architecture,
+        wanted: &ModelTensors,
+        checkpoint: &Checkpoint,
+        layout: &Layout,
+        buffers: &mut Buffers,
+    ) -> Result<Self> {
+        let mut found = wanted.find(checkpoint)?;
+        let norm = |found: &tensors::Found, vectors: &mut Vectors, specs: &NormTensors| NormWeights {
+            weight: vectors.add(&found.values(&specs.weight)),
+            bias: specs.bias.as_ref().map(|b| vectors.add(&found.values(b))),
+            kind: architecture.norm,
+            epsilon: architecture.norm_epsilon,
+        };
+        let vector = |found: &tensors::Found, vectors: &mut Vectors, specs: &[TensorSpec]| {
+            let values: Vec<f32> = specs.iter().flat_map(|s| found.values(s)).collect();
+            (!values.is_empty()).then(|| vectors.add(&values))
+        };
+        let tokens = Matrix::declare(buffers, "tokens", vec![found.rows(&wanted.tokens)], layout, None);
+        let positions = wanted
+            .positions
+            .as_ref()
+            .map(|p| Matrix::declare(buffers, "positions", vec![found.rows(p)], layout, None));
+        let mut layers = Vec::with_capacity(wanted.layers.len());
+        for (number, layer) in wanted.layers.iter().enumerate() {
+            let attention = architecture.layers[number];
+            let mut vectors = Vectors::new(buffers);
+            let scalars = vectors.add(&[attention.scale, attention.window.map_or(0.0, |w| w as f32)]);
+            let norm1 = norm(&found, &mut vectors, &layer.norm1);
+            let norm2 = norm(&found, &mut vectors, &layer.norm2);
+            let qkv_bias = vector(&found, &mut vectors, &layer.qkv_bias);
+            let out_bias = vector(&found, &mut vectors, layer.out_bias.as_slice());
+            let up_bias = vector(&found, &mut vectors, &layer.up_bias);
+            let down_bias = vector(&found, &mut vectors, layer.down_bias.as_slice());
+            vectors.declare(buffers, format!("{number}.vectors"));
+            let mut matrix = |name: &str, specs: &[TensorSpec], bias| {
+                let sources = specs.iter().map(|s| found.rows(s)).collect();
+                Matrix::declare(buffers, &format!("{number}.{name}"), sources, layout, bias)
+            };
+            layers.push(LayerWeights {
+                scalars,
+                norm1,
+                norm2,
+                qkv: matrix("qkv", &layer.qkv, qkv_bias),
+                out: matrix("out", std::slice::from_ref(&layer.out), out_bias),
+                up: matrix("up", &layer.up, up_bias),
+                down: matrix("down", std::slice::from_ref(&layer.down), down_bias),
+            });
+        }
+        let final_norm = wanted.final_norm.as_ref().map(|specs| {
+            let mut vectors = Vectors::new(buffers);
+            let weights = norm(&found, &mut vectors, specs);
+            vectors.declare(buffers, "final_norm");
+            weights
+        });
+        let head = match &wanted.head {
+            Some(head) => Matrix::declare(buffers, "head", vec![found.rows(head)], layout, None),
+            None => tokens.clone(),
+        };
+        Ok(Self { tokens, positions, layers, final_norm, head })
+    }
+}

@@ -1,0 +1,156 @@
+//! Rows of a matrix as tensors store them, and how they become ours: transposed, reordered, padded.
+
+use super::{Contents, Format, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// How a tensor's rows follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    AsStored,
+    /// In each head of so many rows the first half turns with the second (Hugging Face's LLaMA): ours lie in
+    /// pairs, as in GGUF. That leaves q·k as it was.
+    RopePairs(u32),
+}
+
+impl Order {
+    /// Where a row of ours is stored.
+    pub fn stored(self, row: u32) -> u32 {
+        match self {
+            Self::AsStored => row,
+            Self::RopePairs(head_dim) => {
+                let i = row % head_dim;
+                row - i + i / 2 + i % 2 * (head_dim / 2)
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Segment {
+    tensor: Tensor,
+    /// Stored with a row for each column (GPT-2's Conv1D).
+    transposed: bool,
+    order: Order,
+    /// Which of the tensor's rows, in our order.
+    rows: Range<u32>,
+}
+
+impl Segment {
+    /// Writes rows from `first` (of the tensor) on.
+    fn fill(&self, first: u32, out: &mut [u8], row_bytes: usize) {
+        match self.tensor.format.value_bytes() {
+            2 => self.fill_values::<2>(first, out, row_bytes),
+            _ => self.fill_values::<4>(first, out, row_bytes),
+        }
+    }
+
+    fn fill_values<const BYTES: usize>(&self, first: u32, out: &mut [u8], row_bytes: usize) {
+        let [a, b] = self.tensor.shape[..] else { panic!("{}: a matrix", self.tensor.name) };
+        let (rows, columns) = if self.transposed { (b, a) } else { (a, b) };
+        let stored = self.tensor.bytes();
+        if !self.transposed {
+            for (row, out) in (first..).zip(out.chunks_mut(row_bytes)) {
+                let at = self.order.stored(row) as usize * columns * BYTES;
+                out[..columns * BYTES].copy_from_slice(&stored[at..][..columns * BYTES]);
+                out[columns * BYTES..].fill(0);
+            }
+            return;
+        }
+        // Strips of some rows: of each stored row a run of values is read, not one.
+        const STRIP: usize = 64;
+        let stored = stored.as_chunks::<BYTES>().0;
+        out.par_chunks_mut(row_bytes * STRIP).enumerate().for_each(|(strip, out)| {
+            let first = first + (strip * STRIP) as u32;
+            out.chunks_mut(row_bytes).for_each(|out| out[columns * BYTES..].fill(0));
+            for column in 0..columns {
+                for (row, out) in (first..).zip(out.chunks_mut(row_bytes)) {
+                    let value = stored[column * rows + self.order.stored(row) as usize];
+                    out[column * BYTES..][..BYTES].copy_from_slice(&value);
+                }
+            }
+        });
+    }
+}
+
+/// Rows of one or more tensors of one format, one below the other.
+#[derive(Clone)]
+pub struct StoredRows {
+    segments: Vec<Segment>,
+    columns: u32,
+    row_bytes: usize,
+}
+
+impl StoredRows {
+    pub fn new(tensor: Tensor, transposed: bool, order: Order) -> Self {
+        let [a, b] = tensor.shape[..] else { panic!("{}: a matrix", tensor.name) };
+        let (rows, columns) = if transposed { (b, a) } else { (a, b) };
+        let row_bytes = tensor.format.row_bytes(columns);
+        let segments = vec![Segment { tensor, transposed, order, rows: 0..rows as u32 }];
+        Self { segments, columns: columns as u32, row_bytes }
+    }
+
+    pub fn columns(&self) -> u32 {
+        self.columns
+    }
+    pub fn format(&self) -> Format {
+        self.segments[0].tensor.format
+    }
+    pub fn len(&self) -> u32 {
+        self.segments.iter().map(|s| s.rows.len() as u32).sum()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts another's rows below.
+    pub fn append(&mut self, other: Self) {
+        assert_eq!((self.columns, self.format()), (other.columns, other.format()), "rows of a kind");
+        self.segments.extend(other.segments);
+    }
+
+    /// Some of the rows, so many bytes apart.
+    pub fn piece(&self, taken: Range<u32>, row_bytes: usize) -> Self {
+        let (mut segments, mut first) = (Vec::new(), 0);
+        for segment in &self.segments {
+            let len = segment.rows.len() as u32;
+            let (from, to) = (taken.start.clamp(first, first + len), taken.end.clamp(first, first + len));
+            if from < to {
+                let rows = segment.rows.start + from - first..segment.rows.start + to - first;
+                segments.push(Segment { rows, ..segment.clone() });
+            }
+            first += len;
+        }
+        Self { segments, columns: self.columns, row_bytes }
+    }
+}
+
+impl Contents for StoredRows {
+    fn rows(&self) -> usize {
+        self.len() as usize
+    }
+    fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+    fn fill(&self, first: usize, out: &mut [u8]) {
+        let wanted = first as u32..first as u32 + (out.len() / self.row_bytes) as u32;
+        let mut out = out;
+        for segment in &self.piece(wanted, self.row_bytes).segments {
+            let (head, tail) = out.split_at_mut(segment.rows.len() * self.row_bytes);
+            segment.fill(segment.rows.start, head, self.row_bytes);
+            out = tail;
+        }
+    }
+    fn mapped(&self) -> Option<&[u8]> {
+        let [segment] = &self.segments[..] else { return None };
+        let format = segment.tensor.format;
+        let bytes = segment.tensor.bytes();
+        let bytes = &bytes[segment.rows.start as usize * self.row_bytes..]
+            .get(..segment.rows.len() * self.row_bytes)?;
+        let as_stored = !segment.transposed
+            && segment.order == Order::AsStored
+            && self.row_bytes == format.row_bytes(self.columns as usize)
+            && (bytes.as_ptr() as usize).is_multiple_of(format.value_bytes());
+        as_stored.then_some(bytes)
+    }
+}

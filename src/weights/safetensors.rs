@@ -1,0 +1,169 @@
+//! Checkpoints of safetensors files (<https://huggingface.co/docs/safetensors>): one, or many with an index.
+
+use super::Format;
+use crate::error::{Error, Result};
+use ::safetensors::{Dtype, SafeTensors};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
+
+/// Bytes that outlive a checkpoint's tensors: a mapped file, or what is built into the binary.
+#[derive(Clone)]
+pub struct Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl Bytes {
+    pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(bytes))
+    }
+    fn as_slice(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+/// A tensor of weights, where it is stored.
+#[derive(Clone)]
+pub struct Tensor {
+    pub name: String,
+    pub format: Format,
+    pub shape: Vec<usize>,
+    file: Bytes,
+    range: Range<usize>,
+}
+
+impl Tensor {
+    pub fn bytes(&self) -> &[u8] {
+        &self.file.as_slice()[self.range.clone()]
+    }
+}
+
+/// A tensor as its header describes it; `tensor` where it is in a format that weights come in.
+pub struct Entry {
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub bytes: usize,
+    pub tensor: Option<Tensor>,
+}
+
+/// The tensors of a checkpoint, by name.
+#[derive(Default)]
+pub struct Checkpoint {
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Checkpoint {
+    /// Opens a folder's safetensors: `model.safetensors`, or the files that `model.safetensors.index.json` names,
+    /// or else every *.safetensors there.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut checkpoint = Self::default();
+        for path in files(folder)? {
+            let name = path.display().to_string();
+            let file = File::open(&path)
+                .map_err(|e| Error::model(format!("{name} cannot be opened: {e}")).because(e))?;
+            // SAFETY: the file must not be changed while it is mapped. Model files are written once; who truncates
+            // one under a running program gets a bus error, as from every program that maps files.
+            let map = unsafe { memmap2::Mmap::map(&file) }
+                .map_err(|e| Error::model(format!("{name} cannot be mapped: {e}")).because(e))?;
+            checkpoint.add(&name, Bytes::new(map))?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Adds a file's tensors.
+    pub fn add(&mut self, name: &str, file: Bytes) -> Result<()> {
+        let bytes = file.as_slice();
+        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
+            Error::model(format!("{name} is not a whole safetensors file: {e}; download it again")).because(e)
+        })?;
+        let start = header + 8;
+        for (tensor_name, info) in metadata.tensors() {
+            let range = start + info.data_offsets.0..start + info.data_offsets.1;
+            let format = match info.dtype {
+                Dtype::F32 => Some(Format::F32),
+                Dtype::F16 => Some(Format::F16),
+                Dtype::BF16 => Some(Format::BF16),
+                _ => None,
+            };
+            let tensor = format.map(|format| Tensor {
+                name: tensor_name.clone(),
+                format,
+                shape: info.shape.clone(),
+                file: file.clone(),
+                range: range.clone(),
+            });
+            let entry = Entry {
+                dtype: format!("{:?}", info.dtype),
+                shape: info.shape.clone(),
+                bytes: range.len(),
+                tensor,
+            };
+            if self.entries.insert(tensor_name.clone(), entry).is_some() {
+                return Err(Error::model(format!("{name}: the tensor {tensor_name} is in another file too")));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+    /// Every tensor, in the order of names.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// The files that hold a folder's weights.
+fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let single = folder.join("model.safetensors");
+    let index = folder.join("model.safetensors.index.json");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    if index.is_file() {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let name = index.display().to_string();
+        let text = std::fs::read_to_string(&index)
+            .map_err(|e| Error::model(format!("{name} cannot be read: {e}")).because(e))?;
+        let index: Index = serde_json::from_str(&text).map_err(|e| {
+            Error::model(format!("{name} is not an index of safetensors files: {e}")).because(e)
+        })?;
+        let names: BTreeSet<_> = index.weight_map.into_values().collect();
+        if let Some(odd) = names.iter().find(|n| Path::new(n).components().count() != 1 || n.contains("..")) {
+            return Err(Error::model(format!("{name} names {odd:?}, which is not a file beside it")));
+        }
+        return Ok(names.into_iter().map(|n| folder.join(n)).collect());
+    }
+    let listing = std::fs::read_dir(folder).map_err(|e| {
+        Error::model(format!("the folder {} cannot be read: {e}", folder.display())).because(e)
+    })?;
+    let mut all: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    all.sort();
+    let is = |path: &Path, extension: &str| path.extension().is_some_and(|e| e == extension);
+    let found: Vec<_> = all.iter().filter(|p| is(p, "safetensors")).cloned().collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let others = all.iter().find(|p| ["bin", "pth", "pt"].iter().any(|e| is(p, e)));
+    Err(Error::model(match others {
+        Some(other) => format!(
+            "{} holds only {}, which is not read: convert it to model.safetensors, for instance with \
+             transformers' save_pretrained",
+            folder.display(),
+            other.file_name().unwrap_or_default().to_string_lossy(),
+        ),
+        None => format!("{} holds no model.safetensors", folder.display()),
+    }))
+}

@@ -1,0 +1,175 @@
+//! What tensors a family's model is made of, and whether a checkpoint holds them.
+
+use super::{Checkpoint, Order, StoredRows, Tensor};
+use crate::error::{Error, Result};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write,
+};
+
+/// One tensor that a model needs, by the name and shape that its family stores it with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    /// [rows, columns] as stored, or [length].
+    pub shape: Vec<u32>,
+    /// Whether a row is stored for each column (Conv1D).
+    pub transposed: bool,
+    pub order: Order,
+}
+
+impl TensorSpec {
+    pub fn matrix(name: impl Into<String>, rows: u32, columns: u32) -> Self {
+        Self { name: name.into(), shape: vec![rows, columns], transposed: false, order: Order::AsStored }
+    }
+    /// A matrix of so many rows and columns that is stored with a row for each column.
+    pub fn transposed(name: impl Into<String>, rows: u32, columns: u32) -> Self {
+        Self { shape: vec![columns, rows], transposed: true, ..Self::matrix(name, rows, columns) }
+    }
+    pub fn vector(name: impl Into<String>, len: u32) -> Self {
+        Self { shape: vec![len], ..Self::matrix(name, len, 1) }
+    }
+    pub fn order(self, order: Order) -> Self {
+        Self { order, ..self }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct NormTensors {
+    pub weight: TensorSpec,
+    pub bias: Option<TensorSpec>,
+}
+
+/// A layer's tensors. Lists are one below the other: q, k, v; gate, up.
+#[derive(Clone, Debug)]
+pub struct LayerTensors {
+    pub norm1: NormTensors,
+    pub qkv: Vec<TensorSpec>,
+    pub qkv_bias: Vec<TensorSpec>,
+    pub out: TensorSpec,
+    pub out_bias: Option<TensorSpec>,
+    pub norm2: NormTensors,
+    pub up: Vec<TensorSpec>,
+    pub up_bias: Vec<TensorSpec>,
+    pub down: TensorSpec,
+    pub down_bias: Option<TensorSpec>,
+}
+
+/// A model's tensors.
+#[derive(Clone, Debug)]
+pub struct ModelTensors {
+    /// What names begin with, or not, as the checkpoint has it ("transformer.").
+    pub prefix: &'static str,
+    pub tokens: TensorSpec,
+    pub positions: Option<TensorSpec>,
+    pub layers: Vec<LayerTensors>,
+    pub final_norm: Option<NormTensors>,
+    /// None: tied to the tokens.
+    pub head: Option<TensorSpec>,
+    /// Ends of names that checkpoints of the family hold beside these and that say nothing: causal masks,
+    /// the tied head.
+    pub ignored: &'static [&'static str],
+}
+
+/// A checkpoint's tensors by the names of their specs.
+pub(super) struct Found(HashMap<String, Tensor>);
+
+impl Found {
+    fn tensor(&self, spec: &TensorSpec) -> &Tensor {
+        self.0.get(&spec.name).expect("every spec was found")
+    }
+    pub fn rows(&mut self, spec: &TensorSpec) -> StoredRows {
+        StoredRows::new(self.tensor(spec).clone(), spec.transposed, spec.order)
+    }
+    /// A small vector's values.
+    pub fn values(&self, spec: &TensorSpec) -> Vec<f32> {
+        let tensor = self.tensor(spec);
+        let mut stored = vec![0.0; spec.shape[0] as usize];
+        tensor.format.unpack(tensor.bytes(), &mut stored);
+        (0..spec.shape[0]).map(|i| stored[spec.order.stored(i) as usize]).collect()
+    }
+}
+
+impl ModelTensors {
+    fn specs(&self) -> Vec<&TensorSpec> {
+        let mut all = vec![&self.tokens];
+        let mut norms = Vec::new();
+        all.extend(&self.positions);
+        for layer in &self.layers {
+            norms.extend([&layer.norm1, &layer.norm2]);
+            all.extend(layer.qkv.iter().chain(&layer.qkv_bias).chain(&layer.up).chain(&layer.up_bias));
+            all.extend([&layer.out, &layer.down]);
+            all.extend(layer.out_bias.iter().chain(&layer.down_bias));
+        }
+        norms.extend(&self.final_norm);
+        for norm in norms {
+            all.push(&norm.weight);
+            all.extend(&norm.bias);
+        }
+        all.extend(&self.head);
+        all
+    }
+
+    /// Finds every tensor, or says in one table which are missing, mis-shaped, of an unread type, or unexpected.
+    /// Unexpected ones alone are no error: like transformers, say so and go on.
+    pub(super) fn find(&self, checkpoint: &Checkpoint) -> Result<Found> {
+        let (mut found, mut used) = (HashMap::new(), BTreeSet::new());
+        let mut table: Vec<[String; 3]> = Vec::new();
+        for spec in self.specs() {
+            let bare = spec.name.strip_prefix(self.prefix).unwrap_or(&spec.name);
+            let stored = [spec.name.as_str(), bare].into_iter().find_map(|n| Some((n, checkpoint.get(n)?)));
+            let Some((name, entry)) = stored else {
+                table.push([spec.name.clone(), "missing".to_owned(), format!("{:?}", spec.shape)]);
+                continue;
+            };
+            used.insert(name.to_owned());
+            if !entry.shape.iter().eq(spec.shape.iter().map(|n| *n as usize).collect::<Vec<_>>().iter()) {
+                let wanted = format!("{:?}, config.json says {:?}", entry.shape, spec.shape);
+                table.push([name.to_owned(), "mis-shaped".to_owned(), wanted]);
+                continue;
+            }
+            match &entry.tensor {
+                Some(tensor) => {
+                    found.insert(spec.name.clone(), tensor.clone());
+                }
+                None => {
+                    let known = format!("{} (f32, f16 and bf16 are read)", entry.dtype);
+                    table.push([name.to_owned(), "type".to_owned(), known]);
+                }
+            }
+        }
+        let bad = table.len();
+        for (name, entry) in checkpoint.entries() {
+            if !used.contains(name) && !self.ignored.iter().any(|end| name.ends_with(end)) {
+                table.push([name.to_owned(), "unexpected".to_owned(), format!("{:?}", entry.shape)]);
+            }
+        }
+        if bad > 0 {
+            return Err(Error::model(format!(
+                "the weights do not fit config.json: {bad} of {} tensors are wrong; is it the config.json of this \
+                 checkpoint?{}",
+                self.specs().len(),
+                print(&table),
+            )));
+        }
+        if !table.is_empty() {
+            tracing::warn!("{} tensors of the checkpoint are not used:{}", table.len(), print(&table));
+        }
+        Ok(Found(found))
+    }
+}
+
+/// The first lines of a table and how many more there are.
+fn print(table: &[[String; 3]]) -> String {
+    const LINES: usize = 24;
+    let width = |column: usize| table.iter().take(LINES).map(|l| l[column].len()).max().unwrap_or(0);
+    let (a, b) = (width(0), width(1));
+    let mut text = String::new();
+    for [name, what, shape] in table.iter().take(LINES) {
+        write!(text, "\n  {name:a$}  {what:b$}  {shape}").expect("writing to a string");
+    }
+    if table.len() > LINES {
+        write!(text, "\n  … and {} more", table.len() - LINES).expect("writing to a string");
+    }
+    text
+}

@@ -1,4 +1,5 @@
-// ids[sequence] = the id of the highest logit, the lowest id of those that share it: one workgroup an output.
+// ids[sequence] = the id of the highest logit, the lowest id of those that share it: one workgroup an output. Of
+// several outputs of a sequence, which lie side by side, the last counts.
 override WORKGROUP: u32 = 256u;
 override VOCAB: u32;
 override STRIDE: u32; // values from one row of logits to the next
@@ -11,6 +12,9 @@ var<workgroup> best_id: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    let sequence = row_at(output_row(group.z)).sequence;
+    let next = group.z + 1u;
+    if next < output_count() && row_at(output_row(next)).sequence == sequence { return; }
     let start = group.z * STRIDE;
     var value = -3.4e38;
     var id = 0u;
@@ -34,5 +38,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
-    if index == 0u { ids[row_at(output_row(group.z)).sequence] = best_id[0]; }
+    if index == 0u { ids[sequence] = best_id[0]; }
 }

@@ -1,11 +1,11 @@
 //! A model at work: schedule → run → sample → commit, token after token.
 
 use crate::{
-    backend::{Backend, Device, DeviceInfo},
+    backend::{Backend, Capabilities, Device, DeviceInfo},
     decoder::decoder,
     error::{Error, Result},
     model::Model,
-    plan::{Buffers, Content, Shape, Sizes},
+    plan::{Buffers, Content, Plans, Shape, Sizes},
     sampling::Sampling,
     scheduler::{Scheduler, Slot, Work},
     step::BLOCK,
@@ -71,7 +71,7 @@ impl Engine {
             scheduler: Scheduler::new(sizes),
             info,
             eos: model.eos.clone(),
-            vocab_size: architecture.vocab_size,
+            vocab_size: model.architecture.vocab_size,
             load_time: LoadTime { load: start.elapsed() - compile, compile },
         })
     }
@@ -170,8 +170,16 @@ impl Engine {
     }
 }
 
+/// A model's plans for a device, its weights checked but not yet read.
+pub fn plans(model: &Model, can: &Capabilities, sizes: Sizes) -> Result<Plans> {
+    let mut buffers = Buffers::default();
+    let weights =
+        Weights::load(&model.architecture, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
+    decoder(&model.architecture, &weights, buffers, can, sizes)
+}
+
 /// How large a model's buffers are to be.
-fn sizes(model: &Model, can: &crate::backend::Capabilities, options: EngineOptions) -> Result<Sizes> {
+fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Result<Sizes> {
     let architecture = &model.architecture;
     let most = architecture.max_positions;
     let context = match options.context {

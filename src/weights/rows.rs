@@ -144,13 +144,14 @@ impl Contents for StoredRows {
     fn mapped(&self) -> Option<&[u8]> {
         let [segment] = &self.segments[..] else { return None };
         let format = segment.tensor.format;
-        let bytes = segment.tensor.bytes();
-        let bytes = &bytes[segment.rows.start as usize * self.row_bytes..]
-            .get(..segment.rows.len() * self.row_bytes)?;
         let as_stored = !segment.transposed
             && segment.order == Order::AsStored
-            && self.row_bytes == format.row_bytes(self.columns as usize)
-            && (bytes.as_ptr() as usize).is_multiple_of(format.value_bytes());
-        as_stored.then_some(bytes)
+            && self.row_bytes == format.row_bytes(self.columns as usize);
+        if !as_stored {
+            return None;
+        }
+        let first = segment.rows.start as usize * self.row_bytes;
+        let bytes = &segment.tensor.bytes()[first..][..segment.rows.len() * self.row_bytes];
+        (bytes.as_ptr() as usize).is_multiple_of(format.value_bytes()).then_some(bytes)
     }
 }

@@ -1,0 +1,108 @@
+//! What the tests share: devices to run on, fixtures to run.
+
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+use wgpt::{
+    backend::{Device, DeviceChoice, GpuOptions, adapters},
+    model::Model,
+};
+
+/// A device of the tests, by what is special about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum On {
+    Cpu,
+    /// As the program opens it.
+    Gpu,
+    /// With bounds checks.
+    Checked,
+    /// With WebGPU's default limits and no features.
+    WebGpu,
+}
+
+impl On {
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Gpu, Self::Checked, Self::WebGpu];
+
+    /// The device; none, and a word on it, where the machine has no GPU, not even a software one. `tests/run` says
+    /// with WGPT_TEST_GPU that there is one: then it must be found.
+    pub fn open(self) -> Option<Device> {
+        let choice = match self {
+            Self::Cpu => DeviceChoice::Cpu,
+            _ => gpu()?,
+        };
+        let options = GpuOptions { checked: self == Self::Checked, webgpu_defaults: self == Self::WebGpu };
+        Some(Device::open(&choice, false, Some(2), options).expect("the device opens"))
+    }
+}
+
+/// The first adapter that there is, in software or not.
+fn gpu() -> Option<DeviceChoice> {
+    let there_are = adapters(&DeviceChoice::Auto).expect("auto always chooses");
+    let found = there_are.iter().find(|a| a.backend != "cpu").map(|a| DeviceChoice::Index(a.index));
+    if found.is_none() {
+        assert!(std::env::var_os("WGPT_TEST_GPU").is_none(), "WGPT_TEST_GPU is set, but no GPU was found");
+        eprintln!("skipped: no GPU, not even a software one");
+    }
+    found
+}
+
+/// A path under tests/.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// A checkpoint of tests/fixtures/models, with what transformers made of it.
+pub struct Fixture {
+    pub name: String,
+    pub model: Model,
+    pub tokens: Vec<u32>,
+    /// A row for each token.
+    pub logits: Vec<Vec<f32>>,
+    /// What follows them.
+    pub greedy: Vec<u32>,
+}
+
+impl Fixture {
+    pub fn open(name: &str) -> Self {
+        let folder = path("fixtures/models").join(name);
+        let model = Model::open_weights(&folder).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let bytes = std::fs::read(folder.join("expected.safetensors")).expect("expected.safetensors");
+        let expected = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let ids = |name| bytemuck::pod_collect_to_vec(expected.tensor(name).expect(name).data());
+        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(expected.tensor("logits").expect("logits").data());
+        let vocab = model.architecture.vocab_size as usize;
+        Self {
+            name: name.to_owned(),
+            tokens: ids("tokens"),
+            logits: logits.chunks(vocab).map(<[f32]>::to_vec).collect(),
+            greedy: ids("greedy"),
+            model,
+        }
+    }
+
+    pub fn all() -> Vec<Self> {
+        let folder = std::fs::read_dir(path("fixtures/models")).expect("the fixtures");
+        let names = folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert!(names.len() >= 30, "all fixtures are there");
+        names.iter().map(|name| Self::open(name)).collect()
+    }
+
+    /// The natural logarithm of the probability that transformers gives each token after the first.
+    pub fn logprobs(&self) -> Vec<f64> {
+        let logprob = |(logits, id): (&Vec<f32>, &u32)| {
+            let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+            f64::from(logits[*id as usize]) - total.ln()
+        };
+        self.logits.iter().zip(&self.tokens[1..]).map(logprob).collect()
+    }
+}
+
+/// The folder with the larger models of the project's workshop, which a clone need not have beside it.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+    if !path.exists() {
+        eprintln!("skipped: ../shared/{name} is not there");
+    }
+    path.exists().then_some(path)
+}

@@ -54,9 +54,9 @@ impl Tokenizer {
             .map_err(|e| Error::request(format!("the text cannot be tokenized: {e}")).because(e))
     }
 
-    /// The text of some ids, special tokens left out.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        self.0.decode(ids, true).unwrap_or_default()
+    /// The text of some ids, with the special tokens spelt out or left out.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        self.0.decode(ids, skip_special).unwrap_or_default()
     }
 
     /// A token as the vocabulary spells it.
@@ -139,8 +139,8 @@ impl TextStream<'_> {
     }
 
     fn pending(&self) -> String {
-        let before = self.tokenizer.decode(&self.ids[self.from..self.read]);
-        let all = self.tokenizer.decode(&self.ids[self.from..]);
+        let before = self.tokenizer.decode(&self.ids[self.from..self.read], true);
+        let all = self.tokenizer.decode(&self.ids[self.from..], true);
         all.strip_prefix(&before).map_or_else(|| all[common(&all, &before)..].to_owned(), str::to_owned)
     }
 }

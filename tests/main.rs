@@ -2,5 +2,10 @@
 
 mod support;
 
+mod cli;
 mod models;
 mod passes;
+mod plans;
+mod programs;
+mod steps;
+mod tokenizer;

@@ -56,7 +56,12 @@ fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut Cap
             tested.run_passes(shape, pass..pass + 1, &step).expect("the device");
             let plans = definition.plans();
             let kernel = &plans.of(shape).passes[pass].kernel;
-            let what = format!("{} on {on:?}, {shape:?} pass {pass}: {} ({})", fixture.name, kernel.name(), kernel.note());
+            let what = format!(
+                "{} on {on:?}, {shape:?} pass {pass}: {} ({})",
+                fixture.name,
+                kernel.name(),
+                kernel.note()
+            );
             for (rows, count) in written(plans, shape, pass, &step) {
                 let expected = definition.read(rows, count).expect("the CPU's memory");
                 let got = tested.read(rows, count).expect("the device's memory");
@@ -86,7 +91,9 @@ fn fast_cpu_forms_equal_the_definitions() {
 /// Joined, padded and split as for a GPU.
 #[test]
 fn fast_cpu_forms_equal_the_definitions_in_a_gpus_layout() {
-    check_all(On::Cpu, |can| *can = Capabilities { layout: Layout::gpu(700), most_binding: 20_000, ..Capabilities::webgpu() });
+    check_all(On::Cpu, |can| {
+        *can = Capabilities { layout: Layout::gpu(700), most_binding: 20_000, ..Capabilities::webgpu() }
+    });
 }
 #[test]
 fn gpu_programs_equal_the_definitions() {

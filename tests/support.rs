@@ -68,7 +68,8 @@ impl Fixture {
         let bytes = std::fs::read(folder.join("expected.safetensors")).expect("expected.safetensors");
         let expected = SafeTensors::deserialize(&bytes).expect("safetensors");
         let ids = |name| bytemuck::pod_collect_to_vec(expected.tensor(name).expect(name).data());
-        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(expected.tensor("logits").expect("logits").data());
+        let logits: Vec<f32> =
+            bytemuck::pod_collect_to_vec(expected.tensor("logits").expect("logits").data());
         let vocab = model.architecture.vocab_size as usize;
         Self {
             name: name.to_owned(),

@@ -262,7 +262,9 @@ impl Device {
         let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate() };
         let (index, reason) = pick(choice, &list(&found), require_gpu)?;
         let opened = match found.get(index) {
-            None => Opened::Cpu { threads: threads.unwrap_or_else(default_threads), can: Capabilities::cpu() },
+            None => {
+                Opened::Cpu { threads: threads.unwrap_or_else(default_threads), can: Capabilities::cpu() }
+            }
             Some(adapter) if is_usable(adapter) => {
                 Opened::Gpu(Box::new(pollster::block_on(Gpu::open(adapter, options))?))
             }

@@ -1,0 +1,25 @@
+//! The plans as listings, committed: a pass more or less shows in the diff. `WGPT_WRITE_PLANS=1` writes them anew.
+
+use crate::support::{Fixture, path};
+use wgpt::{
+    backend::Capabilities,
+    engine::plans,
+    plan::{Shape, Sizes},
+};
+
+const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, context: 43, blocks: 2 };
+
+#[test]
+fn plans_are_as_committed() {
+    for name in ["gpt1", "gpt2", "gpt-neo", "llama-biases", "llama-mixed-dtypes"] {
+        let fixture = Fixture::open(name);
+        let plans = plans(&fixture.model, &Capabilities::webgpu(), SIZES).expect("plans");
+        let listings = Shape::ALL.map(|shape| format!("{shape:?}\n{}", plans.listing(shape)));
+        let (listing, file) = (listings.concat(), path("plans").join(format!("{name}.txt")));
+        if std::env::var_os("WGPT_WRITE_PLANS").is_some() {
+            std::fs::write(&file, &listing).expect("tests/plans can be written");
+        }
+        let committed = std::fs::read_to_string(&file).expect("a committed listing");
+        assert_eq!(listing, committed, "{}: WGPT_WRITE_PLANS=1 tests/run plans", file.display());
+    }
+}

@@ -1,0 +1,131 @@
+//! Programs without a GPU: every program of every plan is parsed and validated, and its bindings, accesses and
+//! overrides are held against the kernel's own words.
+
+use crate::support::{Fixture, On};
+use naga::valid::{Capabilities as Allowed, ValidationFlags, Validator};
+use wgpt::{
+    backend::Capabilities,
+    engine::plans,
+    kernels::{Dispatch, Target},
+    plan::{Plans, Shape, Sizes, Use},
+    step::BLOCK,
+    weights::Layout,
+};
+
+const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: 43, blocks: 4 };
+
+fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
+    let text = dispatch.program.wgsl();
+    let module =
+        naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{what}: {}", e.emit_to_string(&text)));
+    // Reading f16 from u32 is part of WGSL, whatever naga calls it.
+    let mut allowed = Allowed::SHADER_FLOAT16_IN_FLOAT32;
+    allowed.set(Allowed::SUBGROUP, can.subgroups);
+    let mut validator = Validator::new(ValidationFlags::all(), allowed);
+    let validator = validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+    let validator = validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    validator.validate(&module).unwrap_or_else(|e| panic!("{what}: {}", e.emit_to_string(&text)));
+
+    // Bindings: those of the operands, in order, written where and only where the kernel says so.
+    let mut bound: Vec<(u32, u32, bool)> = Vec::new();
+    for (_, variable) in module.global_variables.iter() {
+        if let Some(binding) = &variable.binding {
+            let naga::AddressSpace::Storage { access } = variable.space else {
+                panic!("{what}: storage buffers only")
+            };
+            bound.push((binding.group, binding.binding, access.contains(naga::StorageAccess::STORE)));
+        }
+    }
+    bound.sort_unstable();
+    let uses = dispatch.uses.iter().zip(0..).map(|(u, i)| (1, i, matches!(u, Use::Write(_))));
+    let expected: Vec<_> = std::iter::once((0, 0, false)).chain(uses).collect();
+    assert_eq!(bound, expected, "{what}: (group, binding, writes)");
+    assert!(bound.len() <= 8, "{what}: more storage buffers than WebGPU promises");
+
+    // No buffer is written that another operand names: that would be a second usage in one dispatch.
+    for (i, u) in dispatch.uses.iter().enumerate() {
+        let clash = dispatch.uses[..i]
+            .iter()
+            .any(|v| v.buffer() == u.buffer() && (matches!(u, Use::Write(_)) || matches!(v, Use::Write(_))));
+        assert!(!clash, "{what}: binding {i} is in use already");
+    }
+    // What is bound fits a binding.
+    for u in &dispatch.uses {
+        let bytes = plans.buffers.bytes(u.buffer(), &plans.sizes);
+        assert!(bytes <= can.most_binding, "{what}: {} has {bytes} bytes", plans.buffers.label(u.buffer()));
+    }
+
+    // Overrides: each has a value, and each value an override.
+    let constants = &dispatch.program.constants;
+    for (_, o) in module.overrides.iter() {
+        let name = o.name.as_deref().expect("overrides have names");
+        assert!(o.init.is_some() || constants.iter().any(|(n, _)| *n == name), "{what}: {name} has no value");
+    }
+    for (name, _) in constants {
+        let known = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
+        assert!(known, "{what}: no override {name}");
+    }
+    assert!(
+        text.contains(&format!("const BLOCK = {BLOCK}u;")),
+        "{what}: the cache's blocks, as step.rs has them"
+    );
+}
+
+#[test]
+fn every_program_keeps_its_kernels_word() {
+    let webgpu = Capabilities::webgpu();
+    let small =
+        Capabilities { layout: Layout::gpu(700), most_binding: 40_000, most_groups: 3, ..webgpu.clone() };
+    for fixture in Fixture::all() {
+        for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }, small.clone()] {
+            let plans = plans(&fixture.model, &can, SIZES).expect("plans");
+            for shape in Shape::ALL {
+                for (number, pass) in plans.of(shape).passes.iter().enumerate() {
+                    for dispatch in pass.kernel.dispatches(&Target { can: &can, shape }) {
+                        let what =
+                            format!("{} {shape:?} pass {number}, {}", fixture.name, dispatch.program.name);
+                        check(&what, &dispatch, &plans, &can);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Layers share programs: their number adds no pipeline.
+#[test]
+fn layers_share_their_programs() {
+    let fixture = Fixture::open("gpt2-inverse-layer");
+    let can = Capabilities::webgpu();
+    let plans = plans(&fixture.model, &can, SIZES).expect("plans");
+    let of_layer = |layer: u32| -> Vec<String> {
+        let passes = plans.decode.passes.iter().filter(|pass| pass.layer == Some(layer));
+        let target = Target { can: &can, shape: Shape::Decode };
+        let dispatches = passes.flat_map(|pass| pass.kernel.dispatches(&target));
+        dispatches.map(|d| format!("{:?} {}", d.program.constants, d.program.wgsl())).collect()
+    };
+    assert_eq!(of_layer(0), of_layer(1));
+    assert_eq!(of_layer(0), of_layer(2));
+}
+
+/// A grid folds where it is wider than a side may be, and covers everything.
+#[test]
+fn grids_fold_within_the_limit() {
+    use wgpt::{kernels::Grid, plan::Per, step::Load};
+    let load = Load { rows: 70, outputs: 3, context: 70 };
+    for (groups, most) in [(1, 65535), (65535, 65535), (65536, 65535), (200_000, 65535), (7, 3), (9, 3)] {
+        let [x, y, z] = Grid { groups, per: Per::Row, rows: 32 }.workgroups(&load, most);
+        assert!(
+            x <= most && y <= most && x * y >= groups && z == 3,
+            "{groups} groups, {most} a side: {x} {y} {z}"
+        );
+    }
+    assert_eq!(Grid { groups: 5, per: Per::Output, rows: 1 }.workgroups(&load, 65535), [5, 1, 3]);
+}
+
+#[test]
+fn every_device_says_what_it_can_do() {
+    let Some(device) = On::WebGpu.open() else { return };
+    let (can, least) = (device.capabilities(), Capabilities::webgpu());
+    assert_eq!(can, least, "a device opened with WebGPU's default limits");
+}

@@ -121,7 +121,7 @@ impl Engine {
         let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32)?;
         let mut logprobs = Vec::with_capacity(tokens.len() - from);
         let mut all = || -> Result<()> {
-            while let Some(work) = self.scheduler.next() {
+            while let Some(work) = self.scheduler.next_work() {
                 self.backend.run(work.shape, &work.step)?;
                 let logits = self.logits(&work)?;
                 let of_outputs = logits.chunks(self.vocab_size as usize);
@@ -198,7 +198,7 @@ fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Result<Si
     Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences: 1, context, blocks: context.div_ceil(BLOCK) })
 }
 
-/// ln softmax(logits)[id]
+/// `ln softmax(logits)[id]`
 fn logprob(logits: &[f32], id: u32) -> f64 {
     let top = logits.iter().copied().fold(f32::MIN, f32::max);
     let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
@@ -255,7 +255,7 @@ impl Generation<'_> {
         }
         let mut shape = Shape::Prefill;
         let mut last_work = None;
-        while let Some(work) = self.engine.scheduler.next() {
+        while let Some(work) = self.engine.scheduler.next_work() {
             self.engine.backend.run(work.shape, &work.step)?;
             shape = work.shape;
             last_work = Some(work);

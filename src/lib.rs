@@ -1,20 +1,82 @@
+//! wgpt runs decoder-only transformers, GPT-1 to LLaMA, on any GPU that Vulkan, Metal or DX12 reaches, through wgpu
+//! and WGSL compute shaders, and on the CPU where there is none.
+//!
+//! ```
+//! use wgpt::{
+//!     backend::{Device, DeviceChoice, GpuOptions},
+//!     engine::{Engine, EngineOptions},
+//!     model::Model,
+//!     sampling::Sampling,
+//! };
+//!
+//! # fn main() -> wgpt::error::Result<()> {
+//! // A Hugging Face folder is opened with Model::open(path); this one is built in.
+//! let (model, tokenizer) = Model::built_in()?;
+//! // The best GPU, or the CPU: `device.reason` says why.
+//! let device = Device::open(&DeviceChoice::Auto, false, None, GpuOptions::default())?;
+//! let mut engine = Engine::load(&model, device, EngineOptions::default(), &|_, _| ())?;
+//!
+//! let prompt = tokenizer.encode("Once upon a time", true)?;
+//! let mut text = tokenizer.stream(&prompt);
+//! let mut story = String::new();
+//! for id in engine.generate(&prompt, Sampling::GREEDY, 20)? {
+//!     story += &text.push(id?);
+//! }
+//! assert!(story.starts_with(", there was a little girl"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The map
+//!
+//! Data flows one way, and the modules below stand in that order:
+//!
+//! ```text
+//! checkpoint ─► Architecture + Weights ─► decoder() ─► Plan ─► Device::prepare ─► run(Step), run(Step), …
+//!                                                             └► cpu: the same plan, the kernels' own Rust
+//! ```
+//!
+//! A **plan** is the list of **passes** from token ids to logits; `decoder` writes one for each shape of work
+//! (prefill, decode), for every family alike. Each pass is a **kernel** with its operands: WGSL **programs** for a
+//! GPU, and the same computation in Rust, which is its definition. A **step** says which tokens run. Two small
+//! executors run plans; nothing is created or compiled while tokens flow.
+
+// The error that reaches users, and exit codes.
 pub mod error;
+// What differs between families, as data.
 pub mod architecture;
+// config.json → architecture and tensor names, a file a family.
 pub mod families;
+// A model's files, read but not loaded.
 pub mod model;
+// Text ↔ ids.
 pub mod tokenizer;
+// Checkpoints, storage formats, and the matrices made of them.
 pub mod weights;
+// Architecture + weights → plans: the one decoder.
 pub mod decoder;
+// Plans, the buffers they name, and their listing.
 pub mod plan;
+// What one run takes in: tokens, positions, cache tables.
 pub mod step;
+// What passes compute, a file a kernel.
 pub mod kernels;
+// Programs → WGSL text.
 pub mod shader;
+// The buffers' contents on the CPU.
 pub mod memory;
+// Dot products with SIMD.
 pub mod simd;
+// Where plans run: the CPU, or a GPU through wgpu.
 pub mod backend;
+// Cache blocks: free list and tables.
 pub mod cache;
+// Sequences → steps.
 pub mod scheduler;
+// Logits → the next token.
 pub mod sampling;
+// Schedule → run → sample → commit.
 pub mod engine;
+// The command line.
 pub mod cli;
 mod demo;

@@ -40,6 +40,13 @@ impl Memory {
         Self(buffers.all().map(storage).collect())
     }
 
+    /// Bytes that [`Memory::new`] takes: all but the weights that stay where they are mapped.
+    pub fn own_bytes(buffers: &Buffers, sizes: &Sizes) -> u64 {
+        let is_mapped =
+            |content: &Content| matches!(content, Content::Loaded(contents) if contents.mapped().is_some());
+        buffers.total(sizes, |content| !is_mapped(content))
+    }
+
     /// The bytes of a loaded buffer, aligned to the values that it holds.
     pub fn bytes(&self, buffer: Buffer) -> &[u8] {
         match &self.0[buffer.0 as usize] {

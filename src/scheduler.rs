@@ -82,7 +82,7 @@ impl Scheduler {
     }
 
     /// The next step, prompts first; none where every token is in the cache.
-    pub fn next(&mut self) -> Option<Work> {
+    pub fn next_work(&mut self) -> Option<Work> {
         self.prefill().or_else(|| self.decode())
     }
 
@@ -163,7 +163,7 @@ mod tests {
         }
         assert_eq!(scheduler.add(vec![1], 0, 1), None, "no fourth slot");
         let (mut seen, mut outputs) = (vec![Vec::new(); 3], vec![Vec::new(); 3]);
-        while let Some(work) = scheduler.next() {
+        while let Some(work) = scheduler.next_work() {
             assert_eq!(work.shape, Shape::Prefill);
             assert!(work.step.rows.len() <= 10 && work.outputs.len() <= 3);
             for (output, (slot, index)) in work.step.outputs.iter().zip(&work.outputs) {
@@ -183,18 +183,18 @@ mod tests {
     fn what_the_device_sampled_is_named_so_and_decoded() {
         let mut scheduler = Scheduler::new(sizes());
         let slot = scheduler.add(vec![5, 6], 1, 10).expect("room");
-        assert_eq!(scheduler.next().expect("the prompt").shape, Shape::Prefill);
-        assert!(scheduler.next().is_none());
+        assert_eq!(scheduler.next_work().expect("the prompt").shape, Shape::Prefill);
+        assert!(scheduler.next_work().is_none());
         scheduler.push(slot, 7, true);
-        let work = scheduler.next().expect("the token");
+        let work = scheduler.next_work().expect("the token");
         assert_eq!((work.shape, work.step.rows[0].token), (Shape::Decode, SAMPLED));
         scheduler.push(slot, 8, false);
         assert_eq!(
-            scheduler.next().expect("the token").step.rows[0],
+            scheduler.next_work().expect("the token").step.rows[0],
             Row { token: 8, position: 3, sequence: slot }
         );
         scheduler.remove(slot);
-        assert!(scheduler.next().is_none());
+        assert!(scheduler.next_work().is_none());
         assert_eq!(scheduler.blocks.free(), 12);
     }
 }

@@ -37,7 +37,7 @@ impl Simd {
         }
     }
 
-    /// out[row][i] = packed[row] · x[i] for rows of `columns` values, `row_bytes` apart. The rows of x are padded
+    /// `out[row][i] = packed[row] · x[i]` for rows of `columns` values, `row_bytes` apart. The rows of x are padded
     /// with zeros to a multiple of eight. Neither the number of rows nor that of x changes a sum.
     pub fn products(
         self,

@@ -1,7 +1,7 @@
 //! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
-//! [`HEADER`] words, the rows, the outputs, the block tables.
+//! `HEADER` words, the rows, the outputs, the block tables.
 
 /// Positions in one block of the cache.
 pub const BLOCK: u32 = 32;

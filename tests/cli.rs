@@ -1,1 +1,424 @@
+//! The program from outside: words, JSON, exit codes.
 
+use crate::support::{path, shared};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+fn wgpt(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it, and holds against it what is always wrong: a panic, an answer beside an error.
+fn run(args: &[&str]) -> (i32, String, String) {
+    outcome(args, wgpt(args).output().expect("it starts"))
+}
+
+fn run_with_stdin(args: &[&str], stdin: &[u8]) -> (i32, String, String) {
+    let mut child = wgpt(args).stdin(Stdio::piped()).spawn().expect("it starts");
+    child.stdin.take().expect("piped").write_all(stdin).expect("it reads");
+    outcome(args, child.wait_with_output().expect("it ends"))
+}
+
+fn outcome(args: &[&str], output: Output) -> (i32, String, String) {
+    let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));
+    assert!(!err.contains("panicked"), "{args:?}: {err}");
+    (output.status.code().unwrap_or_else(|| panic!("{args:?} was killed: {err}")), out, err)
+}
+
+/// Runs it, sure that it fails with this code, an error of one sentence that says all of `words`, and no answer.
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let (got, out, err) = run(args);
+    assert_eq!(got, code, "{args:?}: {err}");
+    assert_eq!(out, "", "{args:?}");
+    for word in words {
+        assert!(err.contains(word), "{args:?} should say {word:?}: {err}");
+    }
+}
+
+fn json_of(args: &[&str]) -> Value {
+    let (code, out, err) = run(args);
+    assert_eq!(code, 0, "{args:?}: {err}");
+    assert_eq!(out.lines().count(), 1, "one object a line: {out}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
+const CPU: &[&str] = &["--device", "cpu"];
+
+/// A copy of the built-in model's files, changed.
+fn model(change: impl FnOnce(&Path)) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(Path::new(DEMO).join(name), folder.path().join(name)).expect("a copy");
+    }
+    change(folder.path());
+    folder
+}
+
+/// The same with fields of config.json set; null takes one away.
+fn configured(fields: Value) -> TempDir {
+    model(|folder| {
+        let file = folder.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).expect("config")).expect("JSON");
+        for (name, value) in fields.as_object().expect("fields") {
+            config[name] = value.clone();
+        }
+        fs::write(file, config.to_string()).expect("a file");
+    })
+}
+
+#[test]
+fn generate_streams_the_continuation_alone() {
+    let (code, out, err) = run(&[&["generate", "Once upon a time", "--greedy", "-n", "12"], CPU].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with(", there was a little girl"), "{out:?}");
+    assert!(err.contains("stories260K") && err.contains("cpu"), "the device and why: {err}");
+    let (_, quiet, err) =
+        run(&[&["generate", "Once upon a time", "--greedy", "-n", "12", "--quiet"], CPU].concat());
+    assert_eq!((quiet, err), (out, String::new()));
+}
+
+#[test]
+fn generate_json_has_every_key() {
+    let args = ["generate", "Once upon a time", "--greedy", "-n", "9", "--json"];
+    let answer = json_of(&[&args, CPU].concat());
+    assert_eq!(answer["model"], "stories260K");
+    assert_eq!(answer["device"]["backend"], "cpu");
+    assert!(answer["device"]["name"].is_string());
+    assert_eq!(answer["prompt_tokens"], json!([1, 403, 407, 261, 378]));
+    assert_eq!(answer["tokens"].as_array().expect("ids").len(), 9);
+    assert_eq!(answer["finish_reason"], "length");
+    assert!(answer["text"].as_str().expect("text").starts_with(", there was"));
+    let timings = answer["timings"].as_object().expect("timings");
+    for key in ["load_s", "compile_s", "prefill_s", "decode_s"] {
+        assert!(timings[key].as_f64().expect(key) >= 0.0);
+    }
+    assert_eq!(timings["prefill_tokens"], 5);
+    assert_eq!(timings["decode_tokens"], 8);
+}
+
+#[test]
+fn prompts_come_from_one_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("prompt");
+    fs::write(&file, "Once upon a time").expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let tail = ["--greedy", "-n", "8", "--json", "--device", "cpu"];
+    let of = |args: &[&str]| json_of(&[&["generate"], args, &tail].concat())["tokens"].clone();
+    let expected = of(&["Once upon a time"]);
+    assert_eq!(of(&["--prompt-file", file]), expected);
+    assert_eq!(of(&["--prompt-tokens", "1,403,407,261,378"]), expected);
+    // A start token that the text names is the one that is added otherwise.
+    assert_eq!(of(&["<s>Once upon a time", "--raw"]), expected);
+    let (code, out, _) = run_with_stdin(&[&["generate"], &tail[..]].concat(), b"Once upon a time");
+    let answer: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &answer["tokens"]), (0, &expected));
+    fails(&["generate", "one", "--prompt-file", file], 2, &["--prompt-file"]);
+    fs::write(file, [b'a', 0xff, b'b']).expect("a file");
+    fails(&["generate", "--prompt-file", file], 2, &["UTF-8", "--prompt-file", file]);
+    let (code, _, err) = run_with_stdin(&["generate"], &[0xff]);
+    assert_eq!(code, 2, "{err}");
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    let story = |seed: &str, device: &str| {
+        let (code, out, err) = run(&["generate", "Once", "--seed", seed, "-n", "40", "--device", device]);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    assert_eq!(story("1", "cpu"), story("1", "cpu"));
+    assert_ne!(story("1", "cpu"), story("2", "cpu"));
+    let (_, _, err) = run(&[&["generate", "Once", "-n", "1"], CPU].concat());
+    assert!(err.contains("seed "), "a random seed is said: {err}");
+    // Filters that leave one candidate make it greedy, whatever the seed.
+    let greedy = run(&[&["generate", "Once", "--greedy", "-n", "30"], CPU].concat()).1;
+    for only in [["--top-k", "1"], ["--top-p", "0.000001"], ["--min-p", "1"], ["--temperature", "0"]] {
+        assert_eq!(run(&[&["generate", "Once", "-n", "30"], &only[..], CPU].concat()).1, greedy, "{only:?}");
+    }
+}
+
+#[test]
+fn a_generation_ends_where_it_should() {
+    let of = |args: &[&str]| {
+        json_of(&[&["generate", "Once upon a time", "--greedy", "--json"], args, CPU].concat())
+    };
+    let stopped = of(&["--stop", "little", "--stop", "never"]);
+    assert_eq!((&stopped["text"], &stopped["finish_reason"]), (&json!(", there was a "), &json!("stop")));
+    let full = of(&["--ctx", "20"]);
+    assert_eq!(
+        (full["tokens"].as_array().expect("ids").len(), &full["finish_reason"]),
+        (15, &json!("length"))
+    );
+    assert_eq!(of(&["-n", "0"])["tokens"], json!([]));
+    // The token that ends the text counts, and is not part of it.
+    let ending = configured(json!({"eos_token_id": [999_999, 432]}));
+    let folder = ending.path().to_str().expect("UTF-8");
+    let ended = of(&["--model", folder, "-n", "40"]);
+    let tokens = ended["tokens"].as_array().expect("ids");
+    assert_eq!((ended["finish_reason"].as_str(), tokens.len() < 40), (Some("stop"), true), "{ended}");
+    let (_, _, err) = run(&[&["generate", "Once", "-n", "1", "--model", folder], CPU].concat());
+    assert!(err.contains("999999"), "an end beyond the vocabulary is named: {err}");
+}
+
+#[test]
+fn wrong_requests_exit_2() {
+    let generate =
+        |args: &[&str], words: &[&str]| fails(&[&["generate", "--device", "cpu"], args].concat(), 2, words);
+    generate(&["--prompt-tokens", "1,512"], &["512", "vocabulary"]);
+    generate(&["--prompt-tokens", "1,x"], &["--prompt-tokens"]);
+    generate(&["", "--raw"], &["empty"]);
+    generate(&["a", "--ctx", "0"], &["--ctx"]);
+    generate(&["a", "--ctx", "513"], &["--ctx", "513", "512"]);
+    generate(&["a", "--temperature", "-1"], &["--temperature"]);
+    generate(&["a", "--temperature", "nan"], &["--temperature"]);
+    generate(&["a", "--top-p", "0"], &["--top-p"]);
+    generate(&["a", "--min-p", "-0.1"], &["--min-p"]);
+    generate(&["a", "--threads", "0"], &["--threads"]);
+    generate(&["a", "--greedy", "--temperature", "1"], &["--greedy"]);
+    generate(&["one two three four five", "--ctx", "4"], &["context", "--ctx"]);
+    generate(&["--prompt-file", "/nonexistent"], &["/nonexistent"]);
+    fails(&["perplexity", "--file", "/nonexistent"], 2, &["/nonexistent"]);
+    fails(&["perplexity"], 2, &["--file"]);
+    fails(&["sing"], 2, &["sing"]);
+    fails(&[], 2, &["Usage"]);
+}
+
+#[test]
+fn wrong_devices_exit_4() {
+    fails(&["generate", "a", "--device", "voodoo2"], 4, &["voodoo2", "cpu"]);
+    fails(&["generate", "a", "--device", "99"], 4, &["99"]);
+    fails(&["generate", "a", "--device", "cpu", "--require-gpu"], 4, &["--require-gpu"]);
+}
+
+/// Each with exit 3, one sentence, and little memory: a limit on the address space would show.
+#[test]
+fn bad_models_exit_3() {
+    let check = |folder: &TempDir, words: &[&str]| {
+        let folder = folder.path().to_str().expect("UTF-8");
+        fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, words);
+        fails(
+            &["perplexity", "--file", concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE"), "--model", folder],
+            3,
+            words,
+        );
+    };
+    let rewritten = |name: &'static str, content: &[u8]| {
+        model(|folder| fs::write(folder.join(name), content).expect("a file"))
+    };
+    let without = |name: &'static str| model(|folder| fs::remove_file(folder.join(name)).expect("a file"));
+    let weights = fs::read(Path::new(DEMO).join("model.safetensors")).expect("weights");
+    for (content, what) in [
+        (&weights[..weights.len() / 2], "cut in the middle"),
+        (&weights[..5], "cut in the length"),
+        (&[][..], "empty"),
+        (b"garbage that is no safetensors file", "garbage"),
+        (&[&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "a header beyond the file"),
+        (&[&80_000_000_u64.to_le_bytes()[..], b"{}"].concat(), "a header beyond the file"),
+        (&[&weights[..], b"more"].concat(), "bytes behind the last tensor"),
+    ] {
+        let folder = rewritten("model.safetensors", content);
+        let folder = folder.path().to_str().expect("UTF-8");
+        let (code, _, err) = run(&["generate", "a", "--device", "cpu", "--model", folder]);
+        assert!(code == 3 && err.contains("model.safetensors"), "{what}: {code} {err}");
+    }
+    check(&rewritten("config.json", b"{"), &["config.json", "JSON"]);
+    check(&rewritten("config.json", b"[]"), &["config.json", "object"]);
+    check(&rewritten("config.json", b"{}"), &["model_type", "llama"]);
+    check(&rewritten("tokenizer.json", b"{}"), &["tokenizer.json"]);
+    check(&rewritten("tokenizer.json", b"\xff\xfe"), &["tokenizer.json"]);
+    check(&without("config.json"), &["config.json"]);
+    check(&without("tokenizer.json"), &["tokenizer"]);
+    check(&without("model.safetensors"), &["model.safetensors"]);
+    check(&configured(json!({"model_type": "mamba"})), &["mamba", "gpt2", "llama", "mistral"]);
+    check(&configured(json!({"hidden_act": "mish"})), &["mish", "silu", "gelu_new"]);
+    check(&configured(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})), &["dynamic", "yarn"]);
+    check(&configured(json!({"rope_scaling": {"rope_type": "linear"}})), &["factor"]);
+    check(&configured(json!({"num_attention_heads": 0})), &["num_attention_heads"]);
+    check(&configured(json!({"num_attention_heads": 7})), &["num_attention_heads"]);
+    check(&configured(json!({"num_key_value_heads": 3})), &["num_key_value_heads"]);
+    check(&configured(json!({"num_hidden_layers": 4_000_000_000_u64})), &["num_hidden_layers"]);
+    check(&configured(json!({"num_hidden_layers": 10_000})), &["missing"]);
+    check(&configured(json!({"num_hidden_layers": -1})), &["num_hidden_layers"]);
+    check(&configured(json!({"vocab_size": "many"})), &["vocab_size"]);
+    check(&configured(json!({"vocab_size": 513})), &["model.embed_tokens.weight", "mis-shaped", "[513, 64]"]);
+    check(&configured(json!({"head_dim": 3})), &["head_dim"]);
+    check(&configured(json!({"head_dim": 65536, "num_attention_heads": 65536})), &["head_dim"]);
+    check(&configured(json!({"tie_word_embeddings": false})), &["lm_head.weight", "missing"]);
+    check(&configured(json!({"attention_bias": true})), &["q_proj.bias", "missing"]);
+    let torch = model(|folder| {
+        fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).expect("a file");
+    });
+    check(&torch, &["safetensors", "pytorch_model.bin"]);
+    fails(&["generate", "a", "--model", "no/such/model"], 3, &["no/such/model"]);
+    fails(&["inspect", "--model", "/dev/null"], 3, &["/dev/null"]);
+    let index = model(|folder| {
+        fs::remove_file(folder.join("model.safetensors")).expect("a file");
+        let map = json!({"weight_map": {"model.norm.weight": "../model-1.safetensors"}});
+        fs::write(folder.join("model.safetensors.index.json"), map.to_string()).expect("a file");
+    });
+    check(&index, &["model.safetensors.index.json"]);
+}
+
+/// Tensors that the model has no use for are named, and the rest runs.
+#[test]
+fn unexpected_tensors_are_a_warning() {
+    let fewer = configured(json!({"num_hidden_layers": 4}));
+    let folder = fewer.path().to_str().expect("UTF-8");
+    let (code, _, err) = run(&["generate", "a", "-n", "1", "--device", "cpu", "--model", folder]);
+    assert!(
+        code == 0 && err.contains("model.layers.4.mlp.up_proj.weight") && err.contains("unexpected"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_context_that_memory_cannot_hold_exits_5() {
+    let long = configured(json!({"max_position_embeddings": 16_000_000, "num_key_value_heads": 4}));
+    let folder = long.path().to_str().expect("UTF-8");
+    let gpu = run(&["devices", "--json"]).1.contains("llvmpipe");
+    if gpu {
+        let args = ["generate", "a", "--model", folder, "--ctx", "16000000", "--device", "llvmpipe"];
+        fails(&args, 5, &["--ctx"]);
+    }
+}
+
+#[test]
+fn perplexity_scores_each_token_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("text");
+    fs::write(&file, "Once upon a time, there was a little girl named Lily. She loved to play outside.")
+        .expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let score = json_of(&[&["perplexity", "--file", file, "--json"], CPU].concat());
+    let numbers = |score: &Value, key: &str| -> Vec<f64> {
+        score[key].as_array().expect(key).iter().map(|n| n.as_f64().expect("a number")).collect()
+    };
+    let (tokens, logprobs) = (numbers(&score, "tokens"), numbers(&score, "logprobs"));
+    assert_eq!((tokens[0], logprobs.len()), (1.0, tokens.len() - 1));
+    let nll = -logprobs.iter().sum::<f64>() / logprobs.len() as f64;
+    assert!((score["nll"].as_f64().expect("nll") - nll).abs() < 1e-9);
+    assert!((score["perplexity"].as_f64().expect("perplexity") - nll.exp()).abs() < 1e-6);
+    assert!(nll < 1.5, "a story of its own kind: {nll}");
+    // Windows: the first one's tokens score as before, later ones with less before them.
+    let args = ["perplexity", "--file", file, "--json", "--ctx", "8", "--stride", "3"];
+    let windowed = numbers(&json_of(&[&args, CPU].concat()), "logprobs");
+    assert_eq!(windowed.len(), logprobs.len());
+    assert!(windowed[..7].iter().zip(&logprobs).all(|(a, b)| (a - b).abs() < 1e-9));
+    assert!(windowed[7..] != logprobs[7..]);
+    // Each window is what the model says of it alone: tokens 6..14 hold 8, 9 and 10 of which 11, 12, 13 are new.
+    let (code, out, _) = run(&[&["perplexity", "--file", file], CPU].concat());
+    assert_eq!((code, out.trim().parse::<f64>().expect("a number") > 1.0), (0, true));
+    for stride in ["0", "8"] {
+        fails(
+            &["perplexity", "--file", file, "--ctx", "8", "--stride", stride, "--device", "cpu"],
+            2,
+            &["--stride"],
+        );
+    }
+}
+
+#[test]
+fn devices_are_listed_with_one_chosen() {
+    let devices = json_of(&["devices", "--json"]);
+    let devices = devices.as_array().expect("an array");
+    for (index, device) in devices.iter().enumerate() {
+        assert_eq!(device["index"], index);
+        for key in ["name", "backend", "type", "driver", "features", "limits", "score", "chosen"] {
+            assert!(!device[key].is_null(), "{key} of {device}");
+        }
+    }
+    assert_eq!(devices.iter().filter(|d| d["chosen"] == true).count(), 1);
+    assert!(devices.last().is_some_and(|d| d["backend"] == "cpu"));
+    assert!(run(&["devices"]).1.contains("CPU"));
+}
+
+#[test]
+fn inspect_says_what_is_in_a_checkpoint() {
+    let demo = json_of(&["inspect", "--json"]);
+    assert_eq!(
+        (&demo["family"], &demo["n_layers"], &demo["parameters"]),
+        (&json!("llama"), &json!(5), &json!(260_032))
+    );
+    let fixture = path("fixtures/models/llama-mixed-dtypes");
+    let (code, out, err) = run(&["inspect", "--tensors", "--model", fixture.to_str().expect("UTF-8")]);
+    assert_eq!(code, 0, "a folder without a tokenizer can be inspected: {err}");
+    for word in ["llama", "BF16", "F16", "F32", "lm_head.weight"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let (code, out, _) = run(&["--version"]);
+    assert!(code == 0 && out.starts_with(concat!("wgpt ", env!("CARGO_PKG_VERSION"))), "{out}");
+}
+
+/// `wgpt generate … | head -1` ends quietly.
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child =
+        wgpt(&["generate", "Once", "-n", "500", "--quiet", "--device", "cpu"]).spawn().expect("it starts");
+    let mut first = [0; 8];
+    child.stdout.take().expect("piped").read_exact(&mut first).expect("a beginning");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
+}
+
+/// Ctrl-C ends the output cleanly.
+#[cfg(unix)]
+#[test]
+fn sigint_ends_with_130() {
+    // A long text: the model is fast, and its end would come first.
+    let args = ["generate", "Once", "-n", "500", "--quiet", "--temperature", "1.5", "--checked", "--device"];
+    let device = if run(&["devices", "--json"]).1.contains("llvmpipe") { "llvmpipe" } else { "cpu" };
+    let mut child = wgpt(&[&args[..], &[device]].concat()).spawn().expect("it starts");
+    let mut stdout = child.stdout.take().expect("piped");
+    stdout.read_exact(&mut [0; 8]).expect("a beginning");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(interrupted.success());
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("whole characters");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A folder with vocab.json and merges.txt instead of tokenizer.json, as GPT-1 and GPT-2 were published.
+#[test]
+fn published_vocabularies_are_read() {
+    let Some(tokenizer) = shared("tokenizers/gpt2") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let fixture = path("fixtures/models/gpt2");
+    for (from, name) in [
+        (&fixture, "config.json"),
+        (&fixture, "model.safetensors"),
+        (&tokenizer, "vocab.json"),
+        (&tokenizer, "merges.txt"),
+    ] {
+        fs::copy(from.join(name), folder.path().join(name)).expect("a copy");
+    }
+    let folder = folder.path().to_str().expect("UTF-8");
+    let answer = json_of(&[
+        "generate",
+        "--prompt-tokens",
+        "1,2,3",
+        "-n",
+        "3",
+        "--model",
+        folder,
+        "--json",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(answer["tokens"].as_array().expect("ids").len(), 3);
+    // Its real ids are beyond this model's 61.
+    fails(&["generate", "Hello, world!", "--model", folder, "--device", "cpu"], 2, &["15496"]);
+}

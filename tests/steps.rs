@@ -34,7 +34,7 @@ fn run(backend: &mut dyn Backend, sequences: &[(&[u32], &[u32])]) -> Vec<Vec<u32
         .collect();
     let mut logits = vec![Vec::new(); sequences.len()];
     for i in 0.. {
-        while let Some(work) = scheduler.next() {
+        while let Some(work) = scheduler.next_work() {
             backend.run(work.shape, &work.step).expect("the device");
             let rows = backend.plans().logits;
             let values = backend.read(rows, work.outputs.len()).expect("logits");

@@ -58,6 +58,16 @@ impl CpuBackend {
             .num_threads(threads)
             .build()
             .map_err(|e| Error::run(format!("{threads} threads could not be started: {e}")).because(e))?;
+        // Probed in one piece, for an allocation that fails in the midst of the work ends the process.
+        let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
+        Vec::<u8>::new().try_reserve_exact(bytes.try_into().unwrap_or(usize::MAX)).map_err(|e| {
+            Error::memory(format!(
+                "the model needs {} MiB beside its mapped weights, more than there is: ask for a shorter context \
+                 (--ctx)",
+                bytes >> 20
+            ))
+            .because(e)
+        })?;
         let memory = Memory::new(&plans.buffers, &plans.sizes, progress);
         Ok(Self { plans, memory, cpu: Cpu::new(threads), pool, plain: false })
     }

@@ -61,6 +61,9 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
         Some(own) => own,
         None => config.head_dim("num_attention_heads", n_heads, hidden_size)?,
     };
+    if u64::from(n_heads) * u64::from(head_dim) > 1 << 24 {
+        return Err(config.wrong("head_dim", format!("{n_heads} heads of it are more than any model has")));
+    }
     if !n_heads.is_multiple_of(n_kv_heads) {
         return Err(config.wrong("num_key_value_heads", format!("it must divide the {n_heads} heads")));
     }

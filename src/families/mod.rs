@@ -1,6 +1,6 @@
 //! Model families: a file each, from config.json to an [`Architecture`] and the names of its tensors.
 //!
-//! A new family is a file here and a line in [`FAMILIES`].
+//! A new family is a file here and a line in `FAMILIES`.
 
 mod config;
 mod gpt1;

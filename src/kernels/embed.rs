@@ -15,7 +15,7 @@ pub enum By {
     Position,
 }
 
-/// y = table[token] (or of position)
+/// `y = table[token]` (or `[position]`)
 pub fn embed(table: &Matrix, by: By, ids: Buffer, y: Rows) -> Embed {
     assert_eq!(table.columns, y.width, "a table of as many columns as y");
     Embed { table: table.clone(), by, ids, y, add: false }

@@ -30,7 +30,7 @@ impl CachePart {
     }
 }
 
-/// cache[slot of the row's position] = the row's keys and values
+/// `cache[slot of the row's position]` = the row's keys and values
 pub fn kv_write(qkv: Rows, cache: &Cache) -> KvWrite {
     KvWrite { qkv, cache: cache.clone() }
 }

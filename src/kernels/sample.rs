@@ -7,7 +7,7 @@ use crate::{
     step::{Load, Step},
 };
 
-/// ids[sequence] = the id of the highest logit of the sequence's (last) output, the lowest id of those that share it
+/// `ids[sequence]` = the id of the highest logit of the sequence's (last) output, the lowest id of those that share it
 pub fn sample(logits: Rows, ids: Buffer) -> Sample {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
     Sample { logits, ids }

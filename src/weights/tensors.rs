@@ -11,7 +11,7 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     pub name: String,
-    /// [rows, columns] as stored, or [length].
+    /// `[rows, columns]` as stored, or `[length]`.
     pub shape: Vec<u32>,
     /// Whether a row is stored for each column (Conv1D).
     pub transposed: bool,

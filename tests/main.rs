@@ -3,6 +3,7 @@
 mod support;
 
 mod cli;
+mod memory;
 mod models;
 mod passes;
 mod plans;

@@ -36,8 +36,13 @@ impl On {
 
 /// The first adapter that there is, in software or not.
 fn gpu() -> Option<DeviceChoice> {
+    adapter_name().map(|name| DeviceChoice::from(&*name))
+}
+
+/// Its number, as `--device` takes it.
+pub fn adapter_name() -> Option<String> {
     let there_are = adapters(&DeviceChoice::Auto).expect("auto always chooses");
-    let found = there_are.iter().find(|a| a.backend != "cpu").map(|a| DeviceChoice::Index(a.index));
+    let found = there_are.iter().find(|a| a.backend != "cpu").map(|a| a.index.to_string());
     if found.is_none() {
         assert!(std::env::var_os("WGPT_TEST_GPU").is_none(), "WGPT_TEST_GPU is set, but no GPU was found");
         eprintln!("skipped: no GPU, not even a software one");

@@ -3,6 +3,7 @@
 mod support;
 
 mod cli;
+mod limits;
 mod memory;
 mod models;
 mod passes;

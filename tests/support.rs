@@ -1,7 +1,12 @@
 //! What the tests share: devices to run on, fixtures to run.
 
 use safetensors::SafeTensors;
-use std::path::{Path, PathBuf};
+use serde_json::{Map, Value, json};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
 use wgpt::{
     backend::{Device, DeviceChoice, GpuOptions, adapters},
     model::Model,
@@ -111,4 +116,57 @@ pub fn shared(name: &str) -> Option<PathBuf> {
         eprintln!("skipped: ../shared/{name} is not there");
     }
     path.exists().then_some(path)
+}
+
+/// A LLaMA of any size whose weights are all zero: a file with a hole, so that the disk has little to hold.
+pub struct Llama {
+    pub layers: u64,
+    pub hidden: u64,
+    pub inner: u64,
+    pub vocab: u64,
+}
+
+impl Llama {
+    /// Writes the folder, with the built-in model's tokenizer; the bytes of the weights.
+    pub fn write(&self, folder: &Path) -> u64 {
+        let Self { layers, hidden, inner, vocab } = *self;
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo");
+        fs::copy(demo.join("tokenizer.json"), folder.join("tokenizer.json")).expect("a copy");
+        let config = json!({
+            "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
+            "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": vocab, "tie_word_embeddings": true,
+            "max_position_embeddings": 100_000,
+        });
+        fs::write(folder.join("config.json"), config.to_string()).expect("a file");
+        let (mut header, mut end) = (Map::new(), 0);
+        let mut tensor = |name: String, shape: &[u64]| {
+            let start = end;
+            end += 4 * shape.iter().product::<u64>();
+            header.insert(name, json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
+        };
+        tensor("model.embed_tokens.weight".into(), &[vocab, hidden]);
+        tensor("model.norm.weight".into(), &[hidden]);
+        for layer in 0..layers {
+            for (name, shape) in [
+                ("input_layernorm", &[hidden][..]),
+                ("post_attention_layernorm", &[hidden]),
+                ("self_attn.q_proj", &[hidden, hidden]),
+                ("self_attn.k_proj", &[hidden, hidden]),
+                ("self_attn.v_proj", &[hidden, hidden]),
+                ("self_attn.o_proj", &[hidden, hidden]),
+                ("mlp.gate_proj", &[inner, hidden]),
+                ("mlp.up_proj", &[inner, hidden]),
+                ("mlp.down_proj", &[hidden, inner]),
+            ] {
+                tensor(format!("model.layers.{layer}.{name}.weight"), shape);
+            }
+        }
+        let mut header = Value::Object(header).to_string();
+        header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+        let mut file = File::create(folder.join("model.safetensors")).expect("a file");
+        file.write_all(&(header.len() as u64).to_le_bytes()).expect("a length");
+        file.write_all(header.as_bytes()).expect("a header");
+        file.set_len(8 + header.len() as u64 + end).expect("a hole");
+        end
+    }
 }

@@ -62,7 +62,7 @@ impl CpuBackend {
         let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
         Vec::<u8>::new().try_reserve_exact(bytes.try_into().unwrap_or(usize::MAX)).map_err(|e| {
             Error::memory(format!(
-                "the model needs {} MiB beside its mapped weights, more than there is: ask for a shorter context \
+                "the model needs {} MiB of memory beside its mapped weights, more than there is: ask for a shorter context \
                  (--ctx)",
                 bytes >> 20
             ))

@@ -11,7 +11,7 @@ use std::fmt::Write;
 #[derive(Args)]
 pub struct Devices {
     /// Mark the one that `--device` would choose so: auto, cpu, gpu, a number or part of a name
-    #[arg(short, long, default_value = "auto")]
+    #[arg(long, default_value = "auto")]
     device: String,
     /// One JSON array
     #[arg(long)]

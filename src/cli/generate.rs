@@ -103,7 +103,7 @@ struct Timings {
 impl Generate {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let (model, tokenizer) = open_model(self.model.model.as_deref())?;
-        let prompt = self.prompt.tokens(&model, &tokenizer)?;
+        let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model, terminal)?;
         let mut engine = self.model.load(&model, false, terminal)?;
         let (device, load_time) = (engine.device().clone(), engine.load_time);

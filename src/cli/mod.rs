@@ -21,7 +21,7 @@ use terminal::Terminal;
 
 /// Language models on any GPU that Vulkan, Metal or DX12 reaches, and on the CPU.
 #[derive(Parser)]
-#[command(name = "wgpt", version = env!("WGPT_VERSION"), max_term_width = 100)]
+#[command(name = "wgpt", version = env!("WGPT_VERSION"), propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,7 +58,7 @@ struct ModelArgs {
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
     /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`
-    #[arg(short, long, default_value = "auto")]
+    #[arg(long, default_value = "auto")]
     device: String,
     /// Fail rather than run on the CPU
     #[arg(long)]

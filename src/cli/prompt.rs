@@ -1,12 +1,16 @@
 //! Where a prompt comes from.
 
+use super::terminal::Terminal;
 use crate::{
     error::{Error, Result},
     model::Model,
     tokenizer::Tokenizer,
 };
 use clap::Args;
-use std::{io::Read, path::Path, path::PathBuf};
+use std::{
+    io::{IsTerminal, Read},
+    path::{Path, PathBuf},
+};
 
 #[derive(Args)]
 pub struct Prompt {
@@ -26,7 +30,7 @@ pub struct Prompt {
 
 impl Prompt {
     /// The prompt's ids. An empty text starts with the model's start token, where it has one.
-    pub fn tokens(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    pub fn tokens(&self, model: &Model, tokenizer: &Tokenizer, terminal: &Terminal) -> Result<Vec<u32>> {
         if let Some(tokens) = &self.prompt_tokens {
             return Ok(tokens.clone());
         }
@@ -35,6 +39,9 @@ impl Prompt {
             (_, Some(path)) => read_text("--prompt-file", path)?,
             _ => {
                 let mut bytes = Vec::new();
+                if std::io::stdin().is_terminal() {
+                    terminal.say(format_args!("the prompt, from stdin; Ctrl-D ends it:"));
+                }
                 std::io::stdin()
                     .read_to_end(&mut bytes)
                     .map_err(|e| Error::request(format!("stdin cannot be read: {e}")).because(e))?;

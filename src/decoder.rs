@@ -2,7 +2,7 @@
 
 use crate::{
     architecture::{Architecture, NormOrder, Positions},
-    backend::Capabilities,
+    capabilities::Capabilities,
     error::{Error, Result},
     kernels::{By, Cache, CachePart, RopeTable, attention, embed, kv_write, matmul, norm, rope, sample},
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},

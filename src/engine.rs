@@ -1,7 +1,8 @@
 //! A model at work: schedule → run → sample → commit, token after token.
 
 use crate::{
-    backend::{Backend, Capabilities, Device, DeviceInfo},
+    backend::{Backend, Device, DeviceInfo},
+    capabilities::Capabilities,
     decoder::decoder,
     error::{Error, Result},
     model::Model,

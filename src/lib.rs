@@ -53,6 +53,8 @@ pub mod model;
 pub mod tokenizer;
 // Checkpoints, storage formats, and the matrices made of them.
 pub mod weights;
+// What a device can do, as far as the above and below depend on it.
+pub mod capabilities;
 // Architecture + weights → plans: the one decoder.
 pub mod decoder;
 // Plans, the buffers they name, and their listing.
@@ -65,7 +67,7 @@ pub mod kernels;
 pub mod shader;
 // The buffers' contents on the CPU.
 pub mod memory;
-// Dot products with SIMD.
+// SIMD and threads for the kernels' fast CPU forms.
 pub mod simd;
 // Where plans run: the CPU, or a GPU through wgpu.
 pub mod backend;

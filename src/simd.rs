@@ -1,10 +1,43 @@
-//! Dot products on the CPU: eight lanes of f32, whatever the machine, so that the order of every sum is the same
-//! on all of them; chosen at run time, for a generic build must run everywhere.
+//! What the kernels' fast CPU forms share: threads, and dot products with SIMD. These have eight lanes of f32,
+//! whatever the machine, so that the order of every sum is the same on all of them; the form is chosen at run time,
+//! for a generic build must run everywhere.
 
 use crate::weights::Format;
 use half::{bf16, f16};
+use std::sync::Mutex;
 
 const LANES: usize = 8;
+
+/// What a kernel's fast form has at hand.
+pub struct Cpu {
+    pub simd: Simd,
+    pub threads: usize,
+    /// The floating-point operations from which on a pass is worth sharing out.
+    pub worth_threads: u64,
+    scratch: Mutex<Vec<f32>>,
+}
+
+impl Cpu {
+    pub fn new(threads: usize) -> Self {
+        let worth_threads = if threads > 1 { 300_000 } else { u64::MAX };
+        Self { simd: Simd::detect(), threads, worth_threads, scratch: Mutex::default() }
+    }
+
+    /// So many values, holding anything; to be given back.
+    pub fn scratch(&self, len: usize) -> Vec<f32> {
+        let mut values = std::mem::take(&mut *self.scratch.lock().expect("no thread panics here"));
+        values.resize(len, 0.0);
+        values
+    }
+    pub fn give_back(&self, values: Vec<f32>) {
+        *self.scratch.lock().expect("no thread panics here") = values;
+    }
+
+    /// Into how large blocks to share out so many rows of a matrix.
+    pub fn block_rows(&self, rows: usize, threads: bool) -> usize {
+        if threads { (rows / (4 * self.threads)).clamp(24, 240).next_multiple_of(24) } else { rows.max(1) }
+    }
+}
 
 /// The widest form of the dot products that this processor can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 
 use crate::support::{Fixture, On};
 use wgpt::{
-    backend::{Backend, Capabilities, CpuBackend, Device},
+    backend::{Backend, CpuBackend, Device},
+    capabilities::Capabilities,
     engine::plans,
     plan::{Content, Plans, Rows, Shape, Sizes, Use},
     step::{Row, Step},

@@ -2,7 +2,7 @@
 
 use crate::support::{Fixture, path};
 use wgpt::{
-    backend::Capabilities,
+    capabilities::Capabilities,
     engine::plans,
     plan::{Shape, Sizes},
 };

@@ -4,7 +4,7 @@
 use crate::support::{Fixture, On};
 use naga::valid::{Capabilities as Allowed, ValidationFlags, Validator};
 use wgpt::{
-    backend::Capabilities,
+    capabilities::Capabilities,
     engine::plans,
     kernels::{Dispatch, Target},
     plan::{Plans, Shape, Sizes, Use},

@@ -1,8 +1,8 @@
 //! Which devices there are, how good each is, and which one to use.
 
-use super::{Capabilities, CpuBackend, DeviceInfo, Gpu, GpuBackend, GpuOptions};
+use super::{Backend, CpuBackend, DeviceInfo, Gpu, GpuBackend, GpuOptions};
 use crate::{
-    backend::Backend,
+    capabilities::Capabilities,
     error::{Error, Result},
     plan::Plans,
     simd::Simd,

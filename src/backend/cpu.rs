@@ -5,41 +5,10 @@ use crate::{
     error::{Error, Result},
     memory::Memory,
     plan::{Buffer, Plans, Rows, Shape},
-    simd::Simd,
+    simd::Cpu,
     step::Step,
 };
-use std::{ops::Range, sync::Mutex, time::Duration};
-
-/// What a kernel's fast form has at hand.
-pub struct Cpu {
-    pub simd: Simd,
-    pub threads: usize,
-    /// The floating-point operations from which on a pass is worth sharing out.
-    pub worth_threads: u64,
-    scratch: Mutex<Vec<f32>>,
-}
-
-impl Cpu {
-    pub fn new(threads: usize) -> Self {
-        let worth_threads = if threads > 1 { 300_000 } else { u64::MAX };
-        Self { simd: Simd::detect(), threads, worth_threads, scratch: Mutex::default() }
-    }
-
-    /// So many values, holding anything; to be given back.
-    pub fn scratch(&self, len: usize) -> Vec<f32> {
-        let mut values = std::mem::take(&mut *self.scratch.lock().expect("no thread panics here"));
-        values.resize(len, 0.0);
-        values
-    }
-    pub fn give_back(&self, values: Vec<f32>) {
-        *self.scratch.lock().expect("no thread panics here") = values;
-    }
-
-    /// Into how large blocks to share out so many rows of a matrix.
-    pub fn block_rows(&self, rows: usize, threads: bool) -> usize {
-        if threads { (rows / (4 * self.threads)).clamp(24, 240).next_multiple_of(24) } else { rows.max(1) }
-    }
-}
+use std::{ops::Range, time::Duration};
 
 /// A model on the CPU.
 pub struct CpuBackend {

@@ -1,7 +1,8 @@
 //! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
 
-use super::{Backend, Capabilities, DeviceInfo, adapter::backend_name, upload::Upload};
+use super::{Backend, DeviceInfo, adapter::backend_name, upload::Upload};
 use crate::{
+    capabilities::Capabilities,
     error::{Error, Kind, Result},
     kernels::{Dispatch, Grid, Target},
     plan::{Buffer, Content, Plans, Rows, Shape, Use},
@@ -351,5 +352,43 @@ impl Backend for GpuBackend {
     fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>> {
         let bytes = self.read_bytes(ids, u64::from(self.plans.sizes.sequences) * 4)?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::plans, model::Model, plan::Sizes, step::Row};
+
+    /// A device that goes away in the midst of the work: an error of one sentence, no panic.
+    #[test]
+    fn a_lost_device_is_an_error() {
+        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        let found = pollster::block_on(instance.enumerate_adapters(backends));
+        let Some(adapter) = found.first() else {
+            eprintln!("skipped: no GPU, not even a software one");
+            return;
+        };
+        let gpu = pollster::block_on(Gpu::open(adapter, GpuOptions::default())).expect("a device");
+        let (model, _) = Model::built_in().expect("the built-in model");
+        let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
+        let plans = plans(&model, &gpu.can, sizes).expect("plans");
+        let mut backend = GpuBackend::prepare(gpu, plans, &|_| ()).expect("a device made ready");
+        let step = Step {
+            rows: vec![Row { token: 1, position: 0, sequence: 0 }],
+            outputs: vec![0],
+            tables: vec![vec![0]],
+        };
+        backend.run(Shape::Prefill, &step).expect("it is still there");
+        backend.gpu.device.destroy();
+        let ids = backend.plans.ids;
+        let error =
+            backend.run(Shape::Decode, &step).and_then(|()| backend.ids(ids)).expect_err("it is gone");
+        assert_eq!(error.kind(), Kind::Run);
+        assert!(!error.to_string().contains('\n'), "{error}");
     }
 }

@@ -6,41 +6,15 @@ mod gpu;
 mod upload;
 
 pub use adapter::{AdapterSummary, Device, DeviceChoice, adapters};
-pub use cpu::{Cpu, CpuBackend};
+pub use cpu::CpuBackend;
 pub use gpu::{Gpu, GpuBackend, GpuOptions};
 
 use crate::{
     error::Result,
     plan::{Buffer, Plans, Rows, Shape},
     step::Step,
-    weights::Layout,
 };
 use std::{ops::Range, time::Duration};
-
-/// What a device can do that plans and programs depend on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Subgroup operations in compute shaders.
-    pub subgroups: bool,
-    /// The most bytes of one binding.
-    pub most_binding: u64,
-    /// The most workgroups along one side of a grid.
-    pub most_groups: u32,
-    /// How matrices are laid out.
-    pub layout: Layout,
-}
-
-impl Capabilities {
-    /// The least that any WebGPU device can do.
-    pub fn webgpu() -> Self {
-        let most_binding = 128 << 20;
-        Self { subgroups: false, most_binding, most_groups: 65535, layout: Layout::gpu(most_binding) }
-    }
-    /// The CPU: no limits, tensors stay where they are mapped.
-    pub fn cpu() -> Self {
-        Self { most_binding: u64::MAX, layout: Layout::CPU, ..Self::webgpu() }
-    }
-}
 
 /// What a model runs on, in words.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -1,9 +1,9 @@
 use super::{Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Target, reduce};
 use crate::{
-    backend::Cpu,
     memory::Memory,
     plan::{Rows, Use},
     shader::Program,
+    simd::Cpu,
     step::{Load, Row, Step},
     weights::Vector,
 };

@@ -1,9 +1,9 @@
 use super::{Activation, Cost, Dispatch, Grid, Kernel, STEP, Target, flag, reduce};
 use crate::{
-    backend::Cpu,
     memory::Memory,
     plan::{Per, Rows, Shape, Use},
     shader::Program,
+    simd::Cpu,
     step::{Load, Step},
     weights::{Matrix, Part},
 };

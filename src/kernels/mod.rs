@@ -2,10 +2,11 @@
 //! same computation in Rust, in the shader's words: the definition that the program is tested against.
 
 use crate::{
-    backend::{Capabilities, Cpu},
+    capabilities::Capabilities,
     memory::Memory,
     plan::{Per, Shape, Use},
     shader::Program,
+    simd::Cpu,
     step::{Load, Step},
 };
 
@@ -23,7 +24,7 @@ pub use attention::attention;
 pub use embed::{By, embed};
 pub use kv_write::{Cache, CachePart, kv_write};
 pub use matmul::matmul;
-pub use norm::{NormWeights, norm};
+pub use norm::norm;
 pub use rope::{RopeTable, rope};
 pub use sample::sample;
 

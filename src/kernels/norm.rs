@@ -5,17 +5,8 @@ use crate::{
     plan::{Rows, Use},
     shader::Program,
     step::{Load, Step},
-    weights::Vector,
+    weights::NormWeights,
 };
-
-/// A norm's weights.
-#[derive(Clone, Copy, Debug)]
-pub struct NormWeights {
-    pub weight: Vector,
-    pub bias: Option<Vector>,
-    pub kind: NormKind,
-    pub epsilon: f32,
-}
 
 /// y = norm(x), a layer norm or an RMS norm
 pub fn norm(x: Rows, by: &NormWeights) -> Norm {

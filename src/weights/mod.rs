@@ -15,9 +15,8 @@ pub use safetensors::{Bytes, Checkpoint, Tensor};
 pub use tensors::{LayerTensors, ModelTensors, NormTensors, TensorSpec};
 
 use crate::{
-    architecture::Architecture,
+    architecture::{Architecture, NormKind},
     error::Result,
-    kernels::NormWeights,
     memory::Memory,
     plan::{Buffer, Buffers, Content},
 };
@@ -160,6 +159,15 @@ impl Vector {
     pub fn of(self, memory: &Memory) -> &[f32] {
         &memory.loaded(self.buffer)[self.at as usize..][..self.len as usize]
     }
+}
+
+/// A norm's weights.
+#[derive(Clone, Copy, Debug)]
+pub struct NormWeights {
+    pub weight: Vector,
+    pub bias: Option<Vector>,
+    pub kind: NormKind,
+    pub epsilon: f32,
 }
 
 /// A layer's small vectors, in one buffer, at the same offsets in every layer: layers share programs.

@@ -1,0 +1,28 @@
+//! What a device can do, as far as plans and programs depend on it.
+
+use crate::weights::Layout;
+
+/// What a device can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Subgroup operations in compute shaders.
+    pub subgroups: bool,
+    /// The most bytes of one binding.
+    pub most_binding: u64,
+    /// The most workgroups along one side of a grid.
+    pub most_groups: u32,
+    /// How matrices are laid out.
+    pub layout: Layout,
+}
+
+impl Capabilities {
+    /// The least that any WebGPU device can do.
+    pub fn webgpu() -> Self {
+        let most_binding = 128 << 20;
+        Self { subgroups: false, most_binding, most_groups: 65535, layout: Layout::gpu(most_binding) }
+    }
+    /// The CPU: no limits, tensors stay where they are mapped.
+    pub fn cpu() -> Self {
+        Self { most_binding: u64::MAX, layout: Layout::CPU, ..Self::webgpu() }
+    }
+}

@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if next < output_count() && row_at(output_row(next)).sequence == sequence { return; }
     let start = group.z * STRIDE;
     var value = -3.4e38;
-    var id = 0u;
+    var id = 0xffffffffu; // stays so where no logit is a number
     for (var i = index; i < VOCAB; i += WORKGROUP) {
         let logit = logits[start + i];
         if logit > value {

@@ -102,23 +102,32 @@ pub enum RopeScaling {
 }
 
 impl Rope {
-    /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with.
-    pub fn frequencies(&self, head_dim: u32) -> (Vec<f64>, f64) {
+    /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with. In f32 and in
+    /// transformers' order of operations, for the last bit of a frequency counts at thousands of positions.
+    pub fn frequencies(&self, head_dim: u32) -> (Vec<f32>, f64) {
         let dim = f64::from(head_dim);
-        let plain = (0..head_dim / 2).map(|i| self.theta.powf(-2.0 * f64::from(i) / dim));
+        // theta^(2i/dim), rounded once
+        let periods = (0..head_dim / 2).map(|i| {
+            let exponent = (2 * i) as f32 / head_dim as f32;
+            self.theta.powf(f64::from(exponent)) as f32
+        });
+        let plain = periods.clone().map(|period| 1.0 / period);
         match self.scaling {
             RopeScaling::None => (plain.collect(), 1.0),
-            RopeScaling::Linear { factor } => (plain.map(|f| f / factor).collect(), 1.0),
+            RopeScaling::Linear { factor } => (plain.map(|f| f / factor as f32).collect(), 1.0),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
-                let stretch = |f: f64| {
-                    let turns = original * f / std::f64::consts::TAU;
-                    let smooth = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                    if turns < low_freq_factor {
-                        f / factor
-                    } else if turns > high_freq_factor {
+                let (longest, shortest) =
+                    ((original / low_freq_factor) as f32, (original / high_freq_factor) as f32);
+                let stretch = |f: f32| {
+                    let wavelength = std::f32::consts::TAU / f;
+                    let smooth = (original as f32 / wavelength - low_freq_factor as f32)
+                        / (high_freq_factor - low_freq_factor) as f32;
+                    if wavelength > longest {
+                        f / factor as f32
+                    } else if wavelength < shortest {
                         f
                     } else {
-                        (1.0 - smooth) * f / factor + smooth * f
+                        (1.0 - smooth) * (f / factor as f32) + smooth * f
                     }
                 };
                 (plain.map(stretch).collect(), 1.0)
@@ -136,11 +145,12 @@ impl Rope {
                 if low == high {
                     high += 0.001;
                 }
-                let stretch = |(i, f): (usize, f64)| {
-                    let interpolate = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
-                    f / factor * interpolate + f * (1.0 - interpolate)
+                let stretch = |(i, period): (usize, f32)| {
+                    let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+                    let kept = 1.0 - ramp;
+                    1.0 / (factor as f32 * period) * (1.0 - kept) + 1.0 / period * kept
                 };
-                (plain.enumerate().map(stretch).collect(), attention_factor)
+                (periods.enumerate().map(stretch).collect(), attention_factor)
             }
         }
     }

@@ -134,7 +134,11 @@ impl Engine {
         };
         let result = all();
         self.scheduler.remove(slot);
-        result.map(|()| logprobs)
+        result?;
+        match logprobs.iter().all(|logprob| logprob.is_finite()) {
+            true => Ok(logprobs),
+            false => Err(not_numbers(&self.info)),
+        }
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
@@ -206,6 +210,15 @@ fn logprob(logits: &[f32], id: u32) -> f64 {
     f64::from(logits[id as usize] - top) - total.ln()
 }
 
+/// What to say of logits that are none.
+fn not_numbers(device: &DeviceInfo) -> Error {
+    Error::run(format!(
+        "the model's logits on {} are not numbers: its weights are damaged, or the device computes wrongly; compare \
+         with --device cpu",
+        device.name
+    ))
+}
+
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -269,6 +282,9 @@ impl Generation<'_> {
         } else {
             self.sampling.pick(&self.engine.logits(&work)?, self.position)
         };
+        if id >= self.engine.vocab_size {
+            return Err(not_numbers(&self.engine.info));
+        }
         match shape {
             Shape::Prefill => self.timing.prefill += start.elapsed(),
             Shape::Decode => {

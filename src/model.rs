@@ -4,12 +4,12 @@ use crate::{
     architecture::Architecture,
     demo,
     error::{Error, Result},
-    families,
+    families::{self, Config},
     tokenizer::Tokenizer,
     weights::{Bytes, Checkpoint, ModelTensors},
 };
 use serde_json::Value;
-use std::path::Path;
+use std::{ops::RangeInclusive, path::Path};
 
 /// A model to be loaded.
 pub struct Model {
@@ -31,6 +31,37 @@ pub struct Defaults {
     pub top_k: Option<u32>,
     pub top_p: Option<f32>,
     pub min_p: Option<f32>,
+    /// The ids that end a text.
+    pub eos: Vec<u32>,
+}
+
+impl Defaults {
+    fn read(path: &Path) -> Result<Self> {
+        let (name, value) = (path.display().to_string(), json(path)?);
+        let config = Config::new(&name, &value)?;
+        let number = |field: &str, range: RangeInclusive<f64>| match config.get(field) {
+            None => Ok(None),
+            Some(value) => match value.as_f64() {
+                Some(n) if range.contains(&n) => Ok(Some(n as f32)),
+                _ => Err(config.wrong(
+                    field,
+                    format!("a number from {} to {} belongs there", range.start(), range.end()),
+                )),
+            },
+        };
+        let temperature = match config.bool("do_sample", true)? {
+            true => number("temperature", 0.0..=100.0)?,
+            false => Some(0.0),
+        };
+        Ok(Self {
+            temperature,
+            // Some say -1 for all.
+            top_k: number("top_k", -1.0..=f64::from(u32::MAX))?.map(|k| k as u32),
+            top_p: number("top_p", 1e-6..=1.0)?,
+            min_p: number("min_p", 0.0..=1.0)?,
+            eos: config.ids("eos_token_id"),
+        })
+    }
 }
 
 impl Model {
@@ -58,13 +89,13 @@ impl Model {
         }
         let config = json(&config)?;
         let generation = folder.join("generation_config.json");
-        let generation = if generation.is_file() { json(&generation)? } else { Value::Null };
+        let generation = if generation.exists() { Defaults::read(&generation)? } else { Defaults::default() };
         let name =
             folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into());
         let config_name = folder.join("config.json").display().to_string();
         // The config first: what it says is wrong in fewer words than what the weights would.
         let (architecture, tensors) = families::read(&config_name, &config)?;
-        Self::new(name, architecture, tensors, Checkpoint::open(folder)?, &generation)
+        Ok(Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation))
     }
 
     /// The model built into the binary, and its tokenizer.
@@ -73,7 +104,7 @@ impl Model {
         let (architecture, tensors) = families::read("the built-in config.json", &config)?;
         let mut checkpoint = Checkpoint::default();
         checkpoint.add("the built-in model.safetensors", Bytes::new(demo::WEIGHTS))?;
-        let model = Self::new(demo::NAME.to_owned(), architecture, tensors, checkpoint, &Value::Null)?;
+        let model = Self::new(demo::NAME.to_owned(), architecture, tensors, checkpoint, Defaults::default());
         Ok((model, Tokenizer::from_json("the built-in tokenizer.json", demo::TOKENIZER)?))
     }
 
@@ -82,8 +113,8 @@ impl Model {
         architecture: Architecture,
         tensors: ModelTensors,
         checkpoint: Checkpoint,
-        generation: &Value,
-    ) -> Result<Self> {
+        generation: Defaults,
+    ) -> Self {
         let within = |role: &str, ids: &[u32]| -> Vec<u32> {
             let (within, beyond): (Vec<u32>, Vec<u32>) =
                 ids.iter().partition(|id| **id < architecture.vocab_size);
@@ -95,20 +126,9 @@ impl Model {
             }
             within
         };
-        let own_eos = families::ids(generation, "eos_token_id");
-        let number = |field: &str| generation.get(field).and_then(Value::as_f64);
-        let mut defaults = Defaults {
-            temperature: number("temperature").map(|n| n as f32),
-            top_k: number("top_k").map(|n| n as u32),
-            top_p: number("top_p").map(|n| n as f32),
-            min_p: number("min_p").map(|n| n as f32),
-        };
-        if generation.get("do_sample") == Some(&Value::Bool(false)) {
-            defaults.temperature = Some(0.0);
-        }
-        let eos = within("eos", if own_eos.is_empty() { &architecture.eos } else { &own_eos });
+        let eos = within("eos", if generation.eos.is_empty() { &architecture.eos } else { &generation.eos });
         let bos = within("bos", &architecture.bos).first().copied();
-        Ok(Self { name, architecture, tensors, checkpoint, defaults, bos, eos })
+        Self { name, architecture, tensors, checkpoint, defaults: generation, bos, eos }
     }
 }
 

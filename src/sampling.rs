@@ -46,7 +46,7 @@ impl Sampling {
         Ok(())
     }
 
-    /// The id of the token at `position`.
+    /// The id of the token at `position`; [`NO_ID`] where no logit is a number.
     pub fn pick(&self, logits: &[f32], position: u32) -> u32 {
         if self.is_greedy() {
             return greedy(logits);
@@ -84,19 +84,22 @@ impl Sampling {
             f64::from(logit / self.temperature) - (-uniform(self.seed, position, *id).ln()).ln()
         };
         let best = kept.iter().max_by(|a, b| noisy(a).total_cmp(&noisy(b)).then(b.0.cmp(&a.0)));
-        best.map_or(0, |(id, _)| *id)
+        best.map_or(NO_ID, |(id, _)| *id)
     }
 }
 
-/// The id of the highest logit, the lowest of those that share it.
+/// What stands in place of an id where no logit is a number.
+pub const NO_ID: u32 = u32::MAX;
+
+/// The id of the highest logit, the lowest of those that share it; [`NO_ID`] where none is a number.
 pub fn greedy(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] || logits[best].is_nan() {
-            best = id;
+    let (mut best, mut highest) = (NO_ID, f32::NEG_INFINITY);
+    for (logit, id) in logits.iter().zip(0..) {
+        if *logit > highest {
+            (best, highest) = (id, *logit);
         }
     }
-    best as u32
+    best
 }
 
 /// A number between 0 and 1, both excluded.

@@ -29,10 +29,14 @@ impl Tokenizer {
             "openai-gpt" => gpt1(&vocab, &merges),
             _ => gpt2(&vocab, &merges),
         };
-        built.map(Self).map_err(|e| {
-            let (vocab, merges) = (vocab.display(), merges.display());
-            Error::model(format!("{vocab} and {merges} are not a tokenizer: {e}")).because(e)
-        })
+        let (vocab, merges) = (vocab.display(), merges.display());
+        let built = built
+            .map(Self)
+            .map_err(|e| Error::model(format!("{vocab} and {merges} are not a tokenizer: {e}")).because(e))?;
+        match built.vocab_size() {
+            0 => Err(Error::model(format!("{vocab} is not a vocabulary: it gives no text an id"))),
+            _ => Ok(built),
+        }
     }
 
     /// The tokenizer that a tokenizer.json describes; `name` is what errors call it.
@@ -62,6 +66,12 @@ impl Tokenizer {
     /// A token as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.0.id_to_token(id)
+    }
+
+    /// Whether an id is a single byte of text (`<0x0A>`, the byte fallback of SentencePiece).
+    fn is_byte(&self, id: u32) -> bool {
+        let spelt = self.0.id_to_token(id);
+        spelt.is_some_and(|token| token.len() == 6 && token.starts_with("<0x") && token.ends_with('>'))
     }
 
     /// How many ids it gives out, added tokens included.
@@ -123,6 +133,10 @@ impl TextStream<'_> {
     /// Takes in an id; the text that it completes.
     pub fn push(&mut self, id: u32) -> String {
         self.ids.push(id);
+        // Whether a run of byte tokens is text shows only at its end: one wrong byte makes all of them U+FFFD.
+        if self.tokenizer.is_byte(id) {
+            return String::new();
+        }
         let text = self.pending();
         // A character that ends in the middle decodes as U+FFFD: wait for the rest of it.
         if text.is_empty() || text.ends_with('\u{FFFD}') {

@@ -196,6 +196,7 @@ fn wrong_requests_exit_2() {
 fn wrong_devices_exit_4() {
     fails(&["generate", "a", "--device", "voodoo2"], 4, &["voodoo2", "cpu"]);
     fails(&["generate", "a", "--device", "99"], 4, &["99"]);
+    fails(&["generate", "a", "--device", ""], 4, &["no device"]);
     fails(&["generate", "a", "--device", "cpu", "--require-gpu"], 4, &["--require-gpu"]);
 }
 
@@ -251,6 +252,13 @@ fn bad_models_exit_3() {
     check(&configured(json!({"vocab_size": "many"})), &["vocab_size"]);
     check(&configured(json!({"vocab_size": 513})), &["model.embed_tokens.weight", "mis-shaped", "[513, 64]"]);
     check(&configured(json!({"head_dim": 3})), &["head_dim"]);
+    check(&configured(json!({"rms_norm_eps": -1e-5})), &["rms_norm_eps"]);
+    check(&configured(json!({"rms_norm_eps": 1e300})), &["rms_norm_eps"]);
+    check(&configured(json!({"rope_theta": 0})), &["rope_theta"]);
+    check(&configured(json!({"rope_scaling": {"type": "linear", "factor": 1e-308}})), &["factor"]);
+    for wrong in ["{\"temperature\": -1}", "{\"top_p\": 2}", "[]", "{"] {
+        check(&rewritten("generation_config.json", wrong.as_bytes()), &["generation_config.json"]);
+    }
     check(&configured(json!({"head_dim": 65536, "num_attention_heads": 65536})), &["head_dim"]);
     check(&configured(json!({"tie_word_embeddings": false})), &["lm_head.weight", "missing"]);
     check(&configured(json!({"attention_bias": true})), &["q_proj.bias", "missing"]);
@@ -266,6 +274,28 @@ fn bad_models_exit_3() {
         fs::write(folder.join("model.safetensors.index.json"), map.to_string()).expect("a file");
     });
     check(&index, &["model.safetensors.index.json"]);
+}
+
+/// Weights that are no numbers: an error on every device, not a text.
+#[test]
+fn logits_that_are_not_numbers_exit_1() {
+    let damaged = model(|folder| {
+        let file = folder.join("model.safetensors");
+        let mut bytes = fs::read(&file).expect("weights");
+        let end = bytes.len();
+        bytes[end - 60_000..].fill(0xff);
+        fs::write(file, bytes).expect("a file");
+    });
+    let folder = damaged.path().to_str().expect("UTF-8");
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE");
+    let devices =
+        if run(&["devices", "--json"]).1.contains("llvmpipe") { &["cpu", "llvmpipe"][..] } else { &["cpu"] };
+    for device in devices {
+        for how in ["--greedy", "--seed=1"] {
+            fails(&["generate", "a", how, "--model", folder, "--device", device], 1, &["not numbers"]);
+        }
+        fails(&["perplexity", "--file", text, "--model", folder, "--device", device], 1, &["not numbers"]);
+    }
 }
 
 /// Tensors that the model has no use for are named, and the rest runs.

@@ -233,7 +233,7 @@ fn pick(choice: &DeviceChoice, all: &[AdapterSummary], require_gpu: bool) -> Res
             return Err(Error::device(format!("there is no device {index}; there are: {}", listed())));
         }
         DeviceChoice::Name(name) => {
-            match best(&mut all.iter().filter(|a| a.name.to_lowercase().contains(name))) {
+            match best(&mut all.iter().filter(|a| !name.is_empty() && a.name.to_lowercase().contains(name))) {
                 Some(index) => (index, "asked for by name".to_owned()),
                 None => {
                     return Err(Error::device(format!(

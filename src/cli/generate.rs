@@ -58,7 +58,7 @@ struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    fn sampling(&self, model: &Model, terminal: &Terminal) -> Result<Sampling> {
+    fn sampling(&self, model: &Model) -> Result<Sampling> {
         let defaults = &model.defaults;
         let temperature = match self.greedy {
             true => 0.0,
@@ -72,9 +72,6 @@ impl SamplingArgs {
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
         };
         sampling.check()?;
-        if !sampling.is_greedy() && self.seed.is_none() {
-            terminal.say(format_args!("seed {}", sampling.seed));
-        }
         Ok(sampling)
     }
 }
@@ -104,8 +101,11 @@ impl Generate {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let (model, tokenizer) = open_model(self.model.model.as_deref())?;
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
-        let sampling = self.sampling.sampling(&model, terminal)?;
+        let sampling = self.sampling.sampling(&model)?;
         let mut engine = self.model.load(&model, false, terminal)?;
+        if !sampling.is_greedy() && self.sampling.seed.is_none() {
+            terminal.say(format_args!("seed {}", sampling.seed));
+        }
         let (device, load_time) = (engine.device().clone(), engine.load_time);
         let mut generation = engine.generate(&prompt, sampling, self.max_tokens)?;
         interrupt::watch();

@@ -64,7 +64,7 @@ struct ModelArgs {
     #[arg(long)]
     require_gpu: bool,
     /// CPU threads. Default: one for each physical core
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
     /// How exactly to compute: all in f32, or faster where there is a faster form
     #[arg(long, value_enum)]
@@ -86,10 +86,17 @@ enum Math {
 
 /// Opens a model by its name on the command line.
 fn open_model(name: Option<&str>) -> Result<(Model, Tokenizer)> {
-    match name {
+    let (model, tokenizer) = match name {
         None => Model::built_in(),
         Some(name) => Model::open(check_name(name)?),
+    }?;
+    let (known, vocab_size) = (tokenizer.vocab_size(), model.architecture.vocab_size);
+    if known > vocab_size as usize {
+        tracing::warn!(
+            "the tokenizer knows {known} tokens, but the model {vocab_size}: some texts cannot be run"
+        );
     }
+    Ok((model, tokenizer))
 }
 
 /// A model's path, or why it can't be one.

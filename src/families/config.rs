@@ -6,6 +6,9 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
+/// Beyond it, and below its inverse, f32 arithmetic has no room left.
+const MOST: f64 = 1e15;
+
 /// A config.json (or an object in it), and what to call it in errors.
 pub struct Config<'a> {
     name: &'a str,
@@ -44,13 +47,27 @@ impl<'a> Config<'a> {
             .transpose()
     }
     pub fn f64(&self, field: &str, default: f64) -> Result<f64> {
-        Ok(self.number(field)?.unwrap_or(default))
+        match self.number(field)? {
+            Some(n) if n.abs() > MOST => Err(self.wrong(field, format!("at most {MOST:e} makes sense"))),
+            n => Ok(n.unwrap_or(default)),
+        }
     }
     /// A number above zero that has no default.
     pub fn positive(&self, field: &str) -> Result<f64> {
         match self.number(field)? {
-            Some(n) if n > 0.0 => Ok(n),
+            Some(n) if (1.0 / MOST..=MOST).contains(&n) => Ok(n),
             _ => Err(self.wrong(field, "a number above zero belongs there")),
+        }
+    }
+    /// The same where it has a default.
+    pub fn positive_or(&self, field: &str, default: f64) -> Result<f64> {
+        if self.get(field).is_none() { Ok(default) } else { self.positive(field) }
+    }
+    /// A norm's epsilon.
+    pub fn epsilon(&self, field: &str, default: f64) -> Result<f32> {
+        match self.number(field)?.unwrap_or(default) {
+            n if (0.0..=1.0).contains(&n) => Ok(n as f32),
+            _ => Err(self.wrong(field, "a number from 0 to 1 belongs there")),
         }
     }
     pub fn bool(&self, field: &str, default: bool) -> Result<bool> {
@@ -90,7 +107,12 @@ impl<'a> Config<'a> {
     }
     /// A token id or a list of them; whatever else stands there is no id.
     pub fn ids(&self, field: &str) -> Vec<u32> {
-        self.get(field).map_or_else(Vec::new, ids)
+        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        match self.get(field) {
+            Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+            Some(one) => id(one).into_iter().collect(),
+            None => Vec::new(),
+        }
     }
     /// An activation by its name.
     pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
@@ -107,14 +129,5 @@ impl<'a> Config<'a> {
             return Err(self.wrong(field, format!("it must divide the hidden size {hidden_size}")));
         }
         Ok(hidden_size / n_heads)
-    }
-}
-
-/// A token id or a list of them.
-pub fn ids(value: &Value) -> Vec<u32> {
-    let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-    match value {
-        Value::Array(list) => list.iter().filter_map(id).collect(),
-        one => id(one).into_iter().collect(),
     }
 }

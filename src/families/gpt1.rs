@@ -1,4 +1,4 @@
-//! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, a tied head.
+//! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, as a rule a tied head.
 
 use super::{Config, conv1d_layer};
 use crate::{
@@ -15,6 +15,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let head_dim = config.head_dim("n_head", n_heads, hidden_size)?;
     let vocab_size = config.size("vocab_size", 40478)?;
     let max_positions = config.size_of(&["n_positions", "max_position_embeddings"], 512)?;
+    let tied = config.bool("tie_word_embeddings", true)?;
     // Its "gelu" is the tanh form, whatever later models mean by the name.
     let activation = match config.activation("afn", "gelu")? {
         Activation::Gelu => Activation::GeluTanh,
@@ -32,7 +33,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         head_dim,
         positions: Positions::Learned,
         norm: NormKind::Layer,
-        norm_epsilon: config.f64("layer_norm_epsilon", 1e-5)? as f32,
+        norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
         norm_order: NormOrder::After,
         activation,
         gated: false,
@@ -46,7 +47,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         positions: Some(TensorSpec::matrix("transformer.positions_embed.weight", max_positions, hidden_size)),
         layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size)).collect(),
         final_norm: None,
-        head: None,
+        head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
         ignored: &["lm_head.weight", ".attn.bias", "position_ids"],
     };
     Ok((architecture, tensors))

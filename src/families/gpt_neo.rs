@@ -32,7 +32,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         head_dim,
         positions: Positions::Learned,
         norm: NormKind::Layer,
-        norm_epsilon: config.f64("layer_norm_epsilon", 1e-5)? as f32,
+        norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
         norm_order: NormOrder::Before,
         activation: config.activation("activation_function", "gelu_new")?,
         gated: false,

@@ -87,7 +87,7 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
         head_dim,
         positions: Positions::Rotary(rope(config, max_positions)?),
         norm: NormKind::Rms,
-        norm_epsilon: config.f64("rms_norm_eps", 1e-6)? as f32,
+        norm_epsilon: config.epsilon("rms_norm_eps", 1e-6)?,
         norm_order: NormOrder::Before,
         activation: config.activation("hidden_act", "silu")?,
         gated: true,
@@ -141,7 +141,7 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
 /// `rope_scaling` beside `rope_theta`, or the newer `rope_parameters` that holds both; the kind is called
 /// `rope_type`, or `type`. What wins where several stand follows transformers.
 fn rope(config: &Config, max_positions: u32) -> Result<Rope> {
-    let theta = config.f64("rope_theta", 10_000.0)?;
+    let theta = config.positive_or("rope_theta", 10_000.0)?;
     let is_filled =
         |field: &&str| config.get(field).is_some_and(|v| v.as_object().is_none_or(|o| !o.is_empty()));
     let Some(field) = ["rope_scaling", "rope_parameters"].into_iter().find(is_filled) else {
@@ -184,13 +184,17 @@ fn yarn(rope: &Config, max_positions: u32, original: f64) -> Result<RopeScaling>
     let magnitude = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
     let (some, all) = (rope.f64("mscale", 0.0)?, rope.f64("mscale_all_dim", 0.0)?);
     let derived = if some != 0.0 && all != 0.0 { magnitude(some) / magnitude(all) } else { magnitude(1.0) };
-    let or = |value: f64, default: f64| if value == 0.0 { default } else { value };
+    // Zero means the default, too.
+    let beta = |field: &str, default: f64| match rope.f64(field, 0.0)? {
+        0.0 => Ok(default),
+        _ => rope.positive(field),
+    };
     Ok(RopeScaling::Yarn {
         factor,
-        beta_fast: or(rope.f64("beta_fast", 0.0)?, 32.0),
-        beta_slow: or(rope.f64("beta_slow", 0.0)?, 1.0),
+        beta_fast: beta("beta_fast", 32.0)?,
+        beta_slow: beta("beta_slow", 1.0)?,
         original,
-        attention_factor: rope.f64("attention_factor", derived)?,
+        attention_factor: rope.positive_or("attention_factor", derived)?,
         truncate: rope.bool("truncate", true)?,
     })
 }

@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
 };
-use config::Config;
+pub use config::Config;
 use serde_json::Value;
 
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;
@@ -38,11 +38,6 @@ pub fn read(name: &str, json: &Value) -> Result<(Architecture, ModelTensors)> {
         Some((_, read)) => read(&config),
         None => Err(config.wrong("model_type", format!("the families there are: {}", known()))),
     }
-}
-
-/// The token ids that a field of a JSON object names, one or a list.
-pub fn ids(json: &Value, field: &str) -> Vec<u32> {
-    json.get(field).map_or_else(Vec::new, config::ids)
 }
 
 fn norm(name: impl std::fmt::Display, width: u32, bias: bool) -> NormTensors {

@@ -60,19 +60,22 @@ impl Kernel for Embed {
             program: Program {
                 name: "embed",
                 source: include_str!("../../shaders/embed.wgsl"),
-                imports: vec![STEP, ("weights", part.format.shader())],
+                imports: [vec![STEP], part.format.shader()].concat(),
                 constants: vec![
-                    ("COLUMNS8", part.columns8().into()),
+                    ("COLUMNS8", self.table.columns8().into()),
                     ("STRIDE", self.y.stride().into()),
                     ("WIDTH", self.y.width.into()),
                     ("FIRST", part.rows.start.into()),
                     ("ROWS", (part.rows.len() as u32).into()),
                     ("BY_POSITION", flag(self.by == By::Position)),
                     ("ADD", flag(self.add)),
-                ],
+                ]
+                .into_iter()
+                .chain(part.format.constants(part.row_bytes))
+                .collect(),
             },
             uses: vec![Use::Read(part.buffer), Use::Read(self.ids), Use::Write(self.y.buffer)],
-            grid: Grid::per_row(part.columns8().div_ceil(64)),
+            grid: Grid::per_row(self.table.columns8().div_ceil(64)),
         };
         self.table.parts.iter().map(dispatch).collect()
     }

@@ -76,12 +76,12 @@ impl Matmul {
         let common = [
             ("operands", include_str!("../../shaders/matmul/operands.wgsl")),
             STEP,
-            ("weights", part.format.shader()),
             ("activation", activation.shader()),
             ("epilogue", include_str!("../../shaders/matmul/epilogue.wgsl")),
         ];
+        let common = [&common[..], &part.format.shader()].concat();
         let (source, imports, tile, tile_rows) = match target.shape {
-            Shape::Prefill => (include_str!("../../shaders/matmul/tiled.wgsl"), common.to_vec(), 32, 32),
+            Shape::Prefill => (include_str!("../../shaders/matmul/tiled.wgsl"), common, 32, 32),
             Shape::Decode => (
                 include_str!("../../shaders/matmul/vector.wgsl"),
                 [&common[..], &[reduce(target)]].concat(),
@@ -94,7 +94,7 @@ impl Matmul {
             source,
             imports,
             constants: vec![
-                ("COLUMNS8", part.columns8().into()),
+                ("COLUMNS8", self.w.columns8().into()),
                 ("MATRIX_ROWS", (part.rows.len() as u32).into()),
                 ("ROWS", rows.into()),
                 ("FIRST", first.into()),
@@ -106,7 +106,10 @@ impl Matmul {
                 ("ADD", flag(self.add)),
                 ("MULTIPLY", flag(form == Form::Up)),
                 ("OUTPUTS", flag(self.picks_outputs())),
-            ],
+            ]
+            .into_iter()
+            .chain(part.format.constants(part.row_bytes))
+            .collect(),
         };
         let vectors = self.w.bias.map_or(self.x.buffer, |b| b.buffer);
         Dispatch {

@@ -9,9 +9,10 @@ use crate::{
 };
 
 /// cos and sin of every position and pair, in f64 on the host: shaders compute neither, for WGSL promises little
-/// of their precision.
+/// of their precision. The angles are products of f32, as in transformers and so in training: at thousands of turns
+/// the rounding is larger than what cos and sin add.
 pub struct RopeTable {
-    frequencies: Vec<f64>,
+    frequencies: Vec<f32>,
     scale: f64,
     positions: u32,
 }
@@ -33,7 +34,7 @@ impl Contents for RopeTable {
     fn fill(&self, first: usize, out: &mut [u8]) {
         for (position, row) in out.chunks_mut(self.row_bytes()).enumerate() {
             for (frequency, pair) in self.frequencies.iter().zip(row.as_chunks_mut::<8>().0) {
-                let angle = (first + position) as f64 * frequency;
+                let angle = f64::from((first + position) as f32 * frequency);
                 pair[..4].copy_from_slice(&((angle.cos() * self.scale) as f32).to_le_bytes());
                 pair[4..].copy_from_slice(&((angle.sin() * self.scale) as f32).to_le_bytes());
             }

@@ -2,78 +2,160 @@
 //!
 //! Each has a file in shaders/weights/ that decodes it on the GPU; `unpack` is the definition.
 
+use super::blocks;
 use half::{bf16, f16};
 
 /// How a matrix's values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(non_camel_case_types)] // ggml's own names
 pub enum Format {
     F32,
     /// IEEE 754 binary16.
     F16,
     /// The upper half of a binary32.
     BF16,
+    Q8_0,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q2_K,
+    Q3_K,
+    Q4_K,
+    Q5_K,
+    Q6_K,
+    IQ4_NL,
+    MXFP4,
+}
+
+/// What there is to know of a format.
+struct Layout {
+    name: &'static str,
+    /// Values of a block, and its bytes.
+    values: usize,
+    bytes: usize,
+    /// A block's values.
+    unpack: fn(&[u8], &mut [f32]),
+    shader: &'static str,
+}
+
+/// A format's arm: its name in lower case, its block, the definition and the shader.
+macro_rules! layout {
+    ($name:literal, $values:literal, $bytes:literal, $unpack:path) => {
+        Layout {
+            name: $name,
+            values: $values,
+            bytes: $bytes,
+            unpack: $unpack,
+            shader: include_str!(concat!("../../shaders/weights/", $name, ".wgsl")),
+        }
+    };
 }
 
 impl Format {
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::BF16];
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q2_K,
+        Self::Q3_K,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+        Self::IQ4_NL,
+        Self::MXFP4,
+    ];
+
+    const fn layout(self) -> Layout {
+        match self {
+            Self::F32 => layout!("f32", 1, 4, blocks::f32),
+            Self::F16 => layout!("f16", 1, 2, blocks::f16),
+            Self::BF16 => layout!("bf16", 1, 2, blocks::bf16),
+            Self::Q8_0 => layout!("q8_0", 32, 34, blocks::q8_0),
+            Self::Q4_0 => layout!("q4_0", 32, 18, blocks::q4_0),
+            Self::Q4_1 => layout!("q4_1", 32, 20, blocks::q4_1),
+            Self::Q5_0 => layout!("q5_0", 32, 22, blocks::q5_0),
+            Self::Q5_1 => layout!("q5_1", 32, 24, blocks::q5_1),
+            Self::Q2_K => layout!("q2_k", 256, 84, blocks::q2_k),
+            Self::Q3_K => layout!("q3_k", 256, 110, blocks::q3_k),
+            Self::Q4_K => layout!("q4_k", 256, 144, blocks::q4_k),
+            Self::Q5_K => layout!("q5_k", 256, 176, blocks::q5_k),
+            Self::Q6_K => layout!("q6_k", 256, 210, blocks::q6_k),
+            Self::IQ4_NL => layout!("iq4_nl", 32, 18, blocks::iq4_nl),
+            Self::MXFP4 => layout!("mxfp4", 32, 17, blocks::mxfp4),
+        }
+    }
 
     pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::BF16 => "bf16",
-        }
+        self.layout().name
     }
 
-    /// The file in shaders/weights/ that decodes eight values at a time.
-    pub fn shader(self) -> &'static str {
-        match self {
-            Self::F32 => include_str!("../../shaders/weights/f32.wgsl"),
-            Self::F16 => include_str!("../../shaders/weights/f16.wgsl"),
-            Self::BF16 => include_str!("../../shaders/weights/bf16.wgsl"),
-        }
+    /// The files in shaders/weights/ that decode eight values at a time, by the interface that each implements.
+    pub fn shader(self) -> Vec<(&'static str, &'static str)> {
+        let shared = if self.is_blocks() {
+            &[
+                ("bytes", include_str!("../../shaders/weights/bytes.wgsl")),
+                ("k_scales", include_str!("../../shaders/weights/k_scales.wgsl")),
+            ][..]
+        } else {
+            &[]
+        };
+        [&[("weights", self.layout().shader)], shared].concat()
     }
 
-    /// Bytes of one value.
-    pub fn value_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::BF16 => 2,
-        }
+    /// What the shader must be told of rows so many bytes apart.
+    pub fn constants(self, row_bytes: usize) -> Option<(&'static str, f64)> {
+        self.is_blocks().then_some(("ROW_BYTES", row_bytes as f64))
+    }
+
+    /// Values of a block: a row is a whole number of blocks.
+    pub fn block_values(self) -> usize {
+        self.layout().values
+    }
+    /// Bytes of a block.
+    pub fn block_bytes(self) -> usize {
+        self.layout().bytes
+    }
+    /// Whether values are packed in blocks, rather than each by itself.
+    pub fn is_blocks(self) -> bool {
+        self.block_values() > 1
+    }
+    /// What a mapped row must be aligned to.
+    pub fn alignment(self) -> usize {
+        if self.is_blocks() { 1 } else { self.block_bytes() }
     }
 
     /// Bytes of a row of so many values.
     pub fn row_bytes(self, columns: usize) -> usize {
-        columns * self.value_bytes()
+        columns.div_ceil(self.block_values()) * self.block_bytes()
     }
 
     /// The values that `packed` begins with, as many as `values` has room for.
+    #[inline(always)]
     pub fn unpack(self, packed: &[u8], values: &mut [f32]) {
-        match self {
-            Self::F32 => {
-                for (v, b) in values.iter_mut().zip(packed.as_chunks::<4>().0) {
-                    *v = f32::from_le_bytes(*b);
-                }
-            }
-            Self::F16 => {
-                for (v, b) in values.iter_mut().zip(packed.as_chunks::<2>().0) {
-                    *v = f16::from_le_bytes(*b).to_f32();
-                }
-            }
-            Self::BF16 => {
-                for (v, b) in values.iter_mut().zip(packed.as_chunks::<2>().0) {
-                    *v = bf16::from_le_bytes(*b).to_f32();
-                }
-            }
+        let Layout { values: n, bytes, unpack, .. } = self.layout();
+        if self.is_blocks() {
+            packed
+                .chunks_exact(bytes)
+                .zip(values.chunks_mut(n))
+                .for_each(|(block, values)| unpack(block, values));
+        } else {
+            unpack(packed, values);
         }
     }
 
-    /// The nearest packed form of `values`.
+    /// The nearest packed form of `values`, in a format that packs each by itself.
     pub fn pack(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Self::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
             Self::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            _ => panic!("{} packs blocks", self.name()),
         }
     }
 }

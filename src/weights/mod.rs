@@ -4,14 +4,17 @@
 //! vectors; [`Weights::load`] checks all of them at once and declares the plan's buffers, each of which knows how
 //! to fill itself row by row. Nothing is copied before a backend asks for it.
 
+mod blocks;
 mod format;
+mod gguf;
 mod rows;
 mod safetensors;
 mod tensors;
 
 pub use format::Format;
+pub use gguf::{Gguf, Value};
 pub use rows::{Order, StoredRows};
-pub use safetensors::{Bytes, Checkpoint, Tensor};
+pub use safetensors::{Bytes, Checkpoint, Entry, Tensor};
 pub use tensors::{LayerTensors, ModelTensors, NormTensors, TensorSpec};
 
 use crate::{
@@ -65,13 +68,6 @@ pub struct Part {
     pub row_bytes: usize,
 }
 
-impl Part {
-    /// Eights of values in a (padded) row: the unit in which shaders fetch.
-    pub fn columns8(&self) -> u32 {
-        (self.row_bytes / self.format.row_bytes(8)) as u32
-    }
-}
-
 /// A weight matrix: a row for each output, in parts.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -92,8 +88,11 @@ impl Matrix {
     ) -> Self {
         let columns = sources[0].columns();
         let rows = sources.iter().map(StoredRows::len).sum();
-        let row_bytes =
-            |s: &StoredRows| s.format().row_bytes(columns.next_multiple_of(layout.align) as usize);
+        let row_bytes = |s: &StoredRows| {
+            let bytes = s.format().row_bytes(columns.next_multiple_of(layout.align) as usize);
+            // A shader reads words.
+            if layout.align > 1 { bytes.next_multiple_of(4) } else { bytes }
+        };
         // Runs of sources that fit together: one format, one binding.
         let mut runs: Vec<StoredRows> = Vec::new();
         for source in sources {
@@ -125,6 +124,11 @@ impl Matrix {
             first += run.len();
         }
         Self { rows, columns, parts, bias }
+    }
+
+    /// Eights of values in a padded row: the unit in which shaders fetch.
+    pub fn columns8(&self) -> u32 {
+        self.columns.div_ceil(8)
     }
 
     /// A row's values.

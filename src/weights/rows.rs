@@ -39,9 +39,21 @@ struct Segment {
 impl Segment {
     /// Writes rows from `first` (of the tensor) on.
     fn fill(&self, first: u32, out: &mut [u8], row_bytes: usize) {
-        match self.tensor.format.value_bytes() {
-            2 => self.fill_values::<2>(first, out, row_bytes),
-            _ => self.fill_values::<4>(first, out, row_bytes),
+        match self.tensor.format {
+            Format::F32 => self.fill_values::<4>(first, out, row_bytes),
+            Format::F16 | Format::BF16 => self.fill_values::<2>(first, out, row_bytes),
+            _ => self.fill_blocks(first, out, row_bytes),
+        }
+    }
+
+    /// Whole rows of blocks, which are never transposed.
+    fn fill_blocks(&self, first: u32, out: &mut [u8], row_bytes: usize) {
+        assert!(!self.transposed, "{}: blocks along the columns", self.tensor.name);
+        let stored_bytes = self.tensor.format.row_bytes(self.tensor.shape[1]);
+        for (row, out) in (first..).zip(out.chunks_mut(row_bytes)) {
+            let at = self.order.stored(row) as usize * stored_bytes;
+            out[..stored_bytes].copy_from_slice(&self.tensor.bytes()[at..][..stored_bytes]);
+            out[stored_bytes..].fill(0);
         }
     }
 
@@ -152,6 +164,6 @@ impl Contents for StoredRows {
         }
         let first = segment.rows.start as usize * self.row_bytes;
         let bytes = &segment.tensor.bytes()[first..][..segment.rows.len() * self.row_bytes];
-        (bytes.as_ptr() as usize).is_multiple_of(format.value_bytes()).then_some(bytes)
+        (bytes.as_ptr() as usize).is_multiple_of(format.alignment()).then_some(bytes)
     }
 }

@@ -19,7 +19,7 @@ impl Bytes {
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }
-    fn as_slice(&self) -> &[u8] {
+    pub(super) fn as_slice(&self) -> &[u8] {
         (*self.0).as_ref()
     }
 }
@@ -35,6 +35,16 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    pub(super) fn new(
+        name: &str,
+        format: Format,
+        shape: Vec<usize>,
+        file: Bytes,
+        range: Range<usize>,
+    ) -> Self {
+        Self { name: name.to_owned(), format, shape, file, range }
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.file.as_slice()[self.range.clone()]
     }
@@ -87,24 +97,24 @@ impl Checkpoint {
                 Dtype::BF16 => Some(Format::BF16),
                 _ => None,
             };
-            let tensor = format.map(|format| Tensor {
-                name: tensor_name.clone(),
-                format,
-                shape: info.shape.clone(),
-                file: file.clone(),
-                range: range.clone(),
-            });
+            let tensor =
+                format.map(|f| Tensor::new(&tensor_name, f, info.shape.clone(), file.clone(), range.clone()));
             let entry = Entry {
                 dtype: format!("{:?}", info.dtype),
                 shape: info.shape.clone(),
                 bytes: range.len(),
                 tensor,
             };
-            if self.entries.insert(tensor_name.clone(), entry).is_some() {
+            if !self.insert(&tensor_name, entry) {
                 return Err(Error::model(format!("{name}: the tensor {tensor_name} is in another file too")));
             }
         }
         Ok(())
+    }
+
+    /// Adds a tensor; false where its name is taken.
+    pub(super) fn insert(&mut self, name: &str, entry: Entry) -> bool {
+        self.entries.insert(name.to_owned(), entry).is_none()
     }
 
     pub fn get(&self, name: &str) -> Option<&Entry> {

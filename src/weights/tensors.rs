@@ -124,7 +124,7 @@ impl ModelTensors {
             };
             used.insert(name.to_owned());
             if !entry.shape.iter().eq(spec.shape.iter().map(|n| *n as usize).collect::<Vec<_>>().iter()) {
-                let wanted = format!("{:?}, config.json says {:?}", entry.shape, spec.shape);
+                let wanted = format!("{}, config.json says {:?}", shape(&entry.shape), spec.shape);
                 table.push([name.to_owned(), "mis-shaped".to_owned(), wanted]);
                 continue;
             }
@@ -141,7 +141,7 @@ impl ModelTensors {
         let bad = table.len();
         for (name, entry) in checkpoint.entries() {
             if !used.contains(name) && !self.ignored.iter().any(|end| name.ends_with(end)) {
-                table.push([name.to_owned(), "unexpected".to_owned(), format!("{:?}", entry.shape)]);
+                table.push([name.to_owned(), "unexpected".to_owned(), shape(&entry.shape)]);
             }
         }
         if bad > 0 {
@@ -157,6 +157,11 @@ impl ModelTensors {
         }
         Ok(Found(found))
     }
+}
+
+/// A shape, unless it is absurd.
+fn shape(shape: &[usize]) -> String {
+    if shape.len() > 8 { format!("{} dimensions", shape.len()) } else { format!("{shape:?}") }
 }
 
 /// The first lines of a table and how many more there are.

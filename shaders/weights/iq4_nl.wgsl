@@ -1,0 +1,17 @@
+// interface `weights`: IQ4_NL, blocks of 32 values: d f16, 16 bytes of low and high nibbles, each a place in a table.
+#import bytes
+const TABLE = array<f32, 16>(
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
+);
+fn looked_up(word: u32, shift: u32) -> vec4<f32> {
+    let q = unpack4xU8((word >> shift) & 0x0f0f0f0fu);
+    var table = TABLE;
+    return vec4(table[q.x], table[q.y], table[q.z], table[q.w]);
+}
+fn weights8(row: u32, i: u32) -> Eight {
+    let block = row * ROW_BYTES + i / 4u * 18u;
+    let d = half(block);
+    let q = block + 2u + i % 2u * 8u;
+    let shift = i % 4u / 2u * 4u;
+    return Eight(d * looked_up(bytes4(q), shift), d * looked_up(bytes4(q + 4u), shift));
+}

@@ -1,0 +1,21 @@
+// interface `weights`: MXFP4, blocks of 32 values: a power of two e8m0, 16 bytes of low and high nibbles, each a
+// number e2m1, here doubled and the power halved.
+#import bytes
+// e2m1, doubled: 0 1 2 3 4 6 8 12 and the negatives.
+fn e2m1(nibbles: vec4<u32>) -> vec4<f32> {
+    let magnitude = nibbles & vec4(7u);
+    let exponent = magnitude >> vec4(1u);
+    let large = (vec4(2u) | (magnitude & vec4(1u))) << (max(exponent, vec4(1u)) - vec4(1u));
+    let value = vec4<f32>(select(large, magnitude, magnitude < vec4(2u)));
+    return select(value, -value, nibbles >= vec4(8u));
+}
+fn weights8(row: u32, i: u32) -> Eight {
+    let block = row * ROW_BYTES + i / 4u * 17u;
+    let e = byte(block);
+    let d = bitcast<f32>(select((max(e, 1u) - 1u) << 23u, 0x00200000u << min(e, 1u), e < 2u));
+    let q = block + 1u + i % 2u * 8u;
+    let shift = i % 4u / 2u * 4u;
+    let low = unpack4xU8((bytes4(q) >> shift) & 0x0f0f0f0fu);
+    let high = unpack4xU8((bytes4(q + 4u) >> shift) & 0x0f0f0f0fu);
+    return Eight(d * e2m1(low), d * e2m1(high));
+}

@@ -1,0 +1,397 @@
+//! GGUF files (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), versions 2 and 3, little-endian:
+//! metadata, and tensors in ggml's types.
+//!
+//! Everything a header says is a claim to be checked: counts against what could fit, lengths against what is left,
+//! tensors against the file's end and each other. Arrays stay in the mapped file until they are asked for.
+
+use super::{Bytes, Checkpoint, Entry, Format, Tensor};
+use crate::error::{Error, Result};
+use std::{collections::BTreeMap, fs::File, ops::Range, path::Path};
+
+/// A metadata value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Any integer; u64 beyond i64 is refused by who asks for it.
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    String(String),
+    Array(Array),
+}
+
+/// An array, where it lies in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    kind: u32,
+    len: u64,
+    range: Range<usize>,
+}
+
+/// A GGUF file.
+pub struct Gguf {
+    pub name: String,
+    file: Bytes,
+    metadata: BTreeMap<String, Value>,
+    pub checkpoint: Checkpoint,
+}
+
+/// More than any model has, and few enough that lying about it costs nothing.
+const MOST_ENTRIES: u64 = 65_536;
+const MOST_KEY_BYTES: u64 = 1024;
+/// Strings beside those of arrays: templates are the longest.
+const MOST_STRING_BYTES: u64 = 4 << 20;
+
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+
+/// ggml's tensor types by number: name, values of a block, bytes of a block.
+const TYPES: [(u32, &str, u64, u64); 34] = [
+    (0, "F32", 1, 4),
+    (1, "F16", 1, 2),
+    (2, "Q4_0", 32, 18),
+    (3, "Q4_1", 32, 20),
+    (6, "Q5_0", 32, 22),
+    (7, "Q5_1", 32, 24),
+    (8, "Q8_0", 32, 34),
+    (9, "Q8_1", 32, 36),
+    (10, "Q2_K", 256, 84),
+    (11, "Q3_K", 256, 110),
+    (12, "Q4_K", 256, 144),
+    (13, "Q5_K", 256, 176),
+    (14, "Q6_K", 256, 210),
+    (15, "Q8_K", 256, 292),
+    (16, "IQ2_XXS", 256, 66),
+    (17, "IQ2_XS", 256, 74),
+    (18, "IQ3_XXS", 256, 98),
+    (19, "IQ1_S", 256, 50),
+    (20, "IQ4_NL", 32, 18),
+    (21, "IQ3_S", 256, 110),
+    (22, "IQ2_S", 256, 82),
+    (23, "IQ4_XS", 256, 136),
+    (24, "I8", 1, 1),
+    (25, "I16", 1, 2),
+    (26, "I32", 1, 4),
+    (27, "I64", 1, 8),
+    (28, "F64", 1, 8),
+    (29, "IQ1_M", 256, 56),
+    (30, "BF16", 1, 2),
+    (34, "TQ1_0", 256, 54),
+    (35, "TQ2_0", 256, 66),
+    (39, "MXFP4", 32, 17),
+    (40, "NVFP4", 64, 36),
+    (41, "Q1_0", 128, 18),
+];
+
+/// A position in the file, and what is left of it.
+struct Cursor<'a> {
+    name: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn damaged(&self, what: impl std::fmt::Display) -> Error {
+        Error::model(format!("{} is damaged: {what}, at byte {}; download it again", self.name, self.at))
+    }
+    fn take(&mut self, len: u64) -> Result<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        let len = usize::try_from(len).ok().filter(|len| *len <= rest.len());
+        let len = len.ok_or_else(|| self.damaged("it ends in the middle of its header"))?;
+        self.at += len;
+        Ok(&rest[..len])
+    }
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        Ok(self.take(N as u64)?.try_into().expect("as many as were taken"))
+    }
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+    /// A count of things of which each takes at least so many bytes.
+    fn count(&mut self, what: &str, most: u64) -> Result<u64> {
+        let count = self.u64()?;
+        if count > most {
+            return Err(self.damaged(format_args!("it claims {count} {what}")));
+        }
+        Ok(count)
+    }
+    fn string(&mut self, most: u64) -> Result<&'a str> {
+        let len = self.u64()?;
+        if len > most {
+            return Err(self.damaged(format_args!("a name or text claims {len} bytes")));
+        }
+        let bytes = self.take(len)?;
+        std::str::from_utf8(bytes).map_err(|e| self.damaged("a text is not UTF-8").because(e))
+    }
+
+    /// A scalar of a metadata type.
+    fn value(&mut self, kind: u32) -> Result<Value> {
+        Ok(match kind {
+            0 => Value::Int(i64::from(self.array::<1>()?[0])),
+            1 => Value::Int(i64::from(i8::from_le_bytes(self.array()?))),
+            2 => Value::Int(i64::from(u16::from_le_bytes(self.array()?))),
+            3 => Value::Int(i64::from(i16::from_le_bytes(self.array()?))),
+            4 => Value::Int(i64::from(self.u32()?)),
+            5 => Value::Int(i64::from(i32::from_le_bytes(self.array()?))),
+            6 => Value::Float(f64::from(f32::from_le_bytes(self.array()?))),
+            7 => Value::Bool(self.array::<1>()?[0] != 0),
+            STRING => Value::String(self.string(MOST_STRING_BYTES)?.to_owned()),
+            10 => Value::Int(i64::try_from(self.u64()?).unwrap_or(i64::MAX)),
+            11 => Value::Int(i64::from_le_bytes(self.array()?)),
+            12 => Value::Float(f64::from_le_bytes(self.array()?)),
+            _ => return Err(self.damaged(format_args!("a metadata value has the unknown type {kind}"))),
+        })
+    }
+
+    /// Bytes of a metadata type's values, where they all have as many.
+    fn value_bytes(kind: u32) -> Option<u64> {
+        match kind {
+            0 | 1 | 7 => Some(1),
+            2 | 3 => Some(2),
+            4..=6 => Some(4),
+            10..=12 => Some(8),
+            _ => None,
+        }
+    }
+
+    /// Steps over an array, checking that it is whole.
+    fn skip_array(&mut self) -> Result<Array> {
+        let (kind, len) = (self.u32()?, self.u64()?);
+        let start = self.at;
+        match Self::value_bytes(kind) {
+            Some(bytes) => {
+                let all = len.checked_mul(bytes).ok_or_else(|| self.damaged("an array is too long"))?;
+                self.take(all)?;
+            }
+            None if kind == STRING => {
+                for _ in 0..len {
+                    let bytes = self.u64()?;
+                    self.take(bytes)?;
+                }
+            }
+            None => return Err(self.damaged(format_args!("an array holds values of the type {kind}"))),
+        }
+        Ok(Array { kind, len, range: start..self.at })
+    }
+}
+
+impl Gguf {
+    /// Maps a file and reads its header.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let file =
+            File::open(path).map_err(|e| Error::model(format!("{name} cannot be opened: {e}")).because(e))?;
+        // SAFETY: as for safetensors: model files are not changed while they are in use.
+        let map = unsafe { memmap2::Mmap::map(&file) }
+            .map_err(|e| Error::model(format!("{name} cannot be mapped: {e}")).because(e))?;
+        Self::read(&name, Bytes::new(map))
+    }
+
+    /// Reads a file's header.
+    pub fn read(name: &str, file: Bytes) -> Result<Self> {
+        let mut cursor = Cursor { name, bytes: file.as_slice(), at: 0 };
+        if cursor.bytes.len() < 24 || cursor.array()? != *b"GGUF" {
+            return Err(Error::model(format!(
+                "{name} is not a GGUF file: it does not begin with GGUF and a header"
+            )));
+        }
+        match cursor.u32()? {
+            2 | 3 => (),
+            version if version.swap_bytes() <= 3 => {
+                return Err(Error::model(format!(
+                    "{name} is a big-endian GGUF file: a little-endian one is needed"
+                )));
+            }
+            version => {
+                return Err(Error::model(format!(
+                    "{name} is GGUF version {version}: versions 2 and 3 are read"
+                )));
+            }
+        }
+        let tensors = cursor.count("tensors", MOST_ENTRIES)?;
+        let entries = cursor.count("metadata entries", MOST_ENTRIES)?;
+        let mut metadata = BTreeMap::new();
+        for _ in 0..entries {
+            let key = cursor.string(MOST_KEY_BYTES)?.to_owned();
+            let value = match cursor.u32()? {
+                ARRAY => Value::Array(cursor.skip_array()?),
+                kind => cursor.value(kind)?,
+            };
+            if metadata.contains_key(&key) {
+                return Err(cursor.damaged(format_args!("{key} stands there twice")));
+            }
+            metadata.insert(key, value);
+        }
+        let mut infos = Vec::new();
+        for _ in 0..tensors {
+            infos.push(cursor.tensor()?);
+        }
+        let alignment = match metadata.get("general.alignment") {
+            None => 32,
+            Some(Value::Int(n)) if *n > 0 && *n <= 1 << 20 && (*n as u64).is_power_of_two() => *n as u64,
+            Some(_) => return Err(cursor.damaged("general.alignment is no power of two")),
+        };
+        let start = (cursor.at as u64).next_multiple_of(alignment);
+        let checkpoint = place(&cursor, infos, start, alignment, &file)?;
+        Ok(Self { name: name.to_owned(), file, metadata, checkpoint })
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(key)
+    }
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.metadata.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// An error about a metadata entry.
+    pub fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Error {
+        let is = match self.get(key) {
+            None => "is missing".to_owned(),
+            Some(Value::Array(array)) => format!("is an array of {}", array.len),
+            Some(value) => format!("is {value:?}"),
+        };
+        Error::model(format!("{}: {key} {is}, but {why}", self.name))
+    }
+
+    pub fn string(&self, key: &str) -> Result<Option<&str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(key, "a text belongs there")),
+        }
+    }
+    /// A count from 1 to `most`.
+    pub fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Int(n)) if (1..=i64::from(most)).contains(n) => Ok(Some(*n as u32)),
+            Some(_) => Err(self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"))),
+        }
+    }
+    /// A token id; one beyond what 32 bits hold is none.
+    pub fn id(&self, key: &str) -> Option<u32> {
+        match self.get(key) {
+            Some(Value::Int(n)) => u32::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Float(n)) if n.is_finite() => Ok(Some(*n)),
+            Some(Value::Int(n)) => Ok(Some(*n as f64)),
+            Some(_) => Err(self.wrong(key, "a number belongs there")),
+        }
+    }
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.wrong(key, "true or false belongs there")),
+        }
+    }
+
+    /// An array's texts.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        let Some(array) = self.array(key, |kind| kind == STRING, "texts belong")? else { return Ok(None) };
+        let bytes = &self.file.as_slice()[..array.range.end];
+        let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
+        (0..array.len).map(|_| cursor.string(MOST_STRING_BYTES)).collect::<Result<_>>().map(Some)
+    }
+    /// An array's numbers.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let is_number = |kind| kind != STRING && kind != 7;
+        let Some(array) = self.array(key, is_number, "numbers belong")? else { return Ok(None) };
+        let bytes = &self.file.as_slice()[..array.range.end];
+        let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
+        let number = |_| match cursor.value(array.kind)? {
+            Value::Int(n) => Ok(n as f64),
+            Value::Float(n) => Ok(n),
+            _ => unreachable!("only numbers were let in"),
+        };
+        (0..array.len).map(number).collect::<Result<_>>().map(Some)
+    }
+
+    fn array(&self, key: &str, fits: impl Fn(u32) -> bool, what: &str) -> Result<Option<&Array>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(array)) if fits(array.kind) => Ok(Some(array)),
+            Some(_) => Err(self.wrong(key, format_args!("{what} there"))),
+        }
+    }
+}
+
+/// A tensor as the header describes it.
+struct Info<'a> {
+    name: &'a str,
+    /// ggml's order: the columns first.
+    dimensions: Vec<u64>,
+    kind: (u32, &'static str, u64, u64),
+    offset: u64,
+}
+
+impl Info<'_> {
+    /// Bytes, where they can be counted: whole blocks in every row.
+    fn bytes(&self) -> Option<u64> {
+        let (_, _, values, bytes) = self.kind;
+        let all = self.dimensions.iter().try_fold(1u64, |all, n| all.checked_mul(*n))?;
+        let columns = self.dimensions.first().copied().unwrap_or(1);
+        (columns.is_multiple_of(values)).then_some(all / values).and_then(|blocks| blocks.checked_mul(bytes))
+    }
+}
+
+impl<'a> Cursor<'a> {
+    fn tensor(&mut self) -> Result<Info<'a>> {
+        let name = self.string(MOST_KEY_BYTES)?;
+        let n_dimensions = self.u32()?;
+        if n_dimensions > 4 {
+            return Err(self.damaged(format_args!("the tensor {name} claims {n_dimensions} dimensions")));
+        }
+        let dimensions = (0..n_dimensions).map(|_| self.u64()).collect::<Result<Vec<_>>>()?;
+        let number = self.u32()?;
+        let kind = TYPES.iter().find(|(n, ..)| *n == number).copied();
+        let kind = kind
+            .ok_or_else(|| self.damaged(format_args!("the tensor {name} has the unknown type {number}")))?;
+        Ok(Info { name, dimensions, kind, offset: self.u64()? })
+    }
+}
+
+/// Holds the tensors' places against the file and each other.
+fn place(
+    cursor: &Cursor,
+    mut infos: Vec<Info>,
+    start: u64,
+    alignment: u64,
+    file: &Bytes,
+) -> Result<Checkpoint> {
+    let mut checkpoint = Checkpoint::default();
+    infos.sort_by_key(|info| info.offset);
+    let mut end = start;
+    for info in infos {
+        let (_, kind, values, _) = info.kind;
+        let damaged = |what: &str| cursor.damaged(format_args!("the tensor {} {what}", info.name));
+        let Some(bytes) = info.bytes() else {
+            return Err(damaged(&format!("of {:?} values has no whole blocks of {values}", info.dimensions)));
+        };
+        let from = start.checked_add(info.offset).filter(|_| info.offset.is_multiple_of(alignment));
+        let from = from.ok_or_else(|| damaged("lies at an offset that is not aligned"))?;
+        if from < end {
+            return Err(damaged("overlaps another"));
+        }
+        end = from.checked_add(bytes).ok_or_else(|| damaged("ends beyond all bounds"))?;
+        if end > cursor.bytes.len() as u64 {
+            return Err(damaged("runs past the end of the file"));
+        }
+        let shape: Vec<usize> = info.dimensions.iter().rev().map(|n| *n as usize).collect();
+        let format = Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(kind));
+        let range = from as usize..end as usize;
+        let tensor = format.map(|format| Tensor::new(info.name, format, shape.clone(), file.clone(), range));
+        let entry = Entry { dtype: kind.to_owned(), shape, bytes: bytes as usize, tensor };
+        if !checkpoint.insert(info.name, entry) {
+            return Err(damaged("stands there twice"));
+        }
+    }
+    Ok(checkpoint)
+}

@@ -83,6 +83,8 @@ pub enum RopeScaling {
     Linear {
         factor: f64,
     },
+    /// Every frequency divided by a factor of its own (GGUF's `rope_freqs.weight`).
+    Factors(Vec<f32>),
     /// Low frequencies divided, high ones kept, a ramp between (LLaMA 3.1's reference code).
     Llama3 {
         factor: f64,
@@ -112,10 +114,11 @@ impl Rope {
             self.theta.powf(f64::from(exponent)) as f32
         });
         let plain = periods.clone().map(|period| 1.0 / period);
-        match self.scaling {
+        match &self.scaling {
             RopeScaling::None => (plain.collect(), 1.0),
-            RopeScaling::Linear { factor } => (plain.map(|f| f / factor as f32).collect(), 1.0),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
+            RopeScaling::Linear { factor } => (plain.map(|f| f / *factor as f32).collect(), 1.0),
+            RopeScaling::Factors(factors) => (plain.zip(factors).map(|(f, by)| f / by).collect(), 1.0),
+            &RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
                 let (longest, shortest) =
                     ((original / low_freq_factor) as f32, (original / high_freq_factor) as f32);
                 let stretch = |f: f32| {
@@ -132,7 +135,7 @@ impl Rope {
                 };
                 (plain.map(stretch).collect(), 1.0)
             }
-            RopeScaling::Yarn { factor, beta_fast, beta_slow, original, attention_factor, truncate } => {
+            &RopeScaling::Yarn { factor, beta_fast, beta_slow, original, attention_factor, truncate } => {
                 // The pair that turns `turns` times over the original context.
                 let pair = |turns: f64| {
                     dim * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln())

@@ -6,10 +6,10 @@ use crate::{
     error::{Error, Result},
     families::{self, Config},
     tokenizer::Tokenizer,
-    weights::{Bytes, Checkpoint, ModelTensors},
+    weights::{Bytes, Checkpoint, Gguf, ModelTensors},
 };
 use serde_json::Value;
-use std::{ops::RangeInclusive, path::Path};
+use std::{fs::File, io::Read, ops::RangeInclusive, path::Path};
 
 /// A model to be loaded.
 pub struct Model {
@@ -65,18 +65,28 @@ impl Defaults {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder, and its tokenizer.
-    pub fn open(folder: &Path) -> Result<(Self, Tokenizer)> {
+    /// Opens a Hugging Face folder or a GGUF file, and its tokenizer.
+    pub fn open(path: &Path) -> Result<(Self, Tokenizer)> {
+        if is_gguf(path) {
+            let gguf = Gguf::open(path)?;
+            let tokenizer = Tokenizer::from_gguf(&gguf)?;
+            return Ok((Self::from_gguf(path, gguf)?, tokenizer));
+        }
+        let folder = path;
         let model = Self::open_weights(folder)?;
         let tokenizer = Tokenizer::open(folder, model.architecture.family)?;
         Ok((model, tokenizer))
     }
 
-    /// Opens a Hugging Face folder without its tokenizer.
-    pub fn open_weights(folder: &Path) -> Result<Self> {
+    /// Opens a Hugging Face folder or a GGUF file without its tokenizer.
+    pub fn open_weights(path: &Path) -> Result<Self> {
+        if is_gguf(path) {
+            return Self::from_gguf(path, Gguf::open(path)?);
+        }
+        let folder = path;
         if !folder.is_dir() {
             return Err(Error::model(format!(
-                "the model {} is not a folder with config.json, *.safetensors and a tokenizer",
+                "the model {} is neither a .gguf file nor a folder with config.json, *.safetensors and a tokenizer",
                 folder.display()
             )));
         }
@@ -96,6 +106,13 @@ impl Model {
         // The config first: what it says is wrong in fewer words than what the weights would.
         let (architecture, tensors) = families::read(&config_name, &config)?;
         Ok(Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation))
+    }
+
+    fn from_gguf(path: &Path, gguf: Gguf) -> Result<Self> {
+        let (architecture, tensors) = families::read_gguf(&gguf)?;
+        let name =
+            path.file_stem().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
+        Ok(Self::new(name, architecture, tensors, gguf.checkpoint, Defaults::default()))
     }
 
     /// The model built into the binary, and its tokenizer.
@@ -130,6 +147,16 @@ impl Model {
         let bos = within("bos", &architecture.bos).first().copied();
         Self { name, architecture, tensors, checkpoint, defaults: generation, bos, eos }
     }
+}
+
+/// A file of that name, or one that begins as GGUF files do.
+fn is_gguf(path: &Path) -> bool {
+    let begins_so = || {
+        let mut magic = [0; 4];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        read.is_ok() && magic == *b"GGUF"
+    };
+    path.is_file() && (path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || begins_so())
 }
 
 /// A file's JSON.

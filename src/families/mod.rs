@@ -3,6 +3,7 @@
 //! A new family is a file here and a line in `FAMILIES`.
 
 mod config;
+mod gguf;
 mod gpt1;
 mod gpt2;
 mod gpt_neo;
@@ -14,6 +15,7 @@ use crate::{
     weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
 };
 pub use config::Config;
+pub use gguf::read as read_gguf;
 use serde_json::Value;
 
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;

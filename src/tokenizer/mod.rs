@@ -1,5 +1,7 @@
 //! Text to token ids and back, through the `tokenizers` crate; and a stream that never prints half a character.
 
+mod gguf;
+
 use crate::error::{Error, Result};
 use std::path::Path;
 use tokenizers::{

@@ -1,0 +1,249 @@
+//! Families as GGUF files hold them: architectures `llama` and `gpt2`, from metadata and the names that llama.cpp
+//! gives tensors. Rows of q and k are in our order there already, and GPT-2's matrices lie as Linear ones.
+
+use super::norm;
+use crate::{
+    architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
+    error::{Error, Result},
+    kernels::Activation,
+    weights::{Gguf, LayerTensors, ModelTensors, TensorSpec},
+};
+
+type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
+
+/// `general.architecture` → family.
+const ARCHITECTURES: [(&str, Family); 2] = [("gpt2", gpt2), ("llama", llama)];
+
+/// Reads a GGUF file's metadata.
+pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
+    let key = "general.architecture";
+    let known = || ARCHITECTURES.map(|(name, _)| name).join(", ");
+    let name = gguf
+        .string(key)?
+        .ok_or_else(|| gguf.wrong(key, format!("one of these belongs there: {}", known())))?;
+    match ARCHITECTURES.iter().find(|(family, _)| *family == name) {
+        Some((family, read)) => read(&Fields { gguf, family }),
+        None => Err(gguf.wrong(key, format!("the architectures there are: {}", known()))),
+    }
+}
+
+/// The metadata of one architecture, whose keys begin with its name.
+struct Fields<'a> {
+    gguf: &'a Gguf,
+    family: &'static str,
+}
+
+impl Fields<'_> {
+    fn key(&self, field: &str) -> String {
+        format!("{}.{field}", self.family)
+    }
+    fn size_or(&self, field: &str, default: u32) -> Result<u32> {
+        Ok(self.gguf.count(&self.key(field), 1 << 24)?.unwrap_or(default))
+    }
+    fn size(&self, field: &str) -> Result<u32> {
+        let size = self.gguf.count(&self.key(field), 1 << 24)?;
+        size.ok_or_else(|| self.wrong(field, "a size belongs there"))
+    }
+    fn positive_or(&self, field: &str, default: f64) -> Result<f64> {
+        match self.gguf.number(&self.key(field))? {
+            None => Ok(default),
+            Some(n) if (1e-15..=1e15).contains(&n) => Ok(n),
+            Some(_) => Err(self.wrong(field, "a number above zero belongs there")),
+        }
+    }
+    fn wrong(&self, field: &str, why: impl std::fmt::Display) -> Error {
+        self.gguf.wrong(&self.key(field), why)
+    }
+
+    /// What both architectures say in the same words; the family adds the rest.
+    fn architecture(&self, epsilon: &str) -> Result<Architecture> {
+        let hidden_size = self.size("embedding_length")?;
+        let n_heads = self.size("attention.head_count")?;
+        let n_kv_heads = self.size_or("attention.head_count_kv", n_heads)?;
+        let head_dim = match self.gguf.count(&self.key("attention.key_length"), 1 << 16)? {
+            Some(own) => own,
+            None if hidden_size.is_multiple_of(n_heads) => hidden_size / n_heads,
+            None => {
+                return Err(
+                    self.wrong("attention.head_count", format!("it must divide the width {hidden_size}"))
+                );
+            }
+        };
+        if !n_heads.is_multiple_of(n_kv_heads) {
+            return Err(self.wrong("attention.head_count_kv", format!("it must divide the {n_heads} heads")));
+        }
+        if u64::from(n_heads) * u64::from(head_dim) > 1 << 24 {
+            return Err(self.wrong("attention.key_length", "so many heads of it are more than any model has"));
+        }
+        let n_layers = self.size("block_count")?;
+        if n_layers > 10_000 {
+            return Err(self.wrong("block_count", "no model has as many layers"));
+        }
+        let tokens = self.gguf.checkpoint.get("token_embd.weight").and_then(|entry| entry.shape.first());
+        let vocab_size = tokens.and_then(|n| u32::try_from(*n).ok()).filter(|n| (1..=1 << 24).contains(n));
+        let ids = |field: &str| self.gguf.id(&format!("tokenizer.ggml.{field}_token_id"));
+        let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };
+        Ok(Architecture {
+            family: self.family,
+            vocab_size: vocab_size.ok_or_else(|| {
+                Error::model(format!(
+                    "{} holds no token_embd.weight: it is not a whole model",
+                    self.gguf.name
+                ))
+            })?,
+            max_positions: self.size("context_length")?,
+            hidden_size,
+            intermediate_size: self.size_or("feed_forward_length", 4 * hidden_size)?,
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            positions: Positions::Learned,
+            norm: NormKind::Layer,
+            norm_epsilon: self.positive_or(epsilon, 1e-5)? as f32,
+            norm_order: NormOrder::Before,
+            activation: Activation::GeluTanh,
+            gated: false,
+            layers: vec![attention; n_layers as usize],
+            bos: ids("bos").into_iter().collect(),
+            // A turn's end ends a text, too.
+            eos: ["eos", "eot", "eom"].into_iter().filter_map(ids).collect(),
+        })
+    }
+
+    fn has(&self, tensor: &str) -> bool {
+        self.gguf.checkpoint.get(tensor).is_some()
+    }
+    /// A vector that is there or not.
+    fn optional(&self, name: String, len: u32) -> Option<TensorSpec> {
+        self.has(&name).then(|| TensorSpec::vector(name, len))
+    }
+
+    fn model(&self, a: &Architecture, layers: Vec<LayerTensors>) -> ModelTensors {
+        let width = a.hidden_size;
+        let positions = (a.positions == Positions::Learned)
+            .then(|| TensorSpec::matrix("position_embd.weight", a.max_positions, width));
+        ModelTensors {
+            prefix: "",
+            tokens: TensorSpec::matrix("token_embd.weight", a.vocab_size, width),
+            positions,
+            layers,
+            final_norm: Some(norm("output_norm", width, a.norm == NormKind::Layer)),
+            head: self.has("output.weight").then(|| TensorSpec::matrix("output.weight", a.vocab_size, width)),
+            ignored: &["rope_freqs.weight"],
+        }
+    }
+}
+
+fn gpt2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
+    let a = fields.architecture("attention.layer_norm_epsilon")?;
+    let (width, inner) = (a.hidden_size, a.intermediate_size);
+    let layer = |number: usize| {
+        let at = |name: &str| format!("blk.{number}.{name}");
+        let bias = |name: &str, len| TensorSpec::vector(at(name), len);
+        LayerTensors {
+            norm1: norm(at("attn_norm"), width, true),
+            qkv: vec![TensorSpec::matrix(at("attn_qkv.weight"), 3 * width, width)],
+            qkv_bias: vec![bias("attn_qkv.bias", 3 * width)],
+            out: TensorSpec::matrix(at("attn_output.weight"), width, width),
+            out_bias: Some(bias("attn_output.bias", width)),
+            norm2: norm(at("ffn_norm"), width, true),
+            up: vec![TensorSpec::matrix(at("ffn_up.weight"), inner, width)],
+            up_bias: vec![bias("ffn_up.bias", inner)],
+            down: TensorSpec::matrix(at("ffn_down.weight"), width, inner),
+            down_bias: Some(bias("ffn_down.bias", width)),
+        }
+    };
+    let layers = (0..a.layers.len()).map(layer).collect();
+    let tensors = fields.model(&a, layers);
+    Ok((a, tensors))
+}
+
+fn llama(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
+    let shared = fields.architecture("attention.layer_norm_rms_epsilon")?;
+    if !shared.head_dim.is_multiple_of(2) {
+        return Err(fields.wrong("attention.key_length", "rotary positions need an even one"));
+    }
+    if fields.size_or("rope.dimension_count", shared.head_dim)? != shared.head_dim {
+        return Err(
+            fields.wrong("rope.dimension_count", format!("whole heads are turned here: {}", shared.head_dim))
+        );
+    }
+    if fields.gguf.get(&fields.key("expert_count")).is_some_and(|n| *n != crate::weights::Value::Int(0)) {
+        return Err(fields.wrong("expert_count", "mixtures of experts are not read"));
+    }
+    let a = Architecture {
+        positions: Positions::Rotary(rope(fields, shared.max_positions, shared.head_dim)?),
+        norm: NormKind::Rms,
+        activation: Activation::Silu,
+        gated: true,
+        ..shared
+    };
+    let (width, inner) = (a.hidden_size, a.intermediate_size);
+    let (q, kv) = (a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim);
+    let layer = |number: usize| {
+        let at = |name: &str| format!("blk.{number}.{name}");
+        let weight =
+            |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
+        let bias = |name: &str, len| fields.optional(at(&format!("{name}.bias")), len);
+        LayerTensors {
+            norm1: norm(at("attn_norm"), width, false),
+            qkv: vec![weight("attn_q", q, width), weight("attn_k", kv, width), weight("attn_v", kv, width)],
+            qkv_bias: [bias("attn_q", q), bias("attn_k", kv), bias("attn_v", kv)]
+                .into_iter()
+                .flatten()
+                .collect(),
+            out: weight("attn_output", width, q),
+            out_bias: bias("attn_output", width),
+            norm2: norm(at("ffn_norm"), width, false),
+            up: vec![weight("ffn_gate", inner, width), weight("ffn_up", inner, width)],
+            up_bias: [bias("ffn_gate", inner), bias("ffn_up", inner)].into_iter().flatten().collect(),
+            down: weight("ffn_down", width, inner),
+            down_bias: bias("ffn_down", width),
+        }
+    };
+    let layers = (0..a.layers.len()).map(layer).collect();
+    let tensors = fields.model(&a, layers);
+    Ok((a, tensors))
+}
+
+fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
+    let theta = fields.positive_or("rope.freq_base", 10_000.0)?;
+    let kind = fields.gguf.string(&fields.key("rope.scaling.type"))?;
+    // Written before there were several kinds.
+    let linear = fields.positive_or("rope.scale_linear", 1.0)?;
+    let factor = fields.positive_or("rope.scaling.factor", linear)?;
+    let original = fields.positive_or("rope.scaling.original_context_length", f64::from(max_positions))?;
+    let scaling = match kind {
+        // LLaMA 3.1's scaling, worked out for each pair.
+        _ if fields.has("rope_freqs.weight") => RopeScaling::Factors(factors(fields, head_dim)?),
+        None if factor == 1.0 => RopeScaling::None,
+        None | Some("linear") => RopeScaling::Linear { factor },
+        Some("none") => RopeScaling::None,
+        Some("yarn") => RopeScaling::Yarn {
+            factor,
+            beta_fast: fields.positive_or("rope.scaling.yarn_beta_fast", 32.0)?,
+            beta_slow: fields.positive_or("rope.scaling.yarn_beta_slow", 1.0)?,
+            original,
+            attention_factor: fields.positive_or("rope.scaling.attn_factor", 1.0)?
+                * if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 },
+            truncate: true,
+        },
+        Some(_) => {
+            return Err(fields.wrong("rope.scaling.type", "the scalings there are: none, linear, yarn"));
+        }
+    };
+    Ok(Rope { theta, scaling })
+}
+
+/// What each pair's frequency is divided by.
+fn factors(fields: &Fields, head_dim: u32) -> Result<Vec<f32>> {
+    let tensor = fields.gguf.checkpoint.get("rope_freqs.weight").and_then(|entry| entry.tensor.as_ref());
+    let fits = tensor.filter(|tensor| tensor.shape == [head_dim as usize / 2]);
+    let tensor = fits.ok_or_else(|| {
+        let pairs = head_dim / 2;
+        Error::model(format!("{}: rope_freqs.weight must hold {pairs} numbers, one a pair", fields.gguf.name))
+    })?;
+    let mut factors = vec![0.0; head_dim as usize / 2];
+    tensor.format.unpack(tensor.bytes(), &mut factors);
+    Ok(factors)
+}

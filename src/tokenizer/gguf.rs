@@ -1,0 +1,188 @@
+//! Tokenizers from GGUF metadata, told to the `tokenizers` crate as the tokenizer.json that says the same.
+
+use super::Tokenizer;
+use crate::{
+    error::{Error, Result},
+    weights::Gguf,
+};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// `tokenizer.ggml.token_type`: an unknown's stand-in, a control token, one that users added.
+const UNKNOWN: f64 = 2.0;
+const CONTROL: f64 = 3.0;
+const USER_DEFINED: f64 = 4.0;
+
+/// The tokens and what they are.
+struct Vocabulary<'a> {
+    tokens: Vec<&'a str>,
+    types: Vec<f64>,
+}
+
+impl Tokenizer {
+    /// The tokenizer that a GGUF file's metadata describes.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let tokens = gguf.strings("tokenizer.ggml.tokens")?;
+        let tokens =
+            tokens.ok_or_else(|| gguf.wrong("tokenizer.ggml.tokens", "a model needs its tokenizer"))?;
+        let types = gguf.numbers("tokenizer.ggml.token_type")?.unwrap_or_default();
+        let vocabulary = Vocabulary { tokens, types };
+        let key = "tokenizer.ggml.model";
+        let json = match gguf.string(key)? {
+            Some("gpt2") => byte_level(gguf, &vocabulary)?,
+            Some("llama") => sentence_piece(gguf, &vocabulary)?,
+            _ => return Err(gguf.wrong(key, "the tokenizers there are: gpt2, llama")),
+        };
+        Self::from_json(&format!("{}'s tokenizer", gguf.name), json.to_string().as_bytes())
+    }
+}
+
+impl Vocabulary<'_> {
+    fn ids(&self) -> Value {
+        // Of tokens that are spelt alike the first counts.
+        let ids = self.tokens.iter().enumerate().rev().map(|(id, token)| (token.to_string(), json!(id)));
+        Value::Object(ids.collect::<Map<_, _>>())
+    }
+
+    /// Tokens that texts may name.
+    fn added(&self) -> Vec<Value> {
+        let is_added = |(id, kind): &(usize, &f64)| {
+            [UNKNOWN, CONTROL, USER_DEFINED].contains(kind)
+                && self.tokens.get(*id).is_some_and(|t| !t.is_empty())
+        };
+        let added = |(id, kind): (usize, &f64)| {
+            json!({
+                "id": id, "content": self.tokens[id], "special": *kind != USER_DEFINED, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        };
+        self.types.iter().enumerate().filter(is_added).map(added).collect()
+    }
+}
+
+/// The start and end tokens that go around every text.
+fn template(gguf: &Gguf, vocabulary: &Vocabulary, starts: bool) -> Result<Value> {
+    let token = |role: &str, by_default: bool| -> Result<Option<(u32, String)>> {
+        let wanted = gguf.bool(&format!("tokenizer.ggml.add_{role}_token"))?.unwrap_or(by_default);
+        let id = gguf.id(&format!("tokenizer.ggml.{role}_token_id")).filter(|_| wanted);
+        Ok(id.and_then(|id| Some((id, (*vocabulary.tokens.get(id as usize)?).to_owned()))))
+    };
+    let (bos, eos) = (token("bos", starts)?, token("eos", false)?);
+    let piece = |token: &Option<(u32, String)>| {
+        token.as_ref().map(|(_, name)| json!({"SpecialToken": {"id": name, "type_id": 0}}))
+    };
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let single: Vec<_> = [piece(&bos), Some(text), piece(&eos)].into_iter().flatten().collect();
+    let special = [bos, eos].into_iter().flatten();
+    let special: Map<_, _> = special
+        .map(|(id, name)| (name.clone(), json!({"id": name, "ids": [id], "tokens": [name]})))
+        .collect();
+    Ok(match special.is_empty() {
+        true => Value::Null,
+        false => json!({"type": "TemplateProcessing", "single": single, "pair": [
+            {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
+        ], "special_tokens": special}),
+    })
+}
+
+/// Splits a text at what the pattern matches, the matches being pieces themselves.
+fn split(pattern: &str) -> Value {
+    json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
+}
+
+/// How words are told apart, by llama.cpp's name for it (its published expressions).
+fn pre_tokenizer(gguf: &Gguf) -> Result<Vec<Value>> {
+    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+    const CONTRACTIONS: &str =
+        r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+";
+    const REST: &str = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let key = "tokenizer.ggml.pre";
+    Ok(match gguf.string(key)? {
+        None | Some("default") => {
+            vec![split(r"[\p{P}\$\+<=>\^~\|]+"), split(GPT2), split(r"\p{N}+"), split("[0-9][0-9][0-9]")]
+        }
+        Some("gpt-2") => vec![split(GPT2)],
+        Some("smollm") => vec![split(r"\p{N}"), split(GPT2)],
+        Some("llama-bpe") => vec![split(&format!(r"{CONTRACTIONS}|\p{{N}}{{1,3}}|{REST}"))],
+        Some("qwen2") => vec![split(&format!(r"{CONTRACTIONS}|\p{{N}}|{REST}"))],
+        Some(_) => {
+            let known = "the pre-tokenizers there are: default, gpt-2, smollm, llama-bpe, qwen2";
+            return Err(gguf.wrong(key, known));
+        }
+    })
+}
+
+/// Byte-level BPE.
+fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
+    let key = "tokenizer.ggml.merges";
+    let merges = gguf.strings(key)?.ok_or_else(|| gguf.wrong(key, "byte-level BPE needs its merges"))?;
+    let byte_level = json!({
+        "type": "ByteLevel", "add_prefix_space": gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
+        "trim_offsets": true, "use_regex": false,
+    });
+    let mut steps = pre_tokenizer(gguf)?;
+    steps.push(byte_level.clone());
+    let llama3 = gguf.string("tokenizer.ggml.pre")? == Some("llama-bpe");
+    Ok(json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": vocabulary.added(),
+        "normalizer": null,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
+        "post_processor": template(gguf, vocabulary, llama3)?,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE", "vocab": vocabulary.ids(), "merges": merges, "ignore_merges": llama3,
+            "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false,
+        },
+    }))
+}
+
+/// SentencePiece BPE with scores: two pieces merge where their union is one, the best scored first.
+fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
+    let key = "tokenizer.ggml.scores";
+    let scores = gguf.numbers(key)?.ok_or_else(|| gguf.wrong(key, "SentencePiece needs its scores"))?;
+    if scores.len() != vocabulary.tokens.len() {
+        return Err(gguf.wrong(key, format!("there are {} tokens", vocabulary.tokens.len())));
+    }
+    let ids: HashMap<&str, usize> =
+        vocabulary.tokens.iter().enumerate().rev().map(|(id, t)| (*t, id)).collect();
+    let mut merges: Vec<(f64, usize, usize, [&str; 2])> = Vec::new();
+    for (id, token) in vocabulary.tokens.iter().enumerate() {
+        // A token as long as a page is no word: its merges would be squared in number.
+        if token.len() > 1024 {
+            return Err(Error::model(format!("{}: a token has {} bytes", gguf.name, token.len())));
+        }
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            if let (Some(left_id), true) = (ids.get(left), ids.contains_key(right)) {
+                merges.push((scores[id], id, *left_id, [left, right]));
+            }
+        }
+    }
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    let merges: Vec<_> = merges.into_iter().map(|(.., pair)| pair).collect();
+    let prefix = gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let mut normalizers = vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})];
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if prefix {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    let unknown = gguf.id("tokenizer.ggml.unknown_token_id").unwrap_or(0);
+    Ok(json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": vocabulary.added(),
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": null,
+        "post_processor": template(gguf, vocabulary, true)?,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE", "vocab": vocabulary.ids(), "merges": merges, "ignore_merges": false,
+            "dropout": null, "unk_token": vocabulary.tokens.get(unknown as usize), "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
+        },
+    }))
+}

@@ -70,7 +70,7 @@ impl Model {
         if is_gguf(path) {
             let gguf = Gguf::open(path)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
-            return Ok((Self::from_gguf(path, gguf)?, tokenizer));
+            return Ok((Self::from_gguf(stem(path), gguf)?, tokenizer));
         }
         let folder = path;
         let model = Self::open_weights(folder)?;
@@ -81,7 +81,7 @@ impl Model {
     /// Opens a Hugging Face folder or a GGUF file without its tokenizer.
     pub fn open_weights(path: &Path) -> Result<Self> {
         if is_gguf(path) {
-            return Self::from_gguf(path, Gguf::open(path)?);
+            return Self::from_gguf(stem(path), Gguf::open(path)?);
         }
         let folder = path;
         if !folder.is_dir() {
@@ -108,10 +108,9 @@ impl Model {
         Ok(Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation))
     }
 
-    fn from_gguf(path: &Path, gguf: Gguf) -> Result<Self> {
+    /// The model of a GGUF file.
+    pub fn from_gguf(name: String, gguf: Gguf) -> Result<Self> {
         let (architecture, tensors) = families::read_gguf(&gguf)?;
-        let name =
-            path.file_stem().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
         Ok(Self::new(name, architecture, tensors, gguf.checkpoint, Defaults::default()))
     }
 
@@ -147,6 +146,11 @@ impl Model {
         let bos = within("bos", &architecture.bos).first().copied();
         Self { name, architecture, tensors, checkpoint, defaults: generation, bos, eos }
     }
+}
+
+/// What a file is called without its extension.
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// A file of that name, or one that begins as GGUF files do.

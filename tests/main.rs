@@ -3,6 +3,7 @@
 mod support;
 
 mod cli;
+mod gguf;
 mod limits;
 mod memory;
 mod models;

@@ -11,7 +11,7 @@ use wgpt::{
     weights::Layout,
 };
 
-const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, context: 43, blocks: 2 };
+pub const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, context: 43, blocks: 2 };
 
 /// A prompt of 13 tokens, then one token, then three in one step; some rows are outputs. Blocks in no order.
 fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
@@ -45,7 +45,7 @@ fn written(plans: &Plans, shape: Shape, pass: usize, step: &Step) -> Vec<(Rows, 
 }
 
 /// Runs a model pass by pass on `device` and by the plain definitions, both over plans made for the device.
-fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut Capabilities)) {
+pub fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut Capabilities)) {
     device.restrict(&change);
     let can = device.capabilities();
     let make = || plans(&fixture.model, &can, SIZES).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));

@@ -1,0 +1,257 @@
+//! GGUF: formats against the `gguf` package, programs of every format, and headers that lie.
+
+use crate::{
+    passes,
+    support::{Fixture, On, path},
+};
+use safetensors::SafeTensors;
+use wgpt::{
+    families,
+    model::Model,
+    weights::{Bytes, Format, Gguf},
+};
+
+fn blocks() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|format| format.is_blocks())
+}
+
+/// Bit for bit what the `gguf` package's dequantisation gives.
+#[test]
+fn formats_mean_what_the_gguf_package_says() {
+    let bytes = std::fs::read(path("fixtures/formats.safetensors")).expect("the fixture");
+    let expected = SafeTensors::deserialize(&bytes).expect("safetensors");
+    for format in blocks() {
+        let tensor = |what: &str| expected.tensor(&format!("{}.{what}", format.name())).expect("a tensor");
+        let packed = tensor("packed");
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor("values").data());
+        assert_eq!(packed.shape()[1], format.block_bytes(), "{format:?}");
+        assert_eq!(format.row_bytes(values.len()), packed.data().len(), "{format:?}");
+        let mut got = vec![0.0f32; values.len()];
+        format.unpack(packed.data(), &mut got);
+        for (i, (got, value)) in got.iter().zip(&values).enumerate() {
+            assert_eq!(got.to_bits(), value.to_bits(), "{format:?}, value {i}: {got} for {value}");
+        }
+    }
+}
+
+/// Where in a block f16 numbers lie.
+fn halves(format: Format) -> &'static [usize] {
+    match format {
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+        Format::MXFP4 => &[],
+        _ => &[0],
+    }
+}
+
+/// Writes a GGUF file, byte by byte.
+struct Writer {
+    header: Vec<u8>,
+    infos: Vec<u8>,
+    data: Vec<u8>,
+    tensors: u64,
+    entries: u64,
+    state: u64,
+}
+
+impl Writer {
+    fn new() -> Self {
+        Self { header: Vec::new(), infos: Vec::new(), data: Vec::new(), tensors: 0, entries: 0, state: 1 }
+    }
+    fn string(to: &mut Vec<u8>, text: &str) {
+        to.extend((text.len() as u64).to_le_bytes());
+        to.extend(text.as_bytes());
+    }
+    fn key(&mut self, key: &str, kind: u32) {
+        Self::string(&mut self.header, key);
+        self.header.extend(kind.to_le_bytes());
+        self.entries += 1;
+    }
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key, 8);
+        Self::string(&mut self.header, value);
+    }
+    fn number(&mut self, key: &str, value: u32) {
+        self.key(key, 4);
+        self.header.extend(value.to_le_bytes());
+    }
+    fn float(&mut self, key: &str, value: f32) {
+        self.key(key, 6);
+        self.header.extend(value.to_le_bytes());
+    }
+    fn random(&mut self) -> u8 {
+        self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.state >> 56) as u8
+    }
+    /// A tensor of random blocks whose scales are small.
+    fn tensor(&mut self, name: &str, format: Format, rows: u64, columns: u64) {
+        let kinds = [
+            "f32", "f16", "q4_0", "q4_1", "", "", "q5_0", "q5_1", "q8_0", "", "q2_k", "q3_k", "q4_k", "q5_k",
+            "q6_k",
+        ];
+        let kind = match format {
+            Format::IQ4_NL => 20,
+            Format::BF16 => 30,
+            Format::MXFP4 => 39,
+            _ => kinds.iter().position(|kind| *kind == format.name()).expect("a type") as u32,
+        };
+        self.data.resize(self.data.len().next_multiple_of(32), 0);
+        Self::string(&mut self.infos, name);
+        let dimensions = if rows == 1 { vec![columns] } else { vec![columns, rows] };
+        self.infos.extend((dimensions.len() as u32).to_le_bytes());
+        dimensions.iter().for_each(|n| self.infos.extend(n.to_le_bytes()));
+        self.infos.extend(kind.to_le_bytes());
+        self.infos.extend((self.data.len() as u64).to_le_bytes());
+        self.tensors += 1;
+        if format == Format::F32 {
+            for _ in 0..rows * columns {
+                let value = 1.0 + f32::from(self.random()) / 1000.0;
+                self.data.extend(value.to_le_bytes());
+            }
+            return;
+        }
+        for _ in 0..rows as usize * columns as usize / format.block_values() {
+            let at = self.data.len();
+            for _ in 0..format.block_bytes() {
+                let byte = self.random();
+                self.data.push(byte);
+            }
+            for half in halves(format) {
+                // ± 2^-11 or so, and less in blocks of 256, which have scales beside it.
+                let exponent = if format.block_values() == 256 { 0x00 } else { 0x10 };
+                let (low, sign) = (self.random(), self.random() & 0x80);
+                self.data[at + half..at + half + 2].copy_from_slice(&[low, exponent | sign]);
+            }
+            if format == Format::MXFP4 {
+                self.data[at] = 119;
+            }
+        }
+    }
+    fn finish(self) -> Vec<u8> {
+        let mut file = b"GGUF".to_vec();
+        file.extend(3u32.to_le_bytes());
+        file.extend(self.tensors.to_le_bytes());
+        file.extend(self.entries.to_le_bytes());
+        file.extend(self.header);
+        file.extend(self.infos);
+        file.resize(file.len().next_multiple_of(32), 0);
+        file.extend(self.data);
+        file
+    }
+}
+
+/// A LLaMA of one layer, each of its matrices in the next of the formats.
+fn llama(formats: &[Format]) -> Vec<u8> {
+    let mut next = formats.iter().cycle().copied();
+    let mut next = || next.next().expect("a format");
+    let (width, kv, inner, vocab) = (256, 128, 512, 61);
+    let mut file = Writer::new();
+    file.text("general.architecture", "llama");
+    for (key, value) in [
+        ("context_length", 64),
+        ("embedding_length", width),
+        ("block_count", 1),
+        ("feed_forward_length", inner),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+    ] {
+        file.number(&format!("llama.{key}"), value as u32);
+    }
+    file.float("llama.attention.layer_norm_rms_epsilon", 1e-5);
+    file.tensor("token_embd.weight", next(), vocab, width);
+    file.tensor("output_norm.weight", Format::F32, 1, width);
+    for (name, rows, columns) in [
+        ("attn_q", width, width),
+        ("attn_k", kv, width),
+        ("attn_v", kv, width),
+        ("attn_output", width, width),
+        ("ffn_gate", inner, width),
+        ("ffn_up", inner, width),
+        ("ffn_down", width, inner),
+    ] {
+        file.tensor(&format!("blk.0.{name}.weight"), next(), rows, columns);
+    }
+    file.tensor("blk.0.attn_norm.weight", Format::F32, 1, width);
+    file.tensor("blk.0.ffn_norm.weight", Format::F32, 1, width);
+    file.finish()
+}
+
+fn fixture(name: String, file: Vec<u8>) -> Fixture {
+    let gguf = Gguf::read(&name, Bytes::new(file)).expect("a GGUF file");
+    let model = Model::from_gguf(name.clone(), gguf).expect("a model");
+    Fixture {
+        name,
+        model,
+        tokens: (0..17).map(|i| i * 7 % 61).collect(),
+        logits: Vec::new(),
+        greedy: Vec::new(),
+    }
+}
+
+/// Every format in every matrix, and files that mix them.
+fn fixtures() -> Vec<Fixture> {
+    let mut all: Vec<_> = blocks().map(|f| fixture(format!("{f:?}"), llama(&[f]))).collect();
+    all.push(fixture("Q4_K and Q6_K".into(), llama(&[Format::Q6_K, Format::Q4_K, Format::Q4_K])));
+    all.push(fixture(
+        "Q8_0, Q5_1 and F16".into(),
+        llama(&[Format::Q8_0, Format::Q5_1, Format::Q8_0, Format::MXFP4]),
+    ));
+    all
+}
+
+#[test]
+fn every_format_computes_as_its_definition() {
+    for on in [On::Cpu, On::Gpu, On::WebGpu] {
+        for fixture in fixtures() {
+            let Some(device) = on.open() else { break };
+            passes::check(&fixture, on, device, |_| ());
+        }
+    }
+}
+
+/// On the GPU weights take what they take in the file, and five hundredths more at most.
+#[test]
+fn weights_stay_packed_on_the_gpu() {
+    use wgpt::{capabilities::Capabilities, engine::plans, plan::Content};
+    for fixture in fixtures() {
+        let plans = plans(&fixture.model, &Capabilities::webgpu(), passes::SIZES).expect("plans");
+        let loaded = plans.buffers.all().filter(|b| {
+            matches!(plans.buffers.content(*b), Content::Loaded(_)) && plans.buffers.label(*b) != "turns"
+        });
+        let bytes: u64 = loaded.map(|b| plans.buffers.bytes(b, &plans.sizes)).sum();
+        let stored: usize = fixture.model.checkpoint.entries().map(|(_, entry)| entry.bytes).sum();
+        assert!(bytes as f64 <= stored as f64 * 1.05, "{}: {bytes} bytes for {stored}", fixture.name);
+    }
+}
+
+/// Cut anywhere, and with any byte of the header changed: an error or a model, never a panic, never much memory.
+#[test]
+fn headers_that_lie_are_refused() {
+    let file = llama(&[Format::Q4_0]);
+    let header = file.len().min(2000);
+    let read = |file: Vec<u8>| {
+        let gguf = Gguf::read("file", Bytes::new(file))?;
+        families::read_gguf(&gguf).map(|_| ())
+    };
+    read(file.clone()).expect("the file itself is good");
+    for end in (0..header).chain([file.len() - 1]) {
+        assert!(read(file[..end].to_vec()).is_err(), "cut at {end}");
+    }
+    let short = &file[..file.len().min(header + 4000)];
+    for at in 0..header {
+        for value in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut changed = short.to_vec();
+            changed[at] = value;
+            let _ = read(changed);
+        }
+    }
+    for (what, start) in [("big-endian", [0, 0, 0, 3]), ("version", [1, 0, 0, 0]), ("version", [9, 0, 0, 0])]
+    {
+        let mut changed = file.clone();
+        changed[4..8].copy_from_slice(&start);
+        let error = read(changed).expect_err("another version").to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}

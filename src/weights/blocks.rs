@@ -5,8 +5,17 @@
 
 use half::{bf16 as Bf16, f16 as F16};
 
-fn half(bytes: &[u8], at: usize) -> f32 {
-    F16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+/// The f16 at a place of a block.
+#[inline(always)]
+pub(crate) fn half(bytes: &[u8], at: usize) -> f32 {
+    let bits = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    if bits & 0x7c00 == 0x7c00 {
+        return F16::from_bits(bits).to_f32();
+    }
+    // Exponent and fraction moved to an f32's place, and the difference of the biases made up for: exact for
+    // subnormals too, and without the call that the general conversion is.
+    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
 /// IEEE 754 binary32, each by itself
@@ -30,22 +39,38 @@ pub fn bf16(packed: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The low and the high nibbles of 16 bytes: 32 values.
-fn nibbles(qs: &[u8]) -> [u8; 32] {
-    std::array::from_fn(|j| if j < 16 { qs[j] & 15 } else { qs[j - 16] >> 4 })
+/// Each of the 32 values of 16 bytes, the low nibbles first, through `value`.
+#[inline(always)]
+fn nibbles(qs: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
+    // Two loops over arrays of known length, which the compiler turns into vectors.
+    let qs: &[u8; 16] = qs.first_chunk().expect("16 bytes");
+    let [low, high] = out.as_chunks_mut::<16>().0 else { panic!("32 values") };
+    for (out, q) in low.iter_mut().zip(qs) {
+        *out = value(q & 15);
+    }
+    for (out, q) in high.iter_mut().zip(qs) {
+        *out = value(q >> 4);
+    }
 }
 
 /// The same with a fifth bit each from `high`.
-fn five_bits(qs: &[u8], high: &[u8]) -> [u8; 32] {
-    let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
-    let low = nibbles(qs);
-    std::array::from_fn(|j| low[j] | (((high >> j) & 1) << 4) as u8)
+#[inline(always)]
+fn five_bits(qs: &[u8], high: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
+    let qs: &[u8; 16] = qs.first_chunk().expect("16 bytes");
+    let bits = u32::from_le_bytes(*high.first_chunk().expect("4 bytes"));
+    let out: &mut [f32; 32] = out.first_chunk_mut().expect("32 values");
+    for (j, out) in out.iter_mut().enumerate() {
+        let low = if j < 16 { qs[j] & 15 } else { qs[j - 16] >> 4 };
+        *out = value(low | (((bits >> j) & 1) << 4) as u8);
+    }
 }
 
 /// d: f16, q: 32 × i8
 pub fn q8_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
-    for (out, q) in out.iter_mut().zip(&block[2..34]) {
+    let out: &mut [f32; 32] = out.first_chunk_mut().expect("32 values");
+    let qs: &[u8; 32] = block[2..].first_chunk().expect("32 bytes");
+    for (out, q) in out.iter_mut().zip(qs) {
         *out = f32::from(*q as i8) * d;
     }
 }
@@ -53,33 +78,25 @@ pub fn q8_0(block: &[u8], out: &mut [f32]) {
 /// d: f16, q: 32 × 4 bits
 pub fn q4_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
-    for (out, q) in out.iter_mut().zip(nibbles(&block[2..18])) {
-        *out = d * (f32::from(q) - 8.0);
-    }
+    nibbles(&block[2..18], out, |q| d * (f32::from(q) - 8.0));
 }
 
 /// d, m: f16, q: 32 × 4 bits
 pub fn q4_1(block: &[u8], out: &mut [f32]) {
     let (d, m) = (half(block, 0), half(block, 2));
-    for (out, q) in out.iter_mut().zip(nibbles(&block[4..20])) {
-        *out = d * f32::from(q) + m;
-    }
+    nibbles(&block[4..20], out, |q| d * f32::from(q) + m);
 }
 
 /// d: f16, q: 32 × 5 bits, the fifth bits first
 pub fn q5_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
-    for (out, q) in out.iter_mut().zip(five_bits(&block[6..22], &block[2..6])) {
-        *out = d * (f32::from(q) - 16.0);
-    }
+    five_bits(&block[6..22], &block[2..6], out, |q| d * (f32::from(q) - 16.0));
 }
 
 /// d, m: f16, q: 32 × 5 bits, the fifth bits first
 pub fn q5_1(block: &[u8], out: &mut [f32]) {
     let (d, m) = (half(block, 0), half(block, 2));
-    for (out, q) in out.iter_mut().zip(five_bits(&block[8..24], &block[4..8])) {
-        *out = d * f32::from(q) + m;
-    }
+    five_bits(&block[8..24], &block[4..8], out, |q| d * f32::from(q) + m);
 }
 
 /// What the four bits of IQ4_NL stand for.
@@ -88,15 +105,14 @@ pub const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 2
 /// d: f16, q: 32 × 4 bits, each a place in [`IQ4_NL`]
 pub fn iq4_nl(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
-    for (out, q) in out.iter_mut().zip(nibbles(&block[2..18])) {
-        *out = d * f32::from(IQ4_NL[usize::from(q)]);
-    }
+    nibbles(&block[2..18], out, |q| d * f32::from(IQ4_NL[usize::from(q)]));
 }
 
 /// What the four bits of MXFP4 stand for, doubled (OCP Microscaling Formats, e2m1).
 pub const MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// A power of two, e8m0, halved.
+#[inline(always)]
 fn e8m0_half(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (u32::from(e) - 1) << 23 })
 }
@@ -104,15 +120,13 @@ fn e8m0_half(e: u8) -> f32 {
 /// d: e8m0, q: 32 × 4 bits, each a place in [`MXFP4`]
 pub fn mxfp4(block: &[u8], out: &mut [f32]) {
     let d = e8m0_half(block[0]);
-    for (out, q) in out.iter_mut().zip(nibbles(&block[1..17])) {
-        *out = d * f32::from(MXFP4[usize::from(q)]);
-    }
+    nibbles(&block[1..17], out, |q| d * f32::from(MXFP4[usize::from(q)]));
 }
 
 /// scales: 16 × (4 bits of scale, 4 of offset), q: 256 × 2 bits, d, dmin: f16
 pub fn q2_k(block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (half(block, 80), half(block, 82));
-    for (s, out) in out.chunks_mut(16).enumerate() {
+    for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (scale, offset) = (d * f32::from(block[s] & 15), dmin * f32::from(block[s] >> 4));
         let (qs, shift) = (16 + s / 8 * 32 + s % 2 * 16, s % 8 / 2 * 2);
         for (out, q) in out.iter_mut().zip(&block[qs..qs + 16]) {
@@ -124,7 +138,7 @@ pub fn q2_k(block: &[u8], out: &mut [f32]) {
 /// high: 256 × 1 bit, low: 256 × 2 bits, scales: 16 × 6 bits, d: f16
 pub fn q3_k(block: &[u8], out: &mut [f32]) {
     let (scales, d) = (&block[96..108], half(block, 108));
-    for (s, out) in out.chunks_mut(16).enumerate() {
+    for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let low = if s < 8 { scales[s] & 15 } else { scales[s - 8] >> 4 };
         let high = (scales[8 + s % 4] >> (s / 4 * 2)) & 3;
         let scale = d * (f32::from(low | (high << 4)) - 32.0);
@@ -139,7 +153,8 @@ pub fn q3_k(block: &[u8], out: &mut [f32]) {
 }
 
 /// The 6-bit scale and offset of each of the eight parts of a Q4_K or Q5_K block.
-fn scale_and_offset(scales: &[u8], s: usize) -> (f32, f32) {
+#[inline(always)]
+pub(crate) fn scale_and_offset(scales: &[u8], s: usize) -> (f32, f32) {
     let (scale, offset) = if s < 4 {
         (scales[s] & 63, scales[s + 4] & 63)
     } else {
@@ -152,7 +167,7 @@ fn scale_and_offset(scales: &[u8], s: usize) -> (f32, f32) {
 /// d, dmin: f16, scales: 8 × (6 bits of scale, 6 of offset), q: 256 × 4 bits
 pub fn q4_k(block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (half(block, 0), half(block, 2));
-    for (s, out) in out.chunks_mut(32).enumerate() {
+    for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, offset) = scale_and_offset(&block[4..16], s);
         let (scale, offset) = (d * scale, dmin * offset);
         for (out, q) in out.iter_mut().zip(&block[16 + s / 2 * 32..][..32]) {
@@ -164,7 +179,7 @@ pub fn q4_k(block: &[u8], out: &mut [f32]) {
 /// d, dmin: f16, scales as in Q4_K, high: 256 × 1 bit, low: 256 × 4 bits
 pub fn q5_k(block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (half(block, 0), half(block, 2));
-    for (s, out) in out.chunks_mut(32).enumerate() {
+    for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, offset) = scale_and_offset(&block[4..16], s);
         let (scale, offset) = (d * scale, dmin * offset);
         let qs = &block[48 + s / 2 * 32..][..32];
@@ -178,7 +193,7 @@ pub fn q5_k(block: &[u8], out: &mut [f32]) {
 /// low: 256 × 4 bits, high: 256 × 2 bits, scales: 16 × i8, d: f16
 pub fn q6_k(block: &[u8], out: &mut [f32]) {
     let d = half(block, 208);
-    for (s, out) in out.chunks_mut(16).enumerate() {
+    for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let scale = d * f32::from(block[192 + s] as i8);
         let (n, r) = (s / 8, s % 8 * 16);
         let low = &block[n * 64 + r % 64..][..16];

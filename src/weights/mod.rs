@@ -4,7 +4,7 @@
 //! vectors; [`Weights::load`] checks all of them at once and declares the plan's buffers, each of which knows how
 //! to fill itself row by row. Nothing is copied before a backend asks for it.
 
-mod blocks;
+pub(crate) mod blocks;
 mod format;
 mod gguf;
 mod rows;

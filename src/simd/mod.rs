@@ -2,6 +2,8 @@
 //! whatever the machine, so that the order of every sum is the same on all of them; the form is chosen at run time,
 //! for a generic build must run everywhere.
 
+mod unpack;
+
 use crate::weights::Format;
 use half::{bf16, f16};
 use std::sync::Mutex;
@@ -95,6 +97,9 @@ impl Simd {
 trait Lanes {
     type V: Copy;
     fn zero() -> Self::V;
+    fn splat(value: f32) -> Self::V;
+    /// Eight unsigned bytes.
+    fn bytes(bytes: u64) -> Self::V;
     fn f32(values: &[f32; LANES]) -> Self::V;
     fn f16(bits: &[[u8; 2]; LANES]) -> Self::V;
     fn bf16(bits: &[[u8; 2]; LANES]) -> Self::V;
@@ -169,7 +174,7 @@ fn products<L: Lanes>(format: Format, rows: Rows, x: &[&[f32]], out: &mut [f32])
         Format::F32 => products_of::<L, F32>(rows, x, out),
         Format::F16 => products_of::<L, F16>(rows, x, out),
         Format::BF16 => products_of::<L, BF16>(rows, x, out),
-        blocks => products_of_blocks::<L>(blocks, rows, x, out),
+        _ => products_of_blocks::<L>(format, rows, x, out),
     }
 }
 
@@ -181,7 +186,9 @@ fn products_of_blocks<L: Lanes>(format: Format, rows: Rows, x: &[&[f32]], out: &
     for (some, out) in out.chunks_mut(FEW * x.len()).enumerate() {
         let count = out.len() / x.len();
         for (i, values) in values.chunks_mut(rows.columns).take(count).enumerate() {
-            format.unpack(&rows.packed[(some * FEW + i) * rows.row_bytes..], values);
+            let packed = rows.packed[(some * FEW + i) * rows.row_bytes..].chunks_exact(format.block_bytes());
+            let values = values.chunks_mut(format.block_values());
+            packed.zip(values).for_each(|(block, values)| unpack::unpack::<L>(format, block, values));
         }
         let packed = bytemuck::cast_slice(&values);
         products_of::<L, F32>(Rows { packed, row_bytes: rows.columns * 4, columns: rows.columns }, x, out);
@@ -272,6 +279,14 @@ impl Lanes for Portable {
         [0.0; LANES]
     }
     #[inline(always)]
+    fn splat(value: f32) -> Self::V {
+        [value; LANES]
+    }
+    #[inline(always)]
+    fn bytes(bytes: u64) -> Self::V {
+        bytes.to_le_bytes().map(f32::from)
+    }
+    #[inline(always)]
     fn f32(values: &[f32; LANES]) -> Self::V {
         *values
     }
@@ -323,6 +338,14 @@ mod avx2 {
         #[inline(always)]
         fn zero() -> __m256 {
             unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        fn splat(value: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        fn bytes(bytes: u64) -> __m256 {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64))) }
         }
         #[inline(always)]
         fn f32(values: &[f32; LANES]) -> __m256 {

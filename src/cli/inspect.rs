@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 #[derive(Args)]
 pub struct Inspect {
-    /// A Hugging Face folder. Default: the small model built in
+    /// A .gguf file or a Hugging Face folder. Default: the small model built in
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
     /// List every tensor

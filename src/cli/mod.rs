@@ -54,7 +54,8 @@ enum Command {
 /// Which model, where, and how it computes.
 #[derive(Args)]
 struct ModelArgs {
-    /// A Hugging Face folder: config.json, *.safetensors, a tokenizer. Default: the small model built in
+    /// A .gguf file, or a Hugging Face folder: config.json, *.safetensors, a tokenizer. Default: the small model
+    /// built in
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
     /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`
@@ -103,7 +104,9 @@ fn open_model(name: Option<&str>) -> Result<(Model, Tokenizer)> {
 fn check_name(name: &str) -> Result<&Path> {
     let path = Path::new(name);
     if !path.exists() {
-        return Err(Error::model(format!("there is no model {name}: a folder of that name does not exist")));
+        return Err(Error::model(format!(
+            "there is no model {name}: neither a folder nor a .gguf file has that name"
+        )));
     }
     Ok(path)
 }

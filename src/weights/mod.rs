@@ -1,6 +1,6 @@
 //! Weights: from a checkpoint's tensors to the buffers that a plan reads.
 //!
-//! [`Checkpoint`] maps the files; a family says with [`ModelTensors`] which tensors make up its matrices and
+//! [`Checkpoint`] maps the files (safetensors, or one [`Gguf`]); a family says with [`ModelTensors`] which tensors make up its matrices and
 //! vectors; [`Weights::load`] checks all of them at once and declares the plan's buffers, each of which knows how
 //! to fill itself row by row. Nothing is copied before a backend asks for it.
 

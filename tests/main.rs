@@ -1,5 +1,6 @@
 //! The integration tests, a file a theme.
 
+mod gguf_writer;
 mod support;
 
 mod cli;

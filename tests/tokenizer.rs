@@ -1,7 +1,12 @@
 //! Text to ids and back, against transformers.
 
-use crate::support::shared;
-use wgpt::{model::Model, tokenizer::Tokenizer};
+use crate::{gguf_writer::Writer, support::shared};
+use serde_json::Value;
+use wgpt::{
+    model::Model,
+    tokenizer::Tokenizer,
+    weights::{Bytes, Gguf},
+};
 
 /// The real GPT-1 and GPT-2 vocabularies: ids of awkward texts, and what they decode to.
 #[test]
@@ -57,4 +62,78 @@ fn a_stream_spaces_the_first_word_and_keeps_characters_whole() {
         let expected = expected.strip_prefix(&tokenizer.decode(head, true)).expect("the text goes on");
         check_stream(&tokenizer, head, tail, expected);
     }
+}
+
+const AWKWARD: [&str; 8] = [
+    "Once upon a time, there was a little girl named Lily.",
+    "  leading spaces and\ttabs\n\nand blank lines ",
+    "naïve café — “quotes” … 3.14159 1,000,000 2024-05-17",
+    "日本語 😀👩‍👩‍👧 🇫🇷",
+    "don't WE'LL they're I'm",
+    "x_y = {a: [1, 2]}; // <s>named</s>",
+    "",
+    " ",
+];
+
+/// A tokenizer.json's vocabulary and merges, as GGUF metadata holds them: what is in no order there has scores.
+fn as_gguf(json: &[u8], kind: &str, pre: Option<&str>) -> Tokenizer {
+    let json: Value = serde_json::from_slice(json).expect("JSON");
+    let vocabulary = json["model"]["vocab"].as_object().expect("a vocabulary");
+    let mut tokens = vec![String::new(); vocabulary.len()];
+    for (token, id) in vocabulary {
+        tokens[id.as_u64().expect("an id") as usize] = token.clone();
+    }
+    let merges: Vec<(String, String)> = json["model"]["merges"]
+        .as_array()
+        .expect("merges")
+        .iter()
+        .map(|merge| match merge {
+            Value::String(pair) => pair.split_once(' ').map(|(a, b)| (a.into(), b.into())).expect("a pair"),
+            pair => (pair[0].as_str().expect("a text").into(), pair[1].as_str().expect("a text").into()),
+        })
+        .collect();
+    let mut scores = vec![-1e9; tokens.len()];
+    for (rank, (left, right)) in merges.iter().enumerate().rev() {
+        let id = vocabulary[&format!("{left}{right}")].as_u64().expect("an id");
+        scores[id as usize] = -(rank as f32);
+    }
+    let added = json["added_tokens"].as_array().expect("added tokens");
+    let mut types = vec![1.0; tokens.len()];
+    for token in added {
+        types[token["id"].as_u64().expect("an id") as usize] = 3.0;
+    }
+    let mut file = Writer::new();
+    file.text("tokenizer.ggml.model", kind);
+    if let Some(pre) = pre {
+        file.text("tokenizer.ggml.pre", pre);
+    }
+    file.texts("tokenizer.ggml.tokens", &tokens);
+    file.floats("tokenizer.ggml.token_type", &types);
+    file.floats("tokenizer.ggml.scores", &scores);
+    let merges: Vec<_> = merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+    file.texts("tokenizer.ggml.merges", &merges);
+    file.number("tokenizer.ggml.bos_token_id", 1);
+    file.number("tokenizer.ggml.unknown_token_id", 0);
+    Tokenizer::from_gguf(&Gguf::read("file", Bytes::new(file.finish())).expect("GGUF")).expect("a tokenizer")
+}
+
+fn check_same(a: &Tokenizer, b: &Tokenizer) {
+    for text in AWKWARD {
+        for add_special in [true, false] {
+            let ids = a.encode(text, add_special).expect("ids");
+            assert_eq!(b.encode(text, add_special).expect("ids"), ids, "{text:?}");
+            assert_eq!(b.decode(&ids, false), a.decode(&ids, false), "{text:?}");
+        }
+    }
+}
+
+/// SentencePiece with scores, from GGUF, gives the ids that tokenizer.json does; likewise byte-level BPE.
+#[test]
+fn tokenizers_from_gguf_equal_those_from_json() {
+    let json = include_bytes!("../src/demo/tokenizer.json");
+    check_same(&Tokenizer::from_json("demo", json).expect("a tokenizer"), &as_gguf(json, "llama", None));
+    let Some(folder) = shared("models/stories-gpt2") else { return };
+    let json = std::fs::read(folder.join("tokenizer.json")).expect("a file");
+    let expected = Tokenizer::from_json("stories-gpt2", &json).expect("a tokenizer");
+    check_same(&expected, &as_gguf(&json, "gpt2", Some("gpt-2")));
 }

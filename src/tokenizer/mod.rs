@@ -65,11 +65,6 @@ impl Tokenizer {
         self.0.decode(ids, skip_special).unwrap_or_default()
     }
 
-    /// A token as the vocabulary spells it.
-    pub fn token(&self, id: u32) -> Option<String> {
-        self.0.id_to_token(id)
-    }
-
     /// Whether an id is a single byte of text (`<0x0A>`, the byte fallback of SentencePiece).
     fn is_byte(&self, id: u32) -> bool {
         let spelt = self.0.id_to_token(id);

@@ -241,9 +241,6 @@ impl Gguf {
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
     }
-    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.metadata.iter().map(|(key, value)| (key.as_str(), value))
-    }
 
     /// An error about a metadata entry.
     pub fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Error {

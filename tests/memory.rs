@@ -89,6 +89,6 @@ fn too_little_memory_exits_5() {
     // Five gigabytes of cache; and no more than the weights, which a software device keeps in the same memory.
     on("cpu", "100000", mapped + 2_000_000);
     if let Some(gpu) = adapter_name() {
-        on(&gpu, "512", mapped + 800_000);
+        on(&gpu, "512", mapped + 1_100_000);
     }
 }

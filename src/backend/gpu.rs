@@ -64,7 +64,10 @@ impl Gpu {
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
-            Error::device(format!("{} could not be opened: {e}; use --device cpu", info.name)).because(e)
+            let message = format!("{} could not be opened: {e}; use --device cpu", info.name);
+            // wgpu tells of too little memory in words alone.
+            let is_memory = e.to_string().to_lowercase().contains("memory");
+            if is_memory { Error::memory(message) } else { Error::device(message) }.because(e)
         })?;
         let failure = Arc::new(Mutex::new(None));
         let record = {

@@ -104,6 +104,12 @@ pub enum RopeScaling {
 }
 
 impl Rope {
+    /// What the scaling divides each pair's frequency by.
+    pub fn stretches(&self, head_dim: u32) -> Vec<f32> {
+        let plain = Self { theta: self.theta, scaling: RopeScaling::None }.frequencies(head_dim).0;
+        plain.iter().zip(self.frequencies(head_dim).0).map(|(plain, stretched)| plain / stretched).collect()
+    }
+
     /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with. In f32 and in
     /// transformers' order of operations, for the last bit of a frequency counts at thousands of positions.
     pub fn frequencies(&self, head_dim: u32) -> (Vec<f32>, f64) {

@@ -53,6 +53,8 @@ pub mod model;
 pub mod tokenizer;
 // Checkpoints, storage formats, and the matrices made of them.
 pub mod weights;
+// A model's files → a quantised GGUF file.
+pub mod quantize;
 // What a device can do, as far as the above and below depend on it.
 pub mod capabilities;
 // Architecture + weights → plans: the one decoder.

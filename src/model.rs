@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     families::{self, Config},
     tokenizer::Tokenizer,
-    weights::{Bytes, Checkpoint, Gguf, ModelTensors},
+    weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized},
 };
 use serde_json::Value;
 use std::{fs::File, io::Read, ops::RangeInclusive, path::Path};
@@ -22,6 +22,8 @@ pub struct Model {
     pub bos: Option<u32>,
     /// The ids that end a text.
     pub eos: Vec<u32>,
+    /// How a conversation becomes a prompt, in Jinja's language.
+    pub chat_template: Option<String>,
 }
 
 /// What generation_config.json recommends.
@@ -105,13 +107,16 @@ impl Model {
         let config_name = folder.join("config.json").display().to_string();
         // The config first: what it says is wrong in fewer words than what the weights would.
         let (architecture, tensors) = families::read(&config_name, &config)?;
-        Ok(Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation))
+        let model = Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation);
+        Ok(Self { chat_template: chat_template(folder)?, ..model })
     }
 
     /// The model of a GGUF file.
     pub fn from_gguf(name: String, gguf: Gguf) -> Result<Self> {
         let (architecture, tensors) = families::read_gguf(&gguf)?;
-        Ok(Self::new(name, architecture, tensors, gguf.checkpoint, Defaults::default()))
+        let chat_template = gguf.string("tokenizer.chat_template")?.map(str::to_owned);
+        let model = Self::new(name, architecture, tensors, gguf.checkpoint, Defaults::default());
+        Ok(Self { chat_template, ..model })
     }
 
     /// The model built into the binary, and its tokenizer.
@@ -144,8 +149,34 @@ impl Model {
         };
         let eos = within("eos", if generation.eos.is_empty() { &architecture.eos } else { &generation.eos });
         let bos = within("bos", &architecture.bos).first().copied();
-        Self { name, architecture, tensors, checkpoint, defaults: generation, bos, eos }
+        Self { name, architecture, tensors, checkpoint, defaults: generation, bos, eos, chat_template: None }
     }
+
+    /// Has the weights packed as `to` when they are loaded.
+    pub fn quantize(&mut self, to: Format) -> Quantized {
+        self.tensors.quantize(to, &self.checkpoint)
+    }
+}
+
+/// A folder's chat template: chat_template.jinja, or what tokenizer_config.json holds, the one called default where
+/// there are several.
+fn chat_template(folder: &Path) -> Result<Option<String>> {
+    let [jinja, config] = ["chat_template.jinja", "tokenizer_config.json"].map(|name| folder.join(name));
+    if jinja.is_file() {
+        let text = std::fs::read_to_string(&jinja)
+            .map_err(|e| Error::model(format!("{} cannot be read: {e}", jinja.display())).because(e))?;
+        return Ok(Some(text));
+    }
+    if !config.is_file() {
+        return Ok(None);
+    }
+    let config = json(&config)?;
+    let is_default = |one: &&Value| one["name"] == "default";
+    Ok(match &config["chat_template"] {
+        Value::Array(several) => several.iter().find(is_default).and_then(|one| one["template"].as_str()),
+        one => one.as_str(),
+    }
+    .map(str::to_owned))
 }
 
 /// What a file is called without its extension.
@@ -154,7 +185,7 @@ fn stem(path: &Path) -> String {
 }
 
 /// A file of that name, or one that begins as GGUF files do.
-fn is_gguf(path: &Path) -> bool {
+pub(crate) fn is_gguf(path: &Path) -> bool {
     let begins_so = || {
         let mut magic = [0; 4];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));

@@ -2,6 +2,7 @@
 
 use crate::{gguf_writer::Writer, support::shared};
 use serde_json::Value;
+use std::{fs, path::Path};
 use wgpt::{
     model::Model,
     tokenizer::Tokenizer,
@@ -20,7 +21,7 @@ fn the_published_vocabularies_are_read_as_transformers_reads_them() {
     for (folder, family) in [("gpt1", "openai-gpt"), ("gpt2", "gpt2")] {
         let Some(folder) = shared(&format!("tokenizers/{folder}")) else { continue };
         let tokenizer = Tokenizer::open(&folder, family).expect("a tokenizer");
-        let expected = std::fs::read_to_string(folder.join("expected.json")).expect("expected.json");
+        let expected = fs::read_to_string(folder.join("expected.json")).expect("expected.json");
         let cases: Vec<Case> = serde_json::from_str(&expected).expect("a list of cases");
         assert!(!cases.is_empty());
         for case in cases {
@@ -136,4 +137,29 @@ fn tokenizers_from_gguf_equal_those_from_json() {
     let json = std::fs::read(folder.join("tokenizer.json")).expect("a file");
     let expected = Tokenizer::from_json("stories-gpt2", &json).expect("a tokenizer");
     check_same(&expected, &as_gguf(&json, "gpt2", Some("gpt-2")));
+}
+
+/// The ids that llama.cpp's own tests expect of its vocabulary files. WGPT_LLAMA_CPP names a folder with its sources.
+#[test]
+fn gguf_vocabularies_give_the_ids_that_llama_cpp_expects() {
+    let Some(folder) = std::env::var_os("WGPT_LLAMA_CPP") else {
+        return eprintln!("skipped: WGPT_LLAMA_CPP does not name llama.cpp's sources");
+    };
+    for name in ["gpt-2", "llama-bpe", "llama-spm", "qwen2"] {
+        let file = Path::new(&folder).join(format!("models/ggml-vocab-{name}.gguf"));
+        let beside = |extension: &str| {
+            fs::read_to_string(format!("{}.{extension}", file.display())).expect("texts and ids beside it")
+        };
+        let tokenizer = Tokenizer::from_gguf(&Gguf::open(&file).expect("a GGUF file")).expect("a tokenizer");
+        let (texts, ids) = (beside("inp"), beside("out"));
+        let texts = texts.split("\n__ggml_vocab_test__\n");
+        let mut compared = 0;
+        for (text, ids) in texts.zip(ids.lines()) {
+            let expected: Vec<u32> = ids.split_whitespace().map(|id| id.parse().expect("an id")).collect();
+            let got = tokenizer.encode(text, false).expect("ids");
+            assert_eq!(got, expected, "{name}: {text:?}");
+            compared += 1;
+        }
+        assert!(compared > 40, "{name}: {compared} texts");
+    }
 }

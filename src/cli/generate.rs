@@ -1,6 +1,6 @@
 //! `wgpt generate`
 
-use super::{ModelArgs, interrupt, open_model, prompt::Prompt, terminal, terminal::Terminal};
+use super::{ModelArgs, interrupt, prompt::Prompt, terminal, terminal::Terminal};
 use crate::{
     backend::DeviceInfo,
     engine::{FinishReason, Generation},
@@ -99,7 +99,7 @@ struct Timings {
 
 impl Generate {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let (model, tokenizer) = open_model(self.model.model.as_deref())?;
+        let (model, tokenizer) = self.model.open(terminal)?;
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model)?;
         let mut engine = self.model.load(&model, false, terminal)?;

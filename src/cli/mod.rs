@@ -6,6 +6,7 @@ mod inspect;
 mod interrupt;
 mod perplexity;
 mod prompt;
+mod quantize;
 mod terminal;
 
 use crate::{
@@ -14,9 +15,10 @@ use crate::{
     error::{Error, Result},
     model::Model,
     tokenizer::Tokenizer,
+    weights::{Format, Quantized},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, str::FromStr};
 use terminal::Terminal;
 
 /// Language models on any GPU that Vulkan, Metal or DX12 reaches, and on the CPU.
@@ -45,6 +47,8 @@ enum Command {
     Generate(generate::Generate),
     /// How well the model predicts a text
     Perplexity(perplexity::Perplexity),
+    /// Write a quantised GGUF file
+    Quantize(quantize::Quantize),
     /// The devices there are, and which would be chosen
     Devices(devices::Devices),
     /// What is in a checkpoint
@@ -70,6 +74,9 @@ struct ModelArgs {
     /// How exactly to compute: all in f32, or faster where there is a faster form
     #[arg(long, value_enum)]
     math: Option<Math>,
+    /// Pack the weights as this format while loading: q8_0, q6_k, q5_k, q4_k, q4_0, … f16
+    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
+    quantize: Option<Format>,
     /// Keep the GPU's bounds checks: slower, for finding faults
     #[arg(long)]
     checked: bool,
@@ -85,19 +92,17 @@ enum Math {
     Fast,
 }
 
-/// Opens a model by its name on the command line.
-fn open_model(name: Option<&str>) -> Result<(Model, Tokenizer)> {
-    let (model, tokenizer) = match name {
-        None => Model::built_in(),
-        Some(name) => Model::open(check_name(name)?),
-    }?;
-    let (known, vocab_size) = (tokenizer.vocab_size(), model.architecture.vocab_size);
-    if known > vocab_size as usize {
-        tracing::warn!(
-            "the tokenizer knows {known} tokens, but the model {vocab_size}: some texts cannot be run"
-        );
+/// Says what quantising a model made of it.
+fn say_quantized(to: Format, quantized: Quantized, terminal: &Terminal) {
+    let Quantized { packed, fallbacks, kept } = quantized;
+    let mut text = format!("quantising {packed} matrices to {}", to.name());
+    if fallbacks > 0 {
+        text += &format!(", {fallbacks} of them to a format with smaller blocks, which their rows need");
     }
-    Ok((model, tokenizer))
+    if kept > 0 {
+        text += &format!(", {kept} stay as they are: they are in fewer bits already");
+    }
+    terminal.say(format_args!("{text}"));
 }
 
 /// A model's path, or why it can't be one.
@@ -112,6 +117,24 @@ fn check_name(name: &str) -> Result<&Path> {
 }
 
 impl ModelArgs {
+    /// Opens the model and its tokenizer.
+    fn open(&self, terminal: &Terminal) -> Result<(Model, Tokenizer)> {
+        let (mut model, tokenizer) = match &self.model {
+            None => Model::built_in(),
+            Some(name) => Model::open(check_name(name)?),
+        }?;
+        let (known, vocab_size) = (tokenizer.vocab_size(), model.architecture.vocab_size);
+        if known > vocab_size as usize {
+            tracing::warn!(
+                "the tokenizer knows {known} tokens, but the model {vocab_size}: some texts cannot be run"
+            );
+        }
+        if let Some(to) = self.quantize {
+            say_quantized(to, model.quantize(to), terminal);
+        }
+        Ok((model, tokenizer))
+    }
+
     /// Opens the device and loads the model onto it, saying which and why.
     fn load(&self, model: &Model, scores: bool, terminal: &Terminal) -> Result<Engine> {
         let choice = DeviceChoice::from(self.device.as_str());
@@ -133,6 +156,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(command) => command.run(&terminal),
         Command::Perplexity(command) => command.run(&terminal),
+        Command::Quantize(command) => command.run(&terminal),
         Command::Devices(command) => command.run(&terminal),
         Command::Inspect(command) => command.run(&terminal),
     };

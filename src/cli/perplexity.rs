@@ -1,6 +1,6 @@
 //! `wgpt perplexity`
 
-use super::{ModelArgs, interrupt, open_model, prompt::read_text, terminal, terminal::Terminal};
+use super::{ModelArgs, interrupt, prompt::read_text, terminal, terminal::Terminal};
 use crate::{
     engine::DEFAULT_CONTEXT,
     error::{Error, Result},
@@ -34,7 +34,7 @@ struct Score<'a> {
 
 impl Perplexity {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let (model, tokenizer) = open_model(self.model.model.as_deref())?;
+        let (model, tokenizer) = self.model.open(terminal)?;
         let name = self.file.display();
         let tokens = tokenizer.encode(&read_text("--file", &self.file)?, true)?;
         if tokens.len() < 2 {

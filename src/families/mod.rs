@@ -15,7 +15,7 @@ use crate::{
     weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
 };
 pub use config::Config;
-pub use gguf::read as read_gguf;
+pub use gguf::{names as gguf_names, read as read_gguf, write as write_gguf};
 use serde_json::Value;
 
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;

@@ -390,8 +390,9 @@ mod tests {
                 .flat_map(|f| [(f, 1, 1, 1), (f, 7, 5, 3), (f, 40, 11, 9), (f, 61, 9, 4)])
             {
                 let stored: Vec<f32> = (0..rows * columns).map(value).collect();
-                let packed = format.pack(&stored);
                 let row_bytes = format.row_bytes(columns);
+                let mut packed = vec![0; rows * row_bytes];
+                format.pack(&stored, &mut packed);
                 let x: Vec<Vec<f32>> = (0..count)
                     .map(|t| {
                         (0..columns.next_multiple_of(8))

@@ -2,7 +2,7 @@
 //! weights/blocks.rs says, but for a rounding less where a product and a sum are fused.
 
 use super::Lanes;
-use crate::weights::{Format, blocks};
+use crate::weights::{Format, unpack};
 
 /// The eight bytes at `at`.
 #[inline(always)]
@@ -33,7 +33,7 @@ fn nibbles<L: Lanes>(qs: &[u8], out: &mut [f32], d: f32, m: f32) {
 /// A block's values.
 #[inline(always)]
 pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
-    let half = blocks::half;
+    let half = unpack::half;
     match format {
         Format::Q8_0 => {
             let d = half(block, 0);
@@ -51,7 +51,7 @@ pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
         Format::Q4_K | Format::Q5_K => {
             let (d, dmin) = (half(block, 0), half(block, 2));
             for s in 0..8 {
-                let (scale, offset) = blocks::scale_and_offset(&block[4..16], s);
+                let (scale, offset) = unpack::scale_and_offset(&block[4..16], s);
                 for i in 0..4 {
                     let low = |qs: usize| (eight(block, qs + s / 2 * 32 + 8 * i) >> (s % 2 * 4)) & NIBBLES;
                     let q = match format {

@@ -2,6 +2,8 @@
 
 mod gguf;
 
+pub use gguf::write as write_gguf;
+
 use crate::error::{Error, Result};
 use std::path::Path;
 use tokenizers::{

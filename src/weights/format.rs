@@ -1,9 +1,10 @@
 //! Storage formats: how a row of a weight matrix is packed, and what it means.
 //!
-//! Each has a file in shaders/weights/ that decodes it on the GPU; `unpack` is the definition.
+//! Each has a file in shaders/weights/ that decodes it on the GPU; unpack.rs defines what it means, pack.rs makes it.
 
-use super::blocks;
-use half::{bf16, f16};
+use super::{pack, unpack};
+use crate::error::{Error, Result};
+use std::str::FromStr;
 
 /// How a matrix's values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,20 +35,22 @@ struct Layout {
     /// Values of a block, and its bytes.
     values: usize,
     bytes: usize,
-    /// A block's values.
+    /// From a block's bytes to its values, and back.
     unpack: fn(&[u8], &mut [f32]),
+    pack: fn(&[f32], &mut [u8]),
     shader: &'static str,
 }
 
-/// A format's arm: its name in lower case, its block, the definition and the shader.
+/// A format's arm: its block, and its name in lower case, by which all that has to do with it is called.
 macro_rules! layout {
-    ($name:literal, $values:literal, $bytes:literal, $unpack:path) => {
+    ($name:ident, $values:literal, $bytes:literal) => {
         Layout {
-            name: $name,
+            name: stringify!($name),
             values: $values,
             bytes: $bytes,
-            unpack: $unpack,
-            shader: include_str!(concat!("../../shaders/weights/", $name, ".wgsl")),
+            unpack: unpack::$name,
+            pack: pack::$name,
+            shader: include_str!(concat!("../../shaders/weights/", stringify!($name), ".wgsl")),
         }
     };
 }
@@ -73,21 +76,21 @@ impl Format {
 
     const fn layout(self) -> Layout {
         match self {
-            Self::F32 => layout!("f32", 1, 4, blocks::f32),
-            Self::F16 => layout!("f16", 1, 2, blocks::f16),
-            Self::BF16 => layout!("bf16", 1, 2, blocks::bf16),
-            Self::Q8_0 => layout!("q8_0", 32, 34, blocks::q8_0),
-            Self::Q4_0 => layout!("q4_0", 32, 18, blocks::q4_0),
-            Self::Q4_1 => layout!("q4_1", 32, 20, blocks::q4_1),
-            Self::Q5_0 => layout!("q5_0", 32, 22, blocks::q5_0),
-            Self::Q5_1 => layout!("q5_1", 32, 24, blocks::q5_1),
-            Self::Q2_K => layout!("q2_k", 256, 84, blocks::q2_k),
-            Self::Q3_K => layout!("q3_k", 256, 110, blocks::q3_k),
-            Self::Q4_K => layout!("q4_k", 256, 144, blocks::q4_k),
-            Self::Q5_K => layout!("q5_k", 256, 176, blocks::q5_k),
-            Self::Q6_K => layout!("q6_k", 256, 210, blocks::q6_k),
-            Self::IQ4_NL => layout!("iq4_nl", 32, 18, blocks::iq4_nl),
-            Self::MXFP4 => layout!("mxfp4", 32, 17, blocks::mxfp4),
+            Self::F32 => layout!(f32, 1, 4),
+            Self::F16 => layout!(f16, 1, 2),
+            Self::BF16 => layout!(bf16, 1, 2),
+            Self::Q8_0 => layout!(q8_0, 32, 34),
+            Self::Q4_0 => layout!(q4_0, 32, 18),
+            Self::Q4_1 => layout!(q4_1, 32, 20),
+            Self::Q5_0 => layout!(q5_0, 32, 22),
+            Self::Q5_1 => layout!(q5_1, 32, 24),
+            Self::Q2_K => layout!(q2_k, 256, 84),
+            Self::Q3_K => layout!(q3_k, 256, 110),
+            Self::Q4_K => layout!(q4_k, 256, 144),
+            Self::Q5_K => layout!(q5_k, 256, 176),
+            Self::Q6_K => layout!(q6_k, 256, 210),
+            Self::IQ4_NL => layout!(iq4_nl, 32, 18),
+            Self::MXFP4 => layout!(mxfp4, 32, 17),
         }
     }
 
@@ -149,13 +152,29 @@ impl Format {
         }
     }
 
-    /// The nearest packed form of `values`, in a format that packs each by itself.
-    pub fn pack(self, values: &[f32]) -> Vec<u8> {
-        match self {
-            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Self::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-            Self::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
-            _ => panic!("{} packs blocks", self.name()),
+    /// Packs `values`, a whole number of blocks, into the bytes that `packed` begins with.
+    pub fn pack(self, values: &[f32], packed: &mut [u8]) {
+        let Layout { values: n, bytes, pack, .. } = self.layout();
+        if self.is_blocks() {
+            values.chunks_exact(n).zip(packed.chunks_exact_mut(bytes)).for_each(|(v, block)| pack(v, block));
+        } else {
+            pack(values, packed);
         }
+    }
+
+    /// Bits that a value takes.
+    pub fn bits(self) -> f64 {
+        self.block_bytes() as f64 * 8.0 / self.block_values() as f64
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    /// By its name in either case.
+    fn from_str(name: &str) -> Result<Self> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Error::request(format!("there is no format {name}: there are {}", known())))
     }
 }

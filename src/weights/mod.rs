@@ -1,18 +1,22 @@
 //! Weights: from a checkpoint's tensors to the buffers that a plan reads.
 //!
-//! [`Checkpoint`] maps the files (safetensors, or one [`Gguf`]); a family says with [`ModelTensors`] which tensors make up its matrices and
-//! vectors; [`Weights::load`] checks all of them at once and declares the plan's buffers, each of which knows how
-//! to fill itself row by row. Nothing is copied before a backend asks for it.
+//! [`Checkpoint`] maps the files (safetensors, or one [`Gguf`]); a family says with [`ModelTensors`] which tensors
+//! make up its matrices and vectors, and [`ModelTensors::quantize`] how those are packed anew; [`Weights::load`]
+//! checks all of them at once and declares the plan's buffers, each of which knows how to fill itself row by row.
+//! Nothing is copied before a backend asks for it.
 
-pub(crate) mod blocks;
 mod format;
 mod gguf;
+mod pack;
+mod quantize;
 mod rows;
 mod safetensors;
 mod tensors;
+pub(crate) mod unpack;
 
 pub use format::Format;
-pub use gguf::{Gguf, Value};
+pub use gguf::{Gguf, Made, Value, Writer};
+pub use quantize::Quantized;
 pub use rows::{Order, StoredRows};
 pub use safetensors::{Bytes, Checkpoint, Entry, Tensor};
 pub use tensors::{LayerTensors, ModelTensors, NormTensors, TensorSpec};
@@ -197,7 +201,8 @@ impl Vectors {
     }
 }
 
-struct Values(Vec<f32>);
+/// Numbers as they are.
+pub struct Values(pub Vec<f32>);
 
 impl Contents for Values {
     fn rows(&self) -> usize {

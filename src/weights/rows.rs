@@ -29,6 +29,8 @@ impl Order {
 #[derive(Clone)]
 struct Segment {
     tensor: Tensor,
+    /// What the rows are to be packed as.
+    format: Format,
     /// Stored with a row for each column (GPT-2's Conv1D).
     transposed: bool,
     order: Order,
@@ -36,18 +38,44 @@ struct Segment {
     rows: Range<u32>,
 }
 
+/// Rows that are reordered or packed at a time: of a tensor stored by columns a run of values is read, not one.
+const STRIP: usize = 64;
+
 impl Segment {
+    fn columns(&self) -> usize {
+        self.tensor.shape[if self.transposed { 0 } else { 1 }]
+    }
+
     /// Writes rows from `first` (of the tensor) on.
     fn fill(&self, first: u32, out: &mut [u8], row_bytes: usize) {
+        if self.format == self.tensor.format {
+            return self.copy(first, out, row_bytes);
+        }
+        let (stored, columns) = (self.tensor.format, self.columns());
+        let (stored_bytes, packed_bytes) = (stored.row_bytes(columns), self.format.row_bytes(columns));
+        out.par_chunks_mut(row_bytes * STRIP).enumerate().for_each(|(strip, out)| {
+            let mut rows = vec![0; out.len() / row_bytes * stored_bytes];
+            self.copy(first + (strip * STRIP) as u32, &mut rows, stored_bytes);
+            let mut values = vec![0.0; columns];
+            for (row, out) in rows.chunks(stored_bytes).zip(out.chunks_mut(row_bytes)) {
+                stored.unpack(row, &mut values);
+                self.format.pack(&values, &mut out[..packed_bytes]);
+                out[packed_bytes..].fill(0);
+            }
+        });
+    }
+
+    /// Writes rows as they are stored.
+    fn copy(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         match self.tensor.format {
-            Format::F32 => self.fill_values::<4>(first, out, row_bytes),
-            Format::F16 | Format::BF16 => self.fill_values::<2>(first, out, row_bytes),
-            _ => self.fill_blocks(first, out, row_bytes),
+            Format::F32 => self.copy_values::<4>(first, out, row_bytes),
+            Format::F16 | Format::BF16 => self.copy_values::<2>(first, out, row_bytes),
+            _ => self.copy_blocks(first, out, row_bytes),
         }
     }
 
     /// Whole rows of blocks, which are never transposed.
-    fn fill_blocks(&self, first: u32, out: &mut [u8], row_bytes: usize) {
+    fn copy_blocks(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         assert!(!self.transposed, "{}: blocks along the columns", self.tensor.name);
         let stored_bytes = self.tensor.format.row_bytes(self.tensor.shape[1]);
         for (row, out) in (first..).zip(out.chunks_mut(row_bytes)) {
@@ -57,7 +85,7 @@ impl Segment {
         }
     }
 
-    fn fill_values<const BYTES: usize>(&self, first: u32, out: &mut [u8], row_bytes: usize) {
+    fn copy_values<const BYTES: usize>(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         let [a, b] = self.tensor.shape[..] else { panic!("{}: a matrix", self.tensor.name) };
         let (rows, columns) = if self.transposed { (b, a) } else { (a, b) };
         let stored = self.tensor.bytes();
@@ -69,8 +97,6 @@ impl Segment {
             }
             return;
         }
-        // Strips of some rows: of each stored row a run of values is read, not one.
-        const STRIP: usize = 64;
         let stored = stored.as_chunks::<BYTES>().0;
         out.par_chunks_mut(row_bytes * STRIP).enumerate().for_each(|(strip, out)| {
             let first = first + (strip * STRIP) as u32;
@@ -94,11 +120,12 @@ pub struct StoredRows {
 }
 
 impl StoredRows {
-    pub fn new(tensor: Tensor, transposed: bool, order: Order) -> Self {
+    /// A tensor's rows, packed as `format`.
+    pub fn new(tensor: Tensor, format: Format, transposed: bool, order: Order) -> Self {
         let [a, b] = tensor.shape[..] else { panic!("{}: a matrix", tensor.name) };
         let (rows, columns) = if transposed { (b, a) } else { (a, b) };
-        let row_bytes = tensor.format.row_bytes(columns);
-        let segments = vec![Segment { tensor, transposed, order, rows: 0..rows as u32 }];
+        let row_bytes = format.row_bytes(columns);
+        let segments = vec![Segment { tensor, format, transposed, order, rows: 0..rows as u32 }];
         Self { segments, columns: columns as u32, row_bytes }
     }
 
@@ -106,7 +133,7 @@ impl StoredRows {
         self.columns
     }
     pub fn format(&self) -> Format {
-        self.segments[0].tensor.format
+        self.segments[0].format
     }
     pub fn len(&self) -> u32 {
         self.segments.iter().map(|s| s.rows.len() as u32).sum()
@@ -155,8 +182,9 @@ impl Contents for StoredRows {
     }
     fn mapped(&self) -> Option<&[u8]> {
         let [segment] = &self.segments[..] else { return None };
-        let format = segment.tensor.format;
-        let as_stored = !segment.transposed
+        let format = segment.format;
+        let as_stored = format == segment.tensor.format
+            && !segment.transposed
             && segment.order == Order::AsStored
             && self.row_bytes == format.row_bytes(self.columns as usize);
         if !as_stored {

@@ -120,6 +120,11 @@ impl Checkpoint {
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
+    /// A tensor by its name with or without what the checkpoint may leave out at its beginning, and the name it has.
+    pub fn find<'a>(&self, name: &'a str, prefix: &str) -> Option<(&'a str, &Entry)> {
+        let bare = name.strip_prefix(prefix).unwrap_or(name);
+        [name, bare].into_iter().find_map(|name| Some((name, self.get(name)?)))
+    }
     /// Every tensor, in the order of names.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))

@@ -1,10 +1,11 @@
 //! What tensors a family's model is made of, and whether a checkpoint holds them.
 
-use super::{Checkpoint, Order, StoredRows, Tensor};
+use super::{Checkpoint, Format, Made, Order, StoredRows, Tensor, Values};
 use crate::error::{Error, Result};
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Write,
+    sync::Arc,
 };
 
 /// One tensor that a model needs, by the name and shape that its family stores it with.
@@ -16,11 +17,13 @@ pub struct TensorSpec {
     /// Whether a row is stored for each column (Conv1D).
     pub transposed: bool,
     pub order: Order,
+    /// What it is packed as in memory; none: as stored.
+    pub format: Option<Format>,
 }
 
 impl TensorSpec {
     pub fn matrix(name: impl Into<String>, rows: u32, columns: u32) -> Self {
-        Self { name: name.into(), shape: vec![rows, columns], transposed: false, order: Order::AsStored }
+        Self { name: name.into(), shape: vec![rows, columns], transposed: false, order: Order::AsStored, format: None }
     }
     /// A matrix of so many rows and columns that is stored with a row for each column.
     pub fn transposed(name: impl Into<String>, rows: u32, columns: u32) -> Self {
@@ -31,6 +34,10 @@ impl TensorSpec {
     }
     pub fn order(self, order: Order) -> Self {
         Self { order, ..self }
+    }
+    /// Columns of the matrix that it is read as.
+    pub fn columns(&self) -> u32 {
+        self.shape[if self.transposed { 0 } else { 1 }]
     }
 }
 
@@ -79,7 +86,9 @@ impl Found {
         self.0.get(&spec.name).expect("every spec was found")
     }
     pub fn rows(&mut self, spec: &TensorSpec) -> StoredRows {
-        StoredRows::new(self.tensor(spec).clone(), spec.transposed, spec.order)
+        let tensor = self.tensor(spec).clone();
+        let format = spec.format.unwrap_or(tensor.format);
+        StoredRows::new(tensor, format, spec.transposed, spec.order)
     }
     /// A small vector's values.
     pub fn values(&self, spec: &TensorSpec) -> Vec<f32> {
@@ -91,7 +100,8 @@ impl Found {
 }
 
 impl ModelTensors {
-    fn specs(&self) -> Vec<&TensorSpec> {
+    /// Every tensor.
+    pub fn specs(&self) -> Vec<&TensorSpec> {
         let mut all = vec![&self.tokens];
         let mut norms = Vec::new();
         all.extend(&self.positions);
@@ -110,15 +120,32 @@ impl ModelTensors {
         all
     }
 
+    /// Some of the tensors as they are to be written: matrices packed as their specs say, vectors as f32. An error
+    /// as for [`super::Weights::load`].
+    pub fn make(&self, specs: &[&TensorSpec], checkpoint: &Checkpoint) -> Result<Vec<Made>> {
+        let mut found = self.find(checkpoint)?;
+        let mut make = |spec: &&TensorSpec| match spec.shape.len() {
+            1 => Made {
+                shape: vec![spec.shape[0] as usize],
+                format: Format::F32,
+                contents: Arc::new(Values(found.values(spec))),
+            },
+            _ => {
+                let rows = found.rows(spec);
+                let shape = vec![rows.len() as usize, rows.columns() as usize];
+                Made { shape, format: rows.format(), contents: Arc::new(rows) }
+            }
+        };
+        Ok(specs.iter().map(&mut make).collect())
+    }
+
     /// Finds every tensor, or says in one table which are missing, mis-shaped, of an unread type, or unexpected.
     /// Unexpected ones alone are no error: like transformers, say so and go on.
     pub(super) fn find(&self, checkpoint: &Checkpoint) -> Result<Found> {
         let (mut found, mut used) = (HashMap::new(), BTreeSet::new());
         let mut table: Vec<[String; 3]> = Vec::new();
         for spec in self.specs() {
-            let bare = spec.name.strip_prefix(self.prefix).unwrap_or(&spec.name);
-            let stored = [spec.name.as_str(), bare].into_iter().find_map(|n| Some((n, checkpoint.get(n)?)));
-            let Some((name, entry)) = stored else {
+            let Some((name, entry)) = checkpoint.find(&spec.name, self.prefix) else {
                 table.push([spec.name.clone(), "missing".to_owned(), format!("{:?}", spec.shape)]);
                 continue;
             };

@@ -1,17 +1,13 @@
-//! Tokenizers from GGUF metadata, told to the `tokenizers` crate as the tokenizer.json that says the same.
+//! From metadata, told to the `tokenizers` crate as the tokenizer.json that says the same.
 
-use super::Tokenizer;
 use crate::{
     error::{Error, Result},
+    tokenizer::Tokenizer,
     weights::Gguf,
 };
+use super::{CONTROL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-
-/// `tokenizer.ggml.token_type`: an unknown's stand-in, a control token, one that users added.
-const UNKNOWN: f64 = 2.0;
-const CONTROL: f64 = 3.0;
-const USER_DEFINED: f64 = 4.0;
 
 /// The tokens and what they are.
 struct Vocabulary<'a> {
@@ -47,12 +43,12 @@ impl Vocabulary<'_> {
     /// Tokens that texts may name.
     fn added(&self) -> Vec<Value> {
         let is_added = |(id, kind): &(usize, &f64)| {
-            [UNKNOWN, CONTROL, USER_DEFINED].contains(kind)
+            [UNKNOWN, CONTROL, USER_DEFINED].map(f64::from).contains(kind)
                 && self.tokens.get(*id).is_some_and(|t| !t.is_empty())
         };
         let added = |(id, kind): (usize, &f64)| {
             json!({
-                "id": id, "content": self.tokens[id], "special": *kind != USER_DEFINED, "single_word": false,
+                "id": id, "content": self.tokens[id], "special": *kind != f64::from(USER_DEFINED), "single_word": false,
                 "lstrip": false, "rstrip": false, "normalized": false,
             })
         };
@@ -90,26 +86,17 @@ fn split(pattern: &str) -> Value {
     json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
 }
 
-/// How words are told apart, by llama.cpp's name for it (its published expressions).
+/// How words are told apart.
 fn pre_tokenizer(gguf: &Gguf) -> Result<Vec<Value>> {
-    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-    const CONTRACTIONS: &str =
-        r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+";
-    const REST: &str = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     let key = "tokenizer.ggml.pre";
-    Ok(match gguf.string(key)? {
-        None | Some("default") => {
-            vec![split(r"[\p{P}\$\+<=>\^~\|]+"), split(GPT2), split(r"\p{N}+"), split("[0-9][0-9][0-9]")]
+    let name = gguf.string(key)?.unwrap_or("default");
+    match PRE_TOKENIZERS.iter().find(|(known, _)| *known == name) {
+        Some((_, patterns)) => Ok(patterns.iter().map(|pattern| split(pattern)).collect()),
+        None => {
+            let known = PRE_TOKENIZERS.map(|(known, _)| known).join(", ");
+            Err(gguf.wrong(key, format!("the pre-tokenizers there are: {known}")))
         }
-        Some("gpt-2") => vec![split(GPT2)],
-        Some("smollm") => vec![split(r"\p{N}"), split(GPT2)],
-        Some("llama-bpe") => vec![split(&format!(r"{CONTRACTIONS}|\p{{N}}{{1,3}}|{REST}"))],
-        Some("qwen2") => vec![split(&format!(r"{CONTRACTIONS}|\p{{N}}|{REST}"))],
-        Some(_) => {
-            let known = "the pre-tokenizers there are: default, gpt-2, smollm, llama-bpe, qwen2";
-            return Err(gguf.wrong(key, known));
-        }
-    })
+    }
 }
 
 /// Byte-level BPE.

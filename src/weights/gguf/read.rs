@@ -1,86 +1,18 @@
-//! GGUF files (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), versions 2 and 3, little-endian:
-//! metadata, and tensors in ggml's types.
-//!
-//! Everything a header says is a claim to be checked: counts against what could fit, lengths against what is left,
-//! tensors against the file's end and each other. Arrays stay in the mapped file until they are asked for.
+//! Reading. Everything a header says is a claim to be checked: counts against what could fit, lengths against what
+//! is left, tensors against the file's end and each other.
 
-use super::{Bytes, Checkpoint, Entry, Format, Tensor};
-use crate::error::{Error, Result};
-use std::{collections::BTreeMap, fs::File, ops::Range, path::Path};
-
-/// A metadata value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// Any integer; u64 beyond i64 is refused by who asks for it.
-    Int(i64),
-    Float(f64),
-    Bool(bool),
-    String(String),
-    Array(Array),
-}
-
-/// An array, where it lies in the file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Array {
-    kind: u32,
-    len: u64,
-    range: Range<usize>,
-}
-
-/// A GGUF file.
-pub struct Gguf {
-    pub name: String,
-    file: Bytes,
-    metadata: BTreeMap<String, Value>,
-    pub checkpoint: Checkpoint,
-}
+use super::{ARRAY, Array, BOOL, Gguf, Metadata, STRING, TYPES, Value};
+use crate::{
+    error::{Error, Result},
+    weights::{Bytes, Checkpoint, Entry, Format, Tensor},
+};
+use std::{collections::BTreeMap, fs::File, path::Path};
 
 /// More than any model has, and few enough that lying about it costs nothing.
 const MOST_ENTRIES: u64 = 65_536;
 const MOST_KEY_BYTES: u64 = 1024;
 /// Strings beside those of arrays: templates are the longest.
 const MOST_STRING_BYTES: u64 = 4 << 20;
-
-const STRING: u32 = 8;
-const ARRAY: u32 = 9;
-
-/// ggml's tensor types by number: name, values of a block, bytes of a block.
-const TYPES: [(u32, &str, u64, u64); 34] = [
-    (0, "F32", 1, 4),
-    (1, "F16", 1, 2),
-    (2, "Q4_0", 32, 18),
-    (3, "Q4_1", 32, 20),
-    (6, "Q5_0", 32, 22),
-    (7, "Q5_1", 32, 24),
-    (8, "Q8_0", 32, 34),
-    (9, "Q8_1", 32, 36),
-    (10, "Q2_K", 256, 84),
-    (11, "Q3_K", 256, 110),
-    (12, "Q4_K", 256, 144),
-    (13, "Q5_K", 256, 176),
-    (14, "Q6_K", 256, 210),
-    (15, "Q8_K", 256, 292),
-    (16, "IQ2_XXS", 256, 66),
-    (17, "IQ2_XS", 256, 74),
-    (18, "IQ3_XXS", 256, 98),
-    (19, "IQ1_S", 256, 50),
-    (20, "IQ4_NL", 32, 18),
-    (21, "IQ3_S", 256, 110),
-    (22, "IQ2_S", 256, 82),
-    (23, "IQ4_XS", 256, 136),
-    (24, "I8", 1, 1),
-    (25, "I16", 1, 2),
-    (26, "I32", 1, 4),
-    (27, "I64", 1, 8),
-    (28, "F64", 1, 8),
-    (29, "IQ1_M", 256, 56),
-    (30, "BF16", 1, 2),
-    (34, "TQ1_0", 256, 54),
-    (35, "TQ2_0", 256, 66),
-    (39, "MXFP4", 32, 17),
-    (40, "NVFP4", 64, 36),
-    (41, "Q1_0", 128, 18),
-];
 
 /// A position in the file, and what is left of it.
 struct Cursor<'a> {
@@ -215,6 +147,7 @@ impl Gguf {
         let mut metadata = BTreeMap::new();
         for _ in 0..entries {
             let key = cursor.string(MOST_KEY_BYTES)?.to_owned();
+            let start = cursor.at;
             let value = match cursor.u32()? {
                 ARRAY => Value::Array(cursor.skip_array()?),
                 kind => cursor.value(kind)?,
@@ -222,13 +155,13 @@ impl Gguf {
             if metadata.contains_key(&key) {
                 return Err(cursor.damaged(format_args!("{key} stands there twice")));
             }
-            metadata.insert(key, value);
+            metadata.insert(key, Metadata { value, range: start..cursor.at });
         }
         let mut infos = Vec::new();
         for _ in 0..tensors {
             infos.push(cursor.tensor()?);
         }
-        let alignment = match metadata.get("general.alignment") {
+        let alignment = match metadata.get("general.alignment").map(|entry| &entry.value) {
             None => 32,
             Some(Value::Int(n)) if *n > 0 && *n <= 1 << 20 && (*n as u64).is_power_of_two() => *n as u64,
             Some(_) => return Err(cursor.damaged("general.alignment is no power of two")),
@@ -236,58 +169,6 @@ impl Gguf {
         let start = (cursor.at as u64).next_multiple_of(alignment);
         let checkpoint = place(&cursor, infos, start, alignment, &file)?;
         Ok(Self { name: name.to_owned(), file, metadata, checkpoint })
-    }
-
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.metadata.get(key)
-    }
-
-    /// An error about a metadata entry.
-    pub fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Error {
-        let is = match self.get(key) {
-            None => "is missing".to_owned(),
-            Some(Value::Array(array)) => format!("is an array of {}", array.len),
-            Some(value) => format!("is {value:?}"),
-        };
-        Error::model(format!("{}: {key} {is}, but {why}", self.name))
-    }
-
-    pub fn string(&self, key: &str) -> Result<Option<&str>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(key, "a text belongs there")),
-        }
-    }
-    /// A count from 1 to `most`.
-    pub fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Int(n)) if (1..=i64::from(most)).contains(n) => Ok(Some(*n as u32)),
-            Some(_) => Err(self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"))),
-        }
-    }
-    /// A token id; one beyond what 32 bits hold is none.
-    pub fn id(&self, key: &str) -> Option<u32> {
-        match self.get(key) {
-            Some(Value::Int(n)) => u32::try_from(*n).ok(),
-            _ => None,
-        }
-    }
-    pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Float(n)) if n.is_finite() => Ok(Some(*n)),
-            Some(Value::Int(n)) => Ok(Some(*n as f64)),
-            Some(_) => Err(self.wrong(key, "a number belongs there")),
-        }
-    }
-    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.wrong(key, "true or false belongs there")),
-        }
     }
 
     /// An array's texts.
@@ -299,7 +180,7 @@ impl Gguf {
     }
     /// An array's numbers.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
-        let is_number = |kind| kind != STRING && kind != 7;
+        let is_number = |kind| kind != STRING && kind != BOOL;
         let Some(array) = self.array(key, is_number, "numbers belong")? else { return Ok(None) };
         let bytes = &self.file.as_slice()[..array.range.end];
         let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
@@ -309,14 +190,6 @@ impl Gguf {
             _ => unreachable!("only numbers were let in"),
         };
         (0..array.len).map(number).collect::<Result<_>>().map(Some)
-    }
-
-    fn array(&self, key: &str, fits: impl Fn(u32) -> bool, what: &str) -> Result<Option<&Array>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Array(array)) if fits(array.kind) => Ok(Some(array)),
-            Some(_) => Err(self.wrong(key, format_args!("{what} there"))),
-        }
     }
 }
 

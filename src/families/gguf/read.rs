@@ -1,12 +1,11 @@
-//! Families as GGUF files hold them: architectures `llama` and `gpt2`, from metadata and the names that llama.cpp
-//! gives tensors. Rows of q and k are in our order there already, and GPT-2's matrices lie as Linear ones.
+//! From metadata to an architecture.
 
-use super::norm;
 use crate::{
     architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
     error::{Error, Result},
+    families::norm,
     kernels::Activation,
-    weights::{Gguf, LayerTensors, ModelTensors, TensorSpec},
+    weights::{Gguf, LayerTensors, ModelTensors, TensorSpec, Value},
 };
 
 type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
@@ -168,7 +167,7 @@ fn llama(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
             fields.wrong("rope.dimension_count", format!("whole heads are turned here: {}", shared.head_dim))
         );
     }
-    if fields.gguf.get(&fields.key("expert_count")).is_some_and(|n| *n != crate::weights::Value::Int(0)) {
+    if fields.gguf.get(&fields.key("expert_count")).is_some_and(|n| *n != Value::Int(0)) {
         return Err(fields.wrong("expert_count", "mixtures of experts are not read"));
     }
     let a = Architecture {
@@ -212,6 +211,7 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
     // Written before there were several kinds.
     let linear = fields.positive_or("rope.scale_linear", 1.0)?;
     let factor = fields.positive_or("rope.scaling.factor", linear)?;
+    let magnitude = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
     let original = fields.positive_or("rope.scaling.original_context_length", f64::from(max_positions))?;
     let scaling = match kind {
         // LLaMA 3.1's scaling, worked out for each pair.
@@ -224,8 +224,8 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
             beta_fast: fields.positive_or("rope.scaling.yarn_beta_fast", 32.0)?,
             beta_slow: fields.positive_or("rope.scaling.yarn_beta_slow", 1.0)?,
             original,
-            attention_factor: fields.positive_or("rope.scaling.attn_factor", 1.0)?
-                * if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 },
+            attention_factor: fields.positive_or("rope.scaling.attn_factor", 1.0)? * magnitude(1.0)
+                / magnitude(fields.positive_or("rope.scaling.yarn_log_multiplier", 0.0)?),
             truncate: true,
         },
         Some(_) => {

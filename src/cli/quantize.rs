@@ -1,0 +1,30 @@
+//! `wgpt quantize`
+
+use super::{check_name, say_quantized, terminal::Terminal};
+use crate::{error::Result, quantize::quantize, weights::Format};
+use clap::Args;
+use std::{path::PathBuf, str::FromStr};
+
+#[derive(Args)]
+pub struct Quantize {
+    /// The model: a .gguf file, or a Hugging Face folder of the family gpt2 or llama
+    #[arg(value_name = "IN")]
+    from: String,
+    /// The file to write, in the place of one that is there
+    #[arg(value_name = "OUT.gguf")]
+    output: PathBuf,
+    /// What matrices are packed as; embedding and head one step finer, norms and biases f32
+    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
+    format: Format,
+}
+
+impl Quantize {
+    pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        let bar = terminal.progress("quantising");
+        let from = check_name(&self.from)?;
+        let quantized = quantize(from, self.format, &self.output, &|bytes, total| bar.advance(bytes, total))?;
+        drop(bar);
+        say_quantized(self.format, quantized, terminal);
+        Ok(())
+    }
+}

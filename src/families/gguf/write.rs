@@ -1,0 +1,120 @@
+//! From an architecture to metadata and tensor names, as llama.cpp's own converter chooses them.
+
+use crate::{
+    architecture::{Architecture, Positions, RopeScaling},
+    error::{Error, Result},
+    kernels::Activation,
+    weights::{ModelTensors, TensorSpec, Writer},
+};
+
+/// Writes what a GGUF file says of an architecture; an error where it has no words for it. The factors that a
+/// rope_freqs.weight beside the other tensors must then hold.
+pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<Vec<f32>>> {
+    let family = match a.family {
+        "gpt2" => "gpt2",
+        "llama" | "mistral" => "llama",
+        other => return Err(unsaid(&format!("a model of the family {other}"))),
+    };
+    if let Some(what) = unsayable(a) {
+        return Err(unsaid(what));
+    }
+    let key = |field: &str| format!("{family}.{field}");
+    file.text("general.architecture", family);
+    file.text("general.type", "model");
+    file.text("general.name", name);
+    for (field, value) in [
+        ("vocab_size", a.vocab_size),
+        ("context_length", a.max_positions),
+        ("embedding_length", a.hidden_size),
+        ("block_count", a.layers.len() as u32),
+        ("feed_forward_length", a.intermediate_size),
+        ("attention.head_count", a.n_heads),
+        ("attention.head_count_kv", a.n_kv_heads),
+    ] {
+        file.count(&key(field), value);
+    }
+    let epsilon = if family == "llama" { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
+    file.number(&key(&format!("attention.{epsilon}")), a.norm_epsilon);
+    let Positions::Rotary(rope) = &a.positions else { return Ok(None) };
+    file.count(&key("attention.key_length"), a.head_dim);
+    file.count(&key("attention.value_length"), a.head_dim);
+    file.count(&key("rope.dimension_count"), a.head_dim);
+    file.number(&key("rope.freq_base"), rope.theta as f32);
+    let scaled = |file: &mut Writer, kind: &str, factor: f64| {
+        file.text(&key("rope.scaling.type"), kind);
+        file.number(&key("rope.scaling.factor"), factor as f32);
+    };
+    match &rope.scaling {
+        RopeScaling::None => (),
+        RopeScaling::Linear { factor } => scaled(file, "linear", *factor),
+        RopeScaling::Factors(factors) => return Ok(Some(factors.clone())),
+        RopeScaling::Llama3 { .. } => return Ok(Some(rope.stretches(a.head_dim))),
+        &RopeScaling::Yarn { factor, beta_fast, beta_slow, original, attention_factor, .. } => {
+            scaled(file, "yarn", factor);
+            file.count(&key("rope.scaling.original_context_length"), original as u32);
+            file.number(&key("rope.scaling.yarn_beta_fast"), beta_fast as f32);
+            file.number(&key("rope.scaling.yarn_beta_slow"), beta_slow as f32);
+            let usual = if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
+            file.number(&key("rope.scaling.attn_factor"), (attention_factor / usual) as f32);
+        }
+    }
+    Ok(None)
+}
+
+fn unsaid(what: &str) -> Error {
+    Error::model(format!(
+        "a GGUF file cannot hold {what}: it can be quantised at load only, with generate --quantize"
+    ))
+}
+
+/// What sets a model of a known family apart from what readers of its GGUF file take for granted.
+fn unsayable(a: &Architecture) -> Option<&'static str> {
+    let usual = if a.gated { Activation::Silu } else { Activation::GeluTanh };
+    let scale = 1.0 / (a.head_dim as f32).sqrt();
+    if a.activation != usual {
+        return Some("a model with another activation than its family's");
+    }
+    if a.layers.iter().any(|layer| layer.scale != scale) {
+        return Some("a model whose attention is scaled in its own way");
+    }
+    if a.layers.iter().any(|layer| layer.window.is_some_and(|window| window < a.max_positions)) {
+        return Some("a model whose attention sees only a window");
+    }
+    match &a.positions {
+        Positions::Rotary(rope) => matches!(rope.scaling, RopeScaling::Yarn { truncate: false, .. })
+            .then_some("YaRN without truncation"),
+        Positions::Learned => None,
+    }
+}
+
+/// Every tensor of a model under the name that a GGUF file gives it.
+pub fn names(tensors: &ModelTensors) -> Vec<(String, &TensorSpec)> {
+    let mut all = vec![("token_embd.weight".to_owned(), &tensors.tokens)];
+    all.extend(tensors.positions.iter().map(|spec| ("position_embd.weight".to_owned(), spec)));
+    for (number, layer) in tensors.layers.iter().enumerate() {
+        let at = |name: &str, what: &str| format!("blk.{number}.{name}.{what}");
+        let qkv: &[_] = if layer.qkv.len() == 1 { &["attn_qkv"] } else { &["attn_q", "attn_k", "attn_v"] };
+        let up: &[_] = if layer.up.len() == 1 { &["ffn_up"] } else { &["ffn_gate", "ffn_up"] };
+        for (names, specs, what) in [
+            (qkv, &layer.qkv, "weight"),
+            (qkv, &layer.qkv_bias, "bias"),
+            (up, &layer.up, "weight"),
+            (up, &layer.up_bias, "bias"),
+        ] {
+            all.extend(names.iter().zip(specs).map(|(name, spec)| (at(name, what), spec)));
+        }
+        all.extend([(at("attn_output", "weight"), &layer.out), (at("ffn_down", "weight"), &layer.down)]);
+        all.extend(layer.out_bias.iter().map(|spec| (at("attn_output", "bias"), spec)));
+        all.extend(layer.down_bias.iter().map(|spec| (at("ffn_down", "bias"), spec)));
+        for (name, norm) in [("attn_norm", &layer.norm1), ("ffn_norm", &layer.norm2)] {
+            all.push((at(name, "weight"), &norm.weight));
+            all.extend(norm.bias.iter().map(|spec| (at(name, "bias"), spec)));
+        }
+    }
+    if let Some(norm) = &tensors.final_norm {
+        all.push(("output_norm.weight".to_owned(), &norm.weight));
+        all.extend(norm.bias.iter().map(|spec| ("output_norm.bias".to_owned(), spec)));
+    }
+    all.extend(tensors.head.iter().map(|spec| ("output.weight".to_owned(), spec)));
+    all
+}

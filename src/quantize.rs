@@ -1,0 +1,94 @@
+//! A model's files → a GGUF file, its matrices packed anew.
+
+use crate::{
+    error::Result,
+    families,
+    model::{Model, is_gguf},
+    tokenizer,
+    weights::{Format, Gguf, Made, Quantized, Values, Writer},
+};
+use std::{path::Path, sync::Arc};
+
+/// Writes the model of a Hugging Face folder or a GGUF file as a GGUF file whose matrices are packed as `to`, the
+/// embedding and the head one step finer. `progress` is told of each run of bytes, and how many there are.
+pub fn quantize(from: &Path, to: Format, output: &Path, progress: &dyn Fn(u64, u64)) -> Result<Quantized> {
+    let mut file = Writer::default();
+    let quantized = if is_gguf(from) {
+        packed_anew(&Gguf::open(from)?, to, &mut file)?
+    } else {
+        converted(from, to, &mut file)?
+    };
+    file.count("general.file_type", file_type(to));
+    file.count("general.quantization_version", 2);
+    file.save(output, progress)?;
+    Ok(quantized)
+}
+
+/// A GGUF file with all that it says, but for its matrices.
+fn packed_anew(gguf: &Gguf, to: Format, file: &mut Writer) -> Result<Quantized> {
+    let (_, mut tensors) = families::read_gguf(gguf)?;
+    let quantized = tensors.quantize(to, &gguf.checkpoint);
+    // These say how the file is laid out and packed.
+    let own = ["general.alignment", "general.file_type", "general.quantization_version"];
+    gguf.entries().filter(|(key, _)| !own.contains(key)).for_each(|(key, entry)| file.copy(key, entry));
+    let specs = tensors.specs();
+    for (spec, made) in specs.iter().zip(tensors.make(&specs, &gguf.checkpoint)?) {
+        file.tensor(&spec.name, made);
+    }
+    if let Some(tensor) = gguf.checkpoint.get(ROPE_FREQS).and_then(|entry| entry.tensor.as_ref()) {
+        let mut factors = vec![0.0; tensor.shape.iter().product()];
+        tensor.format.unpack(tensor.bytes(), &mut factors);
+        file.tensor(ROPE_FREQS, vector(factors));
+    }
+    Ok(quantized)
+}
+
+/// A Hugging Face folder in GGUF's words.
+fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> {
+    let mut model = Model::open_weights(folder)?;
+    // What cannot be said is found out before anything else is read.
+    let factors = families::write_gguf(&model.architecture, &model.name, file)?;
+    let tokenizer = tokenizer::Tokenizer::open(folder, model.architecture.family)?;
+    tokenizer::write_gguf(&tokenizer, model.architecture.vocab_size, model.bos, &model.eos, file)?;
+    if let Some(template) = &model.chat_template {
+        file.text("tokenizer.chat_template", template);
+    }
+    let quantized = model.quantize(to);
+    let (names, specs): (Vec<_>, Vec<_>) = families::gguf_names(&model.tensors).into_iter().unzip();
+    for (name, made) in names.into_iter().zip(model.tensors.make(&specs, &model.checkpoint)?) {
+        file.tensor(name, made);
+    }
+    if let Some(factors) = factors {
+        file.tensor(ROPE_FREQS, vector(factors));
+    }
+    Ok(quantized)
+}
+
+/// The tensor beside the others that holds what each pair's rotary frequency is divided by.
+const ROPE_FREQS: &str = "rope_freqs.weight";
+
+fn vector(values: Vec<f32>) -> Made {
+    Made { shape: vec![values.len()], format: Format::F32, contents: Arc::new(Values(values)) }
+}
+
+/// llama.cpp's number for files of mostly one format: of those with 256 values to a block the small kind, which has
+/// it in every layer's matrices.
+fn file_type(format: Format) -> u32 {
+    match format {
+        Format::F32 => 0,
+        Format::F16 => 1,
+        Format::Q4_0 => 2,
+        Format::Q4_1 => 3,
+        Format::Q8_0 => 7,
+        Format::Q5_0 => 8,
+        Format::Q5_1 => 9,
+        Format::Q2_K => 10,
+        Format::Q3_K => 11,
+        Format::Q4_K => 14,
+        Format::Q5_K => 16,
+        Format::Q6_K => 18,
+        Format::IQ4_NL => 25,
+        Format::BF16 => 32,
+        Format::MXFP4 => 38,
+    }
+}

@@ -1,0 +1,37 @@
+//! Tokenizers as GGUF metadata: `gpt2`, byte-level BPE, and `llama`, SentencePiece with scores.
+
+mod read;
+mod write;
+
+pub use write::write;
+
+/// `tokenizer.ggml.token_type`
+const NORMAL: i32 = 1;
+/// An unknown's stand-in.
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+/// One that users added.
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+
+/// How byte-level BPE tells words apart, by llama.cpp's name for it: its published expressions, one after the other.
+const PRE_TOKENIZERS: [(&str, &[&str]); 5] = [
+    ("default", &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
+    ("gpt-2", &[GPT2]),
+    ("smollm", &[r"\p{N}", GPT2]),
+    (
+        "llama-bpe",
+        &[
+            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
+    ),
+    (
+        "qwen2",
+        &[
+            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
+    ),
+];

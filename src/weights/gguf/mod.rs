@@ -1,0 +1,164 @@
+//! GGUF files (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), versions 2 and 3, little-endian:
+//! metadata, and tensors in ggml's types.
+//!
+//! Arrays stay in the mapped file until they are asked for.
+
+mod read;
+mod write;
+
+use super::{Bytes, Checkpoint, Format};
+use crate::error::{Error, Result};
+use std::{collections::BTreeMap, ops::Range};
+pub use write::{Made, Writer};
+
+/// A metadata value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Any integer; u64 beyond i64 is refused by who asks for it.
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    String(String),
+    Array(Array),
+}
+
+/// An array, where it lies in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    kind: u32,
+    len: u64,
+    range: Range<usize>,
+}
+
+/// A metadata entry: its value, and where it lies with its type.
+struct Metadata {
+    value: Value,
+    range: Range<usize>,
+}
+
+/// A GGUF file.
+pub struct Gguf {
+    pub name: String,
+    file: Bytes,
+    metadata: BTreeMap<String, Metadata>,
+    pub checkpoint: Checkpoint,
+}
+
+/// Types of metadata values.
+const UINT32: u32 = 4;
+const INT32: u32 = 5;
+const FLOAT32: u32 = 6;
+const BOOL: u32 = 7;
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+
+/// ggml's tensor types by number: name, values of a block, bytes of a block.
+const TYPES: [(u32, &str, u64, u64); 34] = [
+    (0, "F32", 1, 4),
+    (1, "F16", 1, 2),
+    (2, "Q4_0", 32, 18),
+    (3, "Q4_1", 32, 20),
+    (6, "Q5_0", 32, 22),
+    (7, "Q5_1", 32, 24),
+    (8, "Q8_0", 32, 34),
+    (9, "Q8_1", 32, 36),
+    (10, "Q2_K", 256, 84),
+    (11, "Q3_K", 256, 110),
+    (12, "Q4_K", 256, 144),
+    (13, "Q5_K", 256, 176),
+    (14, "Q6_K", 256, 210),
+    (15, "Q8_K", 256, 292),
+    (16, "IQ2_XXS", 256, 66),
+    (17, "IQ2_XS", 256, 74),
+    (18, "IQ3_XXS", 256, 98),
+    (19, "IQ1_S", 256, 50),
+    (20, "IQ4_NL", 32, 18),
+    (21, "IQ3_S", 256, 110),
+    (22, "IQ2_S", 256, 82),
+    (23, "IQ4_XS", 256, 136),
+    (24, "I8", 1, 1),
+    (25, "I16", 1, 2),
+    (26, "I32", 1, 4),
+    (27, "I64", 1, 8),
+    (28, "F64", 1, 8),
+    (29, "IQ1_M", 256, 56),
+    (30, "BF16", 1, 2),
+    (34, "TQ1_0", 256, 54),
+    (35, "TQ2_0", 256, 66),
+    (39, "MXFP4", 32, 17),
+    (40, "NVFP4", 64, 36),
+    (41, "Q1_0", 128, 18),
+];
+
+/// The number of a format among ggml's types.
+fn number(format: Format) -> u32 {
+    let of = |(_, name, ..): &&(u32, &str, u64, u64)| name.eq_ignore_ascii_case(format.name());
+    TYPES.iter().find(of).expect("every format is a type of ggml's").0
+}
+
+impl Gguf {
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(key).map(|entry| &entry.value)
+    }
+
+    /// An error about a metadata entry.
+    pub fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Error {
+        let is = match self.get(key) {
+            None => "is missing".to_owned(),
+            Some(Value::Array(array)) => format!("is an array of {}", array.len),
+            Some(value) => format!("is {value:?}"),
+        };
+        Error::model(format!("{}: {key} {is}, but {why}", self.name))
+    }
+
+    pub fn string(&self, key: &str) -> Result<Option<&str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(key, "a text belongs there")),
+        }
+    }
+    /// A count from 1 to `most`.
+    pub fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Int(n)) if (1..=i64::from(most)).contains(n) => Ok(Some(*n as u32)),
+            Some(_) => Err(self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"))),
+        }
+    }
+    /// A token id; one beyond what 32 bits hold is none.
+    pub fn id(&self, key: &str) -> Option<u32> {
+        match self.get(key) {
+            Some(Value::Int(n)) => u32::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Float(n)) if n.is_finite() => Ok(Some(*n)),
+            Some(Value::Int(n)) => Ok(Some(*n as f64)),
+            Some(_) => Err(self.wrong(key, "a number belongs there")),
+        }
+    }
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.wrong(key, "true or false belongs there")),
+        }
+    }
+
+    /// Every entry: its key, and its type and value as the file has them.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.metadata.iter().map(|(key, entry)| (key.as_str(), &self.file.as_slice()[entry.range.clone()]))
+    }
+
+    fn array(&self, key: &str, fits: impl Fn(u32) -> bool, what: &str) -> Result<Option<&Array>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(array)) if fits(array.kind) => Ok(Some(array)),
+            Some(_) => Err(self.wrong(key, format_args!("{what} there"))),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Writing: metadata first, then tensors one after the other, each made as it is written.
+
+use super::{ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32, number};
+use crate::{
+    error::{Error, Result},
+    weights::{Contents, Format},
+};
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::Path,
+    sync::Arc,
+};
+
+const ALIGNMENT: usize = 32;
+/// About as many bytes of a tensor are made at a time.
+const CHUNK: usize = 8 << 20;
+
+/// A tensor to be written, its rows without gaps between them.
+pub struct Made {
+    /// `[rows, columns]`, or `[length]`.
+    pub shape: Vec<usize>,
+    pub format: Format,
+    pub contents: Arc<dyn Contents>,
+}
+
+impl Made {
+    fn bytes(&self) -> usize {
+        self.contents.rows() * self.contents.row_bytes()
+    }
+}
+
+/// A GGUF file of version 3 to be.
+#[derive(Default)]
+pub struct Writer {
+    metadata: Vec<u8>,
+    entries: u64,
+    tensors: Vec<(String, Made)>,
+}
+
+fn put_text(to: &mut Vec<u8>, text: &str) {
+    to.extend((text.len() as u64).to_le_bytes());
+    to.extend(text.as_bytes());
+}
+
+impl Writer {
+    /// An entry whose type and value are given as the file has them.
+    pub fn copy(&mut self, key: &str, entry: &[u8]) {
+        put_text(&mut self.metadata, key);
+        self.metadata.extend(entry);
+        self.entries += 1;
+    }
+    fn entry(&mut self, key: &str, kind: u32, value: &[u8]) {
+        self.copy(key, &[&kind.to_le_bytes(), value].concat());
+    }
+    fn array(&mut self, key: &str, kind: u32, len: usize, values: &[u8]) {
+        self.entry(key, ARRAY, &[&kind.to_le_bytes(), &(len as u64).to_le_bytes()[..], values].concat());
+    }
+
+    pub fn text(&mut self, key: &str, text: &str) {
+        let mut value = Vec::new();
+        put_text(&mut value, text);
+        self.entry(key, STRING, &value);
+    }
+    pub fn count(&mut self, key: &str, value: u32) {
+        self.entry(key, UINT32, &value.to_le_bytes());
+    }
+    pub fn number(&mut self, key: &str, value: f32) {
+        self.entry(key, FLOAT32, &value.to_le_bytes());
+    }
+    pub fn bool(&mut self, key: &str, value: bool) {
+        self.entry(key, BOOL, &[u8::from(value)]);
+    }
+    pub fn texts(&mut self, key: &str, texts: &[String]) {
+        let mut values = Vec::new();
+        texts.iter().for_each(|text| put_text(&mut values, text));
+        self.array(key, STRING, texts.len(), &values);
+    }
+    pub fn counts(&mut self, key: &str, values: &[i32]) {
+        self.array(key, INT32, values.len(), bytemuck::cast_slice(values));
+    }
+    pub fn numbers(&mut self, key: &str, values: &[f32]) {
+        self.array(key, FLOAT32, values.len(), bytemuck::cast_slice(values));
+    }
+    pub fn tensor(&mut self, name: impl Into<String>, tensor: Made) {
+        self.tensors.push((name.into(), tensor));
+    }
+
+    /// All bytes before the first tensor's.
+    pub fn header(&self) -> Vec<u8> {
+        let mut header = b"GGUF\x03\0\0\0".to_vec();
+        header.extend((self.tensors.len() as u64).to_le_bytes());
+        header.extend(self.entries.to_le_bytes());
+        header.extend(&self.metadata);
+        let mut offset = 0;
+        for (name, tensor) in &self.tensors {
+            put_text(&mut header, name);
+            header.extend((tensor.shape.len() as u32).to_le_bytes());
+            // ggml's order: the columns first.
+            tensor.shape.iter().rev().for_each(|n| header.extend((*n as u64).to_le_bytes()));
+            header.extend(number(tensor.format).to_le_bytes());
+            header.extend((offset as u64).to_le_bytes());
+            offset += tensor.bytes().next_multiple_of(ALIGNMENT);
+        }
+        header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
+        header
+    }
+
+    /// Writes all of it. `progress` is told of each run of bytes, and how many there are.
+    pub fn write(&self, out: &mut impl Write, progress: &dyn Fn(u64, u64)) -> io::Result<()> {
+        out.write_all(&self.header())?;
+        let total = self.tensors.iter().map(|(_, tensor)| tensor.bytes() as u64).sum();
+        let mut chunk = Vec::new();
+        for (_, tensor) in &self.tensors {
+            let (rows, row_bytes) = (tensor.contents.rows(), tensor.contents.row_bytes());
+            let at_once = (CHUNK / row_bytes.max(1)).max(1);
+            for first in (0..rows).step_by(at_once) {
+                chunk.resize(at_once.min(rows - first) * row_bytes, 0);
+                tensor.contents.fill(first, &mut chunk);
+                out.write_all(&chunk)?;
+                progress(chunk.len() as u64, total);
+            }
+            let gap = tensor.bytes().next_multiple_of(ALIGNMENT) - tensor.bytes();
+            out.write_all(&[0; ALIGNMENT][..gap])?;
+        }
+        out.flush()
+    }
+
+    /// Writes the file, under another name until it is whole.
+    pub fn save(&self, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".part");
+        let written = File::create(&partial)
+            .and_then(|file| self.write(&mut BufWriter::new(file), progress))
+            .and_then(|()| fs::rename(&partial, path));
+        written.map_err(|e| {
+            let _ = fs::remove_file(&partial);
+            Error::run(format!("{} cannot be written: {e}", path.display())).because(e)
+        })
+    }
+}

@@ -1,6 +1,6 @@
 //! The integration tests, a file a theme.
 
-mod gguf_writer;
+mod random_blocks;
 mod support;
 
 mod cli;
@@ -11,5 +11,6 @@ mod models;
 mod passes;
 mod plans;
 mod programs;
+mod quantize;
 mod steps;
 mod tokenizer;

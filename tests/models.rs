@@ -7,7 +7,7 @@ use wgpt::{
     sampling::Sampling,
 };
 
-fn engine(model: &Model, on: On, options: EngineOptions) -> Option<Engine> {
+pub fn engine(model: &Model, on: On, options: EngineOptions) -> Option<Engine> {
     Some(
         Engine::load(model, on.open()?, options, &|_, _| ())
             .unwrap_or_else(|e| panic!("{}: {e}", model.name)),

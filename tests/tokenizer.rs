@@ -1,12 +1,12 @@
 //! Text to ids and back, against transformers.
 
-use crate::{gguf_writer::Writer, support::shared};
+use crate::support::shared;
 use serde_json::Value;
 use std::{fs, path::Path};
 use wgpt::{
     model::Model,
     tokenizer::Tokenizer,
-    weights::{Bytes, Gguf},
+    weights::{Bytes, Gguf, Writer},
 };
 
 /// The real GPT-1 and GPT-2 vocabularies: ids of awkward texts, and what they decode to.
@@ -103,19 +103,19 @@ fn as_gguf(json: &[u8], kind: &str, pre: Option<&str>) -> Tokenizer {
     for token in added {
         types[token["id"].as_u64().expect("an id") as usize] = 3.0;
     }
-    let mut file = Writer::new();
+    let mut file = Writer::default();
     file.text("tokenizer.ggml.model", kind);
     if let Some(pre) = pre {
         file.text("tokenizer.ggml.pre", pre);
     }
     file.texts("tokenizer.ggml.tokens", &tokens);
-    file.floats("tokenizer.ggml.token_type", &types);
-    file.floats("tokenizer.ggml.scores", &scores);
+    file.numbers("tokenizer.ggml.token_type", &types);
+    file.numbers("tokenizer.ggml.scores", &scores);
     let merges: Vec<_> = merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
     file.texts("tokenizer.ggml.merges", &merges);
-    file.number("tokenizer.ggml.bos_token_id", 1);
-    file.number("tokenizer.ggml.unknown_token_id", 0);
-    Tokenizer::from_gguf(&Gguf::read("file", Bytes::new(file.finish())).expect("GGUF")).expect("a tokenizer")
+    file.count("tokenizer.ggml.bos_token_id", 1);
+    file.count("tokenizer.ggml.unknown_token_id", 0);
+    Tokenizer::from_gguf(&Gguf::read("file", Bytes::new(file.header())).expect("GGUF")).expect("a tokenizer")
 }
 
 fn check_same(a: &Tokenizer, b: &Tokenizer) {

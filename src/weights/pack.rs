@@ -283,7 +283,8 @@ fn small_scales<const P: usize>(
 
 pub fn q2_k(values: &[f32], block: &mut [u8]) {
     let parts = parts::<16, 16>(values);
-    let (small, d, dmin) = small_scales(parts.each_ref().map(|x| scale_and_offset(x, 3.0)), 15.0, block, [80, 82]);
+    let (small, d, dmin) =
+        small_scales(parts.each_ref().map(|x| scale_and_offset(x, 3.0)), 15.0, block, [80, 82]);
     block[..80].fill(0);
     for (s, (x, (scale, offset))) in parts.iter().zip(small).enumerate() {
         block[s] = scale | offset << 4;
@@ -334,7 +335,8 @@ fn put_scales_and_offsets(scales: &mut [u8], small: [(u8, u8); 8]) {
 /// What Q4_K and Q5_K share: scales and offsets written, the levels up to `most` given back.
 fn k_levels(values: &[f32], most: f32, block: &mut [u8]) -> [[u8; 32]; 8] {
     let parts = parts::<32, 8>(values);
-    let (small, d, dmin) = small_scales(parts.each_ref().map(|x| scale_and_offset(x, most)), 63.0, block, [0, 2]);
+    let (small, d, dmin) =
+        small_scales(parts.each_ref().map(|x| scale_and_offset(x, most)), 63.0, block, [0, 2]);
     put_scales_and_offsets(&mut block[4..16], small);
     std::array::from_fn(|s| {
         let (scale, offset) = small[s];

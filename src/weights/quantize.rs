@@ -50,7 +50,8 @@ impl ModelTensors {
         let mut quantized = Quantized::default();
         let prefix = self.prefix;
         let mut pack = |spec: &mut TensorSpec, to: Format| {
-            let Some(stored) = checkpoint.find(&spec.name, prefix).and_then(|(_, entry)| entry.tensor.as_ref())
+            let Some(stored) =
+                checkpoint.find(&spec.name, prefix).and_then(|(_, entry)| entry.tensor.as_ref())
             else {
                 return; // What is missing is found out when the weights are loaded.
             };

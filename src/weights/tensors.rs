@@ -23,7 +23,13 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     pub fn matrix(name: impl Into<String>, rows: u32, columns: u32) -> Self {
-        Self { name: name.into(), shape: vec![rows, columns], transposed: false, order: Order::AsStored, format: None }
+        Self {
+            name: name.into(),
+            shape: vec![rows, columns],
+            transposed: false,
+            order: Order::AsStored,
+            format: None,
+        }
     }
     /// A matrix of so many rows and columns that is stored with a row for each column.
     pub fn transposed(name: impl Into<String>, rows: u32, columns: u32) -> Self {

@@ -1,11 +1,11 @@
 //! From metadata, told to the `tokenizers` crate as the tokenizer.json that says the same.
 
+use super::{CONTROL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED};
 use crate::{
     error::{Error, Result},
     tokenizer::Tokenizer,
     weights::Gguf,
 };
-use super::{CONTROL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 

@@ -90,7 +90,8 @@ impl Source<'_> {
         ids.extend(eos.iter().filter(|id| !ids.contains(id)).copied().collect::<Vec<_>>());
         file.bool(&key("add_bos_token"), starts);
         file.bool(&key("add_eos_token"), ends);
-        for (role, id) in ["eos", "eot", "eom"].into_iter().zip(&ids).chain(bos.iter().map(|id| ("bos", id))) {
+        for (role, id) in ["eos", "eot", "eom"].into_iter().zip(&ids).chain(bos.iter().map(|id| ("bos", id)))
+        {
             file.count(&key(&format!("{role}_token_id")), *id);
         }
         if let Some(id) = self.unknown() {
@@ -126,10 +127,14 @@ impl Source<'_> {
     /// The pairs that merge, the first first.
     fn merges(&self) -> Vec<[String; 2]> {
         let pair = |merge: &Value| match merge {
-            Value::Array(pair) => Some([pair.first()?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned()]),
+            Value::Array(pair) => {
+                Some([pair.first()?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned()])
+            }
             merge => merge.as_str()?.split_once(' ').map(|(a, b)| [a.to_owned(), b.to_owned()]),
         };
-        self.json["model"]["merges"].as_array().map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
+        self.json["model"]["merges"]
+            .as_array()
+            .map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
     }
 
     /// SentencePiece's scores: the earlier a token is merged, the higher.

@@ -1,0 +1,186 @@
+//! Quantising: at load, to a file, and that the two are one.
+
+use crate::{
+    gguf::{self, blocks},
+    models::engine,
+    passes,
+    support::{Fixture, On, path},
+};
+use serde_json::json;
+use std::{fs, path::Path};
+use wgpt::{
+    capabilities::Capabilities,
+    engine::{EngineOptions, plans},
+    error::Kind,
+    model::Model,
+    plan::Content,
+    quantize::quantize,
+    weights::{Bytes, Format, Gguf},
+};
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
+
+fn write(from: &Path, to: Format, output: &Path) -> wgpt::error::Result<()> {
+    quantize(from, to, output, &|_, _| ()).map(|_| ())
+}
+
+fn logprobs(model: &Model, on: On, tokens: &[u32]) -> Option<Vec<f64>> {
+    let mut engine = engine(model, on, EngineOptions { scores: true, ..Default::default() })?;
+    Some(engine.logprobs(tokens, 1).expect("tokens that fit"))
+}
+
+/// A tokenizer of single bytes for a fixture, which has none.
+fn bytes_tokenizer() -> String {
+    let ids: serde_json::Map<_, _> =
+        ('!'..='Z').enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "vocab": ids, "merges": [], "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+        },
+    })
+    .to_string()
+}
+
+/// Every fixture that a GGUF file can hold, written as it is, is in GGUF what it was in its folder; the others are
+/// refused.
+#[test]
+fn fixtures_are_the_same_in_gguf() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut written, mut refused) = (0, Vec::new());
+    for fixture in Fixture::all() {
+        let (from, output) = (folder.path().join(&fixture.name), folder.path().join("out.gguf"));
+        fs::create_dir(&from).expect("a folder");
+        for entry in fs::read_dir(path("fixtures/models").join(&fixture.name)).expect("the fixture") {
+            let entry = entry.expect("a file");
+            fs::copy(entry.path(), from.join(entry.file_name())).expect("a copy");
+        }
+        fs::write(from.join("tokenizer.json"), bytes_tokenizer()).expect("a file");
+        match write(&from, Format::F32, &output) {
+            Ok(()) => {
+                let gguf = Gguf::open(&output).expect("a GGUF file");
+                let model = Model::from_gguf(fixture.name.clone(), gguf).expect("a model");
+                assert_eq!(model.eos, fixture.model.eos, "{}", fixture.name);
+                let got = logprobs(&model, On::Cpu, &fixture.tokens).expect("the CPU");
+                for (got, expected) in got.iter().zip(fixture.logprobs()) {
+                    assert!((got - expected).abs() < 1e-4, "{}: {got} for {expected}", fixture.name);
+                }
+                written += 1;
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), Kind::Model, "{e}");
+                assert!(e.to_string().contains("quantised at load only"), "{e}");
+                refused.push(fixture.name);
+            }
+        }
+    }
+    assert_eq!(
+        refused,
+        [
+            "gpt-neo",
+            "gpt-neo-local-first",
+            "gpt1",
+            "gpt1-bare",
+            "gpt1-relu",
+            "gpt1-silu",
+            "gpt1-untied",
+            "gpt2-gelu",
+            "gpt2-inverse-layer",
+            "gpt2-quick-gelu",
+            "gpt2-relu",
+            "gpt2-silu",
+            "gpt2-tanh",
+            "gpt2-unscaled",
+            "llama-theta",
+            "llama-yarn-mscale",
+            "mistral"
+        ]
+    );
+    assert!(written >= 18, "{written} fixtures");
+}
+
+/// What `--quantize` makes while loading, and what the quantised file holds, give the same bits.
+#[test]
+fn at_load_and_in_a_file_are_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokens: Vec<u32> = (0..40).map(|i| 3 + i * 37 % 500).collect();
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_K, Format::Q2_K, Format::F16] {
+        let output = folder.path().join("out.gguf");
+        write(Path::new(DEMO), format, &output).expect("it is written");
+        let (from_file, tokenizer) = Model::open(&output).expect("a model");
+        let (mut at_load, own) = Model::built_in().expect("the built-in model");
+        let quantized = at_load.quantize(format);
+        // 172 columns of its MLP are no whole number of any blocks, and 64 no whole number of 256.
+        let matrices = at_load.tensors.layers.len() * 7 + 1;
+        let short = at_load.tensors.layers.len();
+        assert_eq!(quantized.packed, matrices, "{format:?}");
+        let fallbacks = match format {
+            Format::F16 => 0,
+            Format::Q4_K | Format::Q2_K => matrices,
+            _ => short,
+        };
+        assert_eq!(quantized.fallbacks, fallbacks, "{format:?}");
+        let text = "Once upon a time, they'll see  Ünïcode\n 123!";
+        let ids = |tokenizer: &wgpt::tokenizer::Tokenizer| tokenizer.encode(text, true).expect("ids");
+        assert_eq!(ids(&tokenizer), ids(&own));
+        assert_eq!((from_file.bos, &from_file.eos), (at_load.bos, &at_load.eos));
+        for on in [On::Cpu, On::Gpu] {
+            let Some(expected) = logprobs(&from_file, on, &tokens) else { continue };
+            assert_eq!(logprobs(&at_load, on, &tokens), Some(expected), "{format:?} on {on:?}");
+        }
+    }
+}
+
+/// A GGUF file quantised again: every pass as its definition, in every format; on the GPU no more bytes than the
+/// formats take, and five hundredths.
+#[test]
+fn quantised_at_load_computes_as_its_definition() {
+    let file = gguf::llama(&[Format::F16]);
+    for format in blocks() {
+        let mut fixture = gguf::fixture(format!("{format:?} at load"), file.clone());
+        let quantized = fixture.model.quantize(format);
+        assert_eq!((quantized.packed, quantized.fallbacks, quantized.kept), (8, 0, 0), "{format:?}");
+        for on in [On::Cpu, On::Gpu] {
+            let Some(device) = on.open() else { break };
+            passes::check(&fixture, on, device, |_| ());
+        }
+        let plans = plans(&fixture.model, &Capabilities::webgpu(), passes::SIZES).expect("plans");
+        let loaded = plans.buffers.all().filter(|b| {
+            matches!(plans.buffers.content(*b), Content::Loaded(_)) && plans.buffers.label(*b) != "turns"
+        });
+        let bytes: u64 = loaded.map(|b| plans.buffers.bytes(b, &plans.sizes)).sum();
+        let of = |spec: &wgpt::weights::TensorSpec| match spec.format {
+            Some(format) => format.row_bytes(spec.columns() as usize) * spec.shape[0] as usize,
+            None => spec.shape.iter().product::<u32>() as usize * 4,
+        };
+        let packed: usize = fixture.model.tensors.specs().into_iter().map(of).sum();
+        assert!(bytes as f64 <= packed as f64 * 1.05, "{format:?}: {bytes} bytes for {packed}");
+    }
+}
+
+/// More bits bring nothing back: what is stored in fewer stays so.
+#[test]
+fn coarser_weights_stay_as_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out.gguf");
+    let file = gguf::llama(&[Format::Q4_0, Format::Q8_0]);
+    let mut fixture = gguf::fixture("mixed".to_owned(), file.clone());
+    let quantized = fixture.model.quantize(Format::Q6_K);
+    assert_eq!((quantized.packed, quantized.fallbacks, quantized.kept), (4, 0, 4));
+    let from = folder.path().join("in.gguf");
+    fs::write(&from, file).expect("a file");
+    write(&from, Format::Q6_K, &output).expect("it is written");
+    let written = fs::read(&output).expect("the file");
+    let again = gguf::fixture("written".to_owned(), written.clone());
+    assert_eq!(
+        logprobs(&again.model, On::Cpu, &fixture.tokens),
+        logprobs(&fixture.model, On::Cpu, &fixture.tokens)
+    );
+    let formats = Gguf::read("out.gguf", Bytes::new(written)).expect("a GGUF file").checkpoint;
+    let count = |dtype: &str| formats.entries().filter(|(_, entry)| entry.dtype == dtype).count();
+    assert_eq!((count("Q4_0"), count("Q6_K"), count("F32")), (4, 4, 3));
+}

@@ -12,5 +12,6 @@ mod passes;
 mod plans;
 mod programs;
 mod quantize;
+mod smollm2;
 mod steps;
 mod tokenizer;

@@ -14,7 +14,7 @@ pub fn engine(model: &Model, on: On, options: EngineOptions) -> Option<Engine> {
     )
 }
 
-fn greedy(engine: &mut Engine, prompt: &[u32], count: usize) -> Vec<u32> {
+pub fn greedy(engine: &mut Engine, prompt: &[u32], count: usize) -> Vec<u32> {
     let generation = engine.generate(prompt, Sampling::GREEDY, count).expect("a prompt that fits");
     generation.map(|id| id.expect("a token")).collect()
 }

@@ -1,16 +1,23 @@
 //! `wgpt inspect`
 
-use super::{check_name, terminal, terminal::Terminal};
-use crate::{architecture::Positions, error::Result, model::Model};
+use super::{check_name, say_quantized, terminal, terminal::Terminal};
+use crate::{architecture::Positions, error::Result, model::Model, weights::Format};
 use clap::Args;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    str::FromStr,
+};
 
 #[derive(Args)]
 pub struct Inspect {
     /// A .gguf file or a Hugging Face folder. Default: the small model built in
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
+    /// Show the formats that quantising to this one would give
+    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
+    quantize: Option<Format>,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
@@ -20,31 +27,40 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    pub fn run(&self, _: &Terminal) -> Result<()> {
-        let model = match &self.model {
+    pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        let mut model = match &self.model {
             None => Model::built_in()?.0,
             Some(name) => Model::open_weights(check_name(name)?)?,
         };
+        if let Some(to) = self.quantize {
+            say_quantized(to, model.quantize(to), terminal);
+        }
+        let tensors = tensors(&model);
         if self.json {
-            return terminal::write_json(&as_json(&model));
+            return terminal::write_json(&as_json(&model, &tensors));
         }
         let (a, mut text) = (&model.architecture, String::new());
         let mut line = |label: &str, value: String| writeln!(text, "{label:14} {value}").expect("a string");
         line("model", model.name.clone());
         line("family", a.family.to_owned());
-        line("parameters", parameters(&model).to_string());
+        line("parameters", parameters(&tensors).to_string());
         line("layers", a.layers.len().to_string());
         line("hidden size", format!("{}, {} within the MLP", a.hidden_size, a.intermediate_size));
         line("heads", format!("{} of {}, {} of keys and values", a.n_heads, a.head_dim, a.n_kv_heads));
         line("vocabulary", a.vocab_size.to_string());
         line("context", a.max_positions.to_string());
         line("positions", positions(&a.positions));
-        for (dtype, (tensors, bytes)) in formats(&model) {
-            line("weights", format!("{dtype}: {tensors} tensors, {bytes} bytes"));
+        line("chat template", if model.chat_template.is_some() { "yes" } else { "none" }.to_owned());
+        let size = |bits: f64, bytes: usize| format!("{bytes} bytes, {bits:.2} bits a weight");
+        for (dtype, tensors) in by_type(&tensors) {
+            let bytes = tensors.iter().map(|t| t.bytes).sum();
+            let size = size(bits_per_weight(tensors.iter().copied()), bytes);
+            line("weights", format!("{dtype}: {} tensors, {size}", tensors.len()));
         }
+        line("in all", size(bits_per_weight(&tensors), tensors.iter().map(|t| t.bytes).sum()));
         if self.tensors {
-            for (name, entry) in model.checkpoint.entries() {
-                writeln!(text, "{name}  {} {:?}", entry.dtype, entry.shape).expect("a string");
+            for Tensor { name, dtype, shape, bytes } in &tensors {
+                writeln!(text, "{name}  {dtype} {shape:?}, {bytes} bytes").expect("a string");
             }
         }
         terminal::write(text).map(|_| ())
@@ -58,32 +74,74 @@ fn positions(positions: &Positions) -> String {
     }
 }
 
-/// Values in all tensors.
-fn parameters(model: &Model) -> u64 {
-    model.checkpoint.entries().map(|(_, e)| e.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+/// A tensor as its header describes it, or as quantising would pack it.
+struct Tensor<'a> {
+    name: &'a str,
+    dtype: String,
+    shape: &'a [usize],
+    bytes: usize,
 }
 
-/// Tensors and bytes by type.
-fn formats(model: &Model) -> BTreeMap<&str, (usize, usize)> {
-    let mut formats = BTreeMap::new();
-    for (_, entry) in model.checkpoint.entries() {
-        let (tensors, bytes) = formats.entry(entry.dtype.as_str()).or_default();
-        *tensors += 1;
-        *bytes += entry.bytes;
+impl Tensor<'_> {
+    fn values(&self) -> u64 {
+        self.shape.iter().map(|n| *n as u64).product()
     }
-    formats
 }
 
-fn as_json(model: &Model) -> Value {
+fn tensors(model: &Model) -> Vec<Tensor<'_>> {
+    let packed: HashMap<&str, (Format, usize)> = model
+        .tensors
+        .specs()
+        .into_iter()
+        .filter_map(|spec| {
+            let (format, (name, _)) =
+                (spec.format?, model.checkpoint.find(&spec.name, model.tensors.prefix)?);
+            let rows = spec.shape.iter().product::<u32>() / spec.columns();
+            Some((name, (format, rows as usize * format.row_bytes(spec.columns() as usize))))
+        })
+        .collect();
+    let all = model.checkpoint.entries().map(|(name, entry)| {
+        let (dtype, bytes) = match packed.get(name) {
+            Some((format, bytes)) => (format.name().to_uppercase(), *bytes),
+            None => (entry.dtype.clone(), entry.bytes),
+        };
+        Tensor { name, dtype, shape: &entry.shape, bytes }
+    });
+    all.collect()
+}
+
+/// Values in all of them.
+fn parameters(tensors: &[Tensor]) -> u64 {
+    tensors.iter().map(Tensor::values).sum()
+}
+
+/// Bits that a value takes on average.
+fn bits_per_weight<'a>(tensors: impl IntoIterator<Item = &'a Tensor<'a>>) -> f64 {
+    let (bytes, values) =
+        tensors.into_iter().fold((0, 0), |(bytes, values), t| (bytes + t.bytes, values + t.values()));
+    if values == 0 { 0.0 } else { bytes as f64 * 8.0 / values as f64 }
+}
+
+/// Tensors by type.
+fn by_type<'a>(tensors: &'a [Tensor<'a>]) -> BTreeMap<&'a str, Vec<&'a Tensor<'a>>> {
+    let mut types = BTreeMap::<_, Vec<_>>::new();
+    for tensor in tensors {
+        types.entry(tensor.dtype.as_str()).or_default().push(tensor);
+    }
+    types
+}
+
+fn as_json(model: &Model, tensors: &[Tensor]) -> Value {
     let a = &model.architecture;
-    let tensors = model.checkpoint.entries().map(|(name, entry)| {
-        json!({"name": name, "dtype": entry.dtype, "shape": entry.shape, "bytes": entry.bytes})
+    let entries = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
+        json!({"name": name, "dtype": dtype, "shape": shape, "bytes": bytes})
     });
     json!({
         "model": model.name,
         "family": a.family,
-        "parameters": parameters(model),
-        "size_bytes": model.checkpoint.entries().map(|(_, e)| e.bytes).sum::<usize>(),
+        "parameters": parameters(tensors),
+        "size_bytes": tensors.iter().map(|t| t.bytes).sum::<usize>(),
+        "bits_per_weight": bits_per_weight(tensors),
         "vocab_size": a.vocab_size,
         "max_context": a.max_positions,
         "hidden_size": a.hidden_size,
@@ -93,6 +151,7 @@ fn as_json(model: &Model) -> Value {
         "n_kv_heads": a.n_kv_heads,
         "head_dim": a.head_dim,
         "positions": positions(&a.positions),
-        "tensors": tensors.collect::<Vec<_>>(),
+        "chat_template": model.chat_template,
+        "tensors": entries.collect::<Vec<_>>(),
     })
 }

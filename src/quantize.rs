@@ -10,8 +10,14 @@ use crate::{
 use std::{path::Path, sync::Arc};
 
 /// Writes the model of a Hugging Face folder or a GGUF file as a GGUF file whose matrices are packed as `to`, the
-/// embedding and the head one step finer. `progress` is told of each run of bytes, and how many there are.
-pub fn quantize(from: &Path, to: Format, output: &Path, progress: &dyn Fn(u64, u64)) -> Result<Quantized> {
+/// embedding and the head one step finer. `progress` is told of each run of bytes, and how many there are, and says
+/// whether to go on.
+pub fn quantize(
+    from: &Path,
+    to: Format,
+    output: &Path,
+    progress: &dyn Fn(u64, u64) -> bool,
+) -> Result<Quantized> {
     let mut file = Writer::default();
     let quantized = if is_gguf(from) {
         packed_anew(&Gguf::open(from)?, to, &mut file)?

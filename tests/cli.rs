@@ -452,3 +452,108 @@ fn published_vocabularies_are_read() {
     // Its real ids are beyond this model's 61.
     fails(&["generate", "Hello, world!", "--model", folder, "--device", "cpu"], 2, &["15496"]);
 }
+
+#[test]
+fn quantize_writes_a_file_that_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("demo.gguf");
+    let output = output.to_str().expect("UTF-8");
+    let (code, out, err) = run(&["quantize", DEMO, output, "--format", "Q8_0"]);
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    assert!(err.contains("36 matrices to q8_0, 5 of them to a format with smaller blocks"), "{err}");
+    let inspected = json_of(&["inspect", "--json", "--model", output]);
+    let count = |dtype: &str| {
+        inspected["tensors"].as_array().expect("a list").iter().filter(|t| t["dtype"] == dtype).count()
+    };
+    assert_eq!((count("Q8_0"), count("F16"), count("F32")), (31, 5, 11));
+    let bits = inspected["bits_per_weight"].as_f64().expect("a number");
+    assert!((8.5..10.5).contains(&bits), "{bits}");
+    // What inspect foretells of a folder is what the file holds, but for norms, which are f32 in it.
+    let foretold = json_of(&["inspect", "--json", "--model", DEMO, "--quantize", "q8_0"]);
+    assert_eq!(foretold["size_bytes"], inspected["size_bytes"]);
+    let generate = |model: &[&str]| {
+        let args = [&["generate", "Once upon a time", "--greedy", "-n", "40"], CPU, model].concat();
+        let (code, out, err) = run(&args);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    assert_eq!(generate(&["--model", output]), generate(&["--model", DEMO, "--quantize", "q8_0"]));
+    // Quantised again, onto itself.
+    let (code, _, err) = run(&["quantize", output, output, "--format", "q4_0"]);
+    assert_eq!(code, 0, "{err}");
+    generate(&["--model", output]);
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("the folder").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn quantize_refuses_what_it_cannot_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out.gguf");
+    let output = output.to_str().expect("UTF-8");
+    fails(&["quantize", DEMO, output, "--format", "q9_9"], 2, &["q9_9", "q4_k"]);
+    fails(&["quantize", DEMO, output], 2, &["--format"]);
+    fails(&["generate", "a", "--quantize", "q9_9"], 2, &["q9_9", "q4_k"]);
+    fails(&["quantize", "/nowhere", output, "--format", "q8_0"], 3, &["/nowhere"]);
+    fails(&["quantize", DEMO, "/nowhere/out.gguf", "--format", "q8_0"], 1, &["/nowhere/out.gguf"]);
+    let gpt1 = path("fixtures/models/gpt1");
+    let gpt1 = gpt1.to_str().expect("UTF-8");
+    fails(&["quantize", gpt1, output, "--format", "q8_0"], 3, &["openai-gpt", "at load only"]);
+    // A tokenizer that GGUF has no name for: another expression between words.
+    let odd = model(|folder| {
+        let file = folder.join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).expect("a tokenizer")).expect("JSON");
+        json["model"]["byte_fallback"] = json!(false);
+        json["normalizer"] = Value::Null;
+        json["decoder"] = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
+        json["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "[a-m]+"}, "behavior": "Isolated",
+            "invert": false});
+        fs::write(file, json.to_string()).expect("a file");
+    });
+    let odd = odd.path().to_str().expect("UTF-8");
+    fails(&["quantize", odd, output, "--format", "q8_0"], 3, &["tokenizer", "at load only"]);
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("the folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// GGUF files that are damaged or beyond what is read: one sentence, and 3.
+#[test]
+fn gguf_files_that_cannot_be_run_are_refused() {
+    use wgpt::weights::Writer;
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = folder.path().join("good.gguf");
+    let (code, _, err) = run(&["quantize", DEMO, good.to_str().expect("UTF-8"), "--format", "q8_0"]);
+    assert_eq!(code, 0, "{err}");
+    let bytes = fs::read(&good).expect("a file");
+    let refused = |what: &[u8], words: &[&str]| {
+        let file = folder.path().join("bad.gguf");
+        fs::write(&file, what).expect("a file");
+        let file = file.to_str().expect("UTF-8");
+        for command in [&["generate", "a"][..], &["inspect"], &["quantize"]] {
+            let args = match command {
+                ["quantize"] => vec!["quantize", file, "/dev/null/out.gguf", "--format", "q4_0"],
+                command => [command, &["--model", file]].concat(),
+            };
+            fails(&args, 3, words);
+        }
+    };
+    refused(&bytes[..bytes.len() - 1000], &["bad.gguf", "past the end"]);
+    refused(&bytes[..1000], &["bad.gguf", "damaged"]);
+    refused(&[&b"GGML"[..], &bytes[4..]].concat(), &["bad.gguf", "GGUF"]);
+    refused(&[&b"GGUF\0\0\0\x03"[..], &bytes[8..]].concat(), &["big-endian"]);
+    refused(&[&b"GGUF\x01\0\0\0"[..], &bytes[8..]].concat(), &["version 1"]);
+    refused(&[&bytes[..8], &[0xff; 8], &bytes[16..]].concat(), &["tensors"]);
+    refused(&[&bytes[..16], &[0xff; 8], &bytes[24..]].concat(), &["metadata"]);
+    let mut other = Writer::default();
+    other.text("general.architecture", "mamba");
+    refused(&other.header(), &["general.architecture", "mamba", "llama"]);
+    // A whole model whose tokenizer is not: its parts go by other names.
+    for missing in ["tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.model"] {
+        let at = bytes.windows(missing.len()).position(|w| w == missing.as_bytes()).expect("the key");
+        let mut renamed = bytes.clone();
+        renamed[at + missing.len() - 1] = b'_';
+        let file = folder.path().join("bad.gguf");
+        fs::write(&file, renamed).expect("a file");
+        fails(&["generate", "a", "--model", file.to_str().expect("UTF-8")], 3, &[missing]);
+    }
+}

@@ -139,7 +139,7 @@ pub fn llama(formats: &[Format]) -> Vec<u8> {
 
 pub fn fixture(name: String, file: Vec<u8>) -> Fixture {
     let gguf = Gguf::read(&name, Bytes::new(file)).expect("a GGUF file");
-    let model = Model::from_gguf(name.clone(), gguf).expect("a model");
+    let model = Model::from_gguf(name.clone(), &gguf).expect("a model");
     Fixture {
         name,
         model,

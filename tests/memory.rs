@@ -45,12 +45,18 @@ fn loading_takes_the_weights_once() {
     let reordered = LARGE.layers * 2 * LARGE.hidden * LARGE.hidden * 4;
     assert!(weights > 500_000_000);
     let model = folder.path().to_str().expect("UTF-8");
-    let run = |device: &str| {
+    let run = |device: &str, more: &[&str]| {
         let args =
             ["generate", "Once", "--greedy", "-n", "1", "--ctx", "512", "--model", model, "--device", device];
-        peak_anonymous_bytes(&args)
+        peak_anonymous_bytes(&[&args, more].concat())
     };
-    let cpu = run("cpu");
+    let quantized = |device: &str| {
+        let (peak, weights) = (run(device, &["--quantize", "q8_0"]), weights / 4 * 34 / 32);
+        eprintln!("quantising to q8_0 on {device}: {} MB of {} MB", peak / 1_000_000, weights / 1_000_000);
+        assert!(peak < 300_000_000 + weights, "{peak} bytes on {device}");
+    };
+    quantized("cpu");
+    let cpu = run("cpu", &[]);
     eprintln!(
         "peak anonymous memory: {} MB of {} MB of weights, on the CPU",
         cpu / 1_000_000,
@@ -59,7 +65,8 @@ fn loading_takes_the_weights_once() {
     assert!(cpu < 300_000_000 + reordered, "{cpu} bytes on the CPU");
     // A software device's memory is the host's; a real one's is not, or not anonymous.
     let Some(gpu) = adapter_name() else { return };
-    let gpu = run(&gpu);
+    quantized(&gpu);
+    let gpu = run(&gpu, &[]);
     eprintln!("peak anonymous memory: {} MB, on the GPU", gpu / 1_000_000);
     assert!(gpu < 300_000_000 + weights, "{gpu} bytes on the GPU");
 }

@@ -76,6 +76,6 @@ impl Random {
 /// A file's bytes.
 pub fn bytes(file: &Writer) -> Vec<u8> {
     let mut bytes = Vec::new();
-    file.write(&mut bytes, &|_, _| ()).expect("writing to memory");
+    file.write(&mut bytes, &|_, _| true).expect("writing to memory");
     bytes
 }

@@ -53,7 +53,8 @@ fn check(on: On, tokens: usize, prompts: usize) {
     let Some((model, _, expected)) = smollm2() else { return };
     let options = EngineOptions { scores: true, context: Some(256), ..Default::default() };
     let Some(mut engine) = engine(&model, on, options) else { return };
-    let got = engine.logprobs(&expected.tokens[..tokens.min(expected.tokens.len())], 1).expect("tokens that fit");
+    let got =
+        engine.logprobs(&expected.tokens[..tokens.min(expected.tokens.len())], 1).expect("tokens that fit");
     for (position, (got, expected)) in got.iter().zip(&expected.logprobs).enumerate() {
         assert!((got - expected).abs() < 1e-3, "on {on:?}, token {position}: {got} for {expected}");
     }

@@ -1,6 +1,6 @@
 //! `wgpt quantize`
 
-use super::{check_name, say_quantized, terminal::Terminal};
+use super::{check_name, interrupt, say_quantized, terminal::Terminal};
 use crate::{error::Result, quantize::quantize, weights::Format};
 use clap::Args;
 use std::{path::PathBuf, str::FromStr};
@@ -20,11 +20,18 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let bar = terminal.progress("quantising");
         let from = check_name(&self.from)?;
-        let quantized = quantize(from, self.format, &self.output, &|bytes, total| bar.advance(bytes, total))?;
+        let bar = terminal.progress("quantising");
+        interrupt::watch();
+        let quantized = quantize(from, self.format, &self.output, &|bytes, total| {
+            bar.advance(bytes, total);
+            !interrupt::interrupted()
+        });
         drop(bar);
-        say_quantized(self.format, quantized, terminal);
+        if interrupt::interrupted() {
+            return Ok(());
+        }
+        say_quantized(self.format, quantized?, terminal);
         Ok(())
     }
 }

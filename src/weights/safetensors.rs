@@ -51,6 +51,7 @@ impl Tensor {
 }
 
 /// A tensor as its header describes it; `tensor` where it is in a format that weights come in.
+#[derive(Clone)]
 pub struct Entry {
     pub dtype: String,
     pub shape: Vec<usize>,
@@ -59,7 +60,7 @@ pub struct Entry {
 }
 
 /// The tensors of a checkpoint, by name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Checkpoint {
     entries: BTreeMap<String, Entry>,
 }

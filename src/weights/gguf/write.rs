@@ -106,8 +106,8 @@ impl Writer {
         header
     }
 
-    /// Writes all of it. `progress` is told of each run of bytes, and how many there are.
-    pub fn write(&self, out: &mut impl Write, progress: &dyn Fn(u64, u64)) -> io::Result<()> {
+    /// Writes all of it. `progress` is told of each run of bytes, and how many there are, and says whether to go on.
+    pub fn write(&self, out: &mut impl Write, progress: &dyn Fn(u64, u64) -> bool) -> io::Result<()> {
         out.write_all(&self.header())?;
         let total = self.tensors.iter().map(|(_, tensor)| tensor.bytes() as u64).sum();
         let mut chunk = Vec::new();
@@ -118,7 +118,9 @@ impl Writer {
                 chunk.resize(at_once.min(rows - first) * row_bytes, 0);
                 tensor.contents.fill(first, &mut chunk);
                 out.write_all(&chunk)?;
-                progress(chunk.len() as u64, total);
+                if !progress(chunk.len() as u64, total) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
             }
             let gap = tensor.bytes().next_multiple_of(ALIGNMENT) - tensor.bytes();
             out.write_all(&[0; ALIGNMENT][..gap])?;
@@ -127,7 +129,7 @@ impl Writer {
     }
 
     /// Writes the file, under another name until it is whole.
-    pub fn save(&self, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
+    pub fn save(&self, path: &Path, progress: &dyn Fn(u64, u64) -> bool) -> Result<()> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".part");
         let written = File::create(&partial)

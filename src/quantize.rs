@@ -10,7 +10,7 @@ use crate::{
 use std::{path::Path, sync::Arc};
 
 /// Writes the model of a Hugging Face folder or a GGUF file as a GGUF file whose matrices are packed as `to`, the
-/// embedding and the head one step finer. `progress` is told of each run of bytes, and how many there are, and says
+/// embedding and the head finer. `progress` is told of each run of bytes, and how many there are, and says
 /// whether to go on.
 pub fn quantize(
     from: &Path,

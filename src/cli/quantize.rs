@@ -13,7 +13,7 @@ pub struct Quantize {
     /// The file to write, in the place of one that is there
     #[arg(value_name = "OUT.gguf")]
     output: PathBuf,
-    /// What matrices are packed as; embedding and head one step finer, norms and biases f32
+    /// What matrices are packed as; embedding and head finer, norms and biases f32
     #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
     format: Format,
 }

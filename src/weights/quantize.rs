@@ -15,7 +15,7 @@ pub struct Quantized {
 }
 
 impl Format {
-    /// One step finer, for what every token passes through: the embedding and the head. Q8_0 is the finest of blocks.
+    /// One step finer. Q8_0 is the finest of blocks.
     fn finer(self) -> Self {
         match self {
             Self::Q2_K => Self::Q3_K,
@@ -27,6 +27,18 @@ impl Format {
             Self::Q5_0 | Self::Q5_1 | Self::Q6_K => Self::Q8_0,
             Self::Q8_0 | Self::F16 | Self::BF16 | Self::F32 => self,
         }
+    }
+
+    /// For the head, and an embedding that is the head too: one step finer, and Q6_K at least, as llama.cpp has it.
+    /// Every logit passes through it: SmolLM2-135M in Q4_0 loses 3 % of perplexity where its head is in Q5_0.
+    fn for_head(self) -> Self {
+        let finer = self.finer();
+        if finer.bits() < Self::Q6_K.bits() { Self::Q6_K } else { finer }
+    }
+
+    /// For the matrices that suffer most from two bits: v, and those whose results go into the residual.
+    fn for_sensitive(self) -> Self {
+        if self == Self::Q2_K { Self::Q3_K } else { self }
     }
 
     /// This format, or the nearest finer one whose blocks fill rows of so many columns (as llama.cpp chooses it).
@@ -44,8 +56,8 @@ impl Format {
 }
 
 impl ModelTensors {
-    /// Has every matrix packed as `to`, the embedding and the head one step finer. Norms and biases are f32 in any
-    /// case; learned positions, of which a token reads one row, stay as they are stored.
+    /// Has every matrix packed as `to`, the embedding and the head finer. Norms and biases are f32 in any case;
+    /// learned positions, of which a token reads one row, stay as they are stored.
     pub fn quantize(&mut self, to: Format, checkpoint: &Checkpoint) -> Quantized {
         let mut quantized = Quantized::default();
         let prefix = self.prefix;
@@ -67,13 +79,15 @@ impl ModelTensors {
             quantized.packed += 1;
             quantized.fallbacks += usize::from(format != to);
         };
-        pack(&mut self.tokens, to.finer());
+        pack(&mut self.tokens, if self.head.is_some() { to.finer() } else { to.for_head() });
         for layer in &mut self.layers {
-            let matrices = layer.qkv.iter_mut().chain(&mut layer.up).chain([&mut layer.out, &mut layer.down]);
-            matrices.for_each(|spec| pack(spec, to));
+            // Where q, k and v are one matrix, it is v too.
+            let (v, qk) = layer.qkv.split_last_mut().expect("at least one matrix");
+            qk.iter_mut().chain(&mut layer.up).for_each(|spec| pack(spec, to));
+            [v, &mut layer.out, &mut layer.down].into_iter().for_each(|spec| pack(spec, to.for_sensitive()));
         }
         if let Some(head) = &mut self.head {
-            pack(head, to.finer());
+            pack(head, to.for_head());
         }
         quantized
     }

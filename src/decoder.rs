@@ -69,6 +69,13 @@ pub fn decoder(
     Ok(Plans { buffers, sizes, prefill, decode, logits, ids })
 }
 
+/// The longest context that the model was made for and a device's bindings can hold: a key head's cache is not split.
+pub fn longest_context(architecture: &Architecture, can: &Capabilities) -> u32 {
+    let positions = can.most_binding / (u64::from(architecture.head_dim) * 8);
+    let blocks = positions / u64::from(BLOCK);
+    (blocks * u64::from(BLOCK)).min(u64::from(architecture.max_positions)) as u32
+}
+
 /// A layer's cache, split by key heads where a binding can't hold all of them.
 fn cache(
     buffers: &mut Buffers,
@@ -81,7 +88,7 @@ fn cache(
     let a_head = u64::from(sizes.blocks) * u64::from(BLOCK) * u64::from(head_dim) * 8;
     let most = (can.most_binding / a_head).min(u64::from(n_kv_heads)) as u32;
     if most == 0 {
-        let longest = can.most_binding / (u64::from(head_dim) * 8);
+        let longest = longest_context(architecture, can);
         return Err(Error::memory(format!(
             "a context of {} is too long for this device: a key head's cache would need a binding of {a_head} bytes \
              of the {} that it allows; ask for at most --ctx {longest}",

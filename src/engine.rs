@@ -57,12 +57,9 @@ impl Engine {
         progress: &dyn Fn(u64, u64),
     ) -> Result<Self> {
         let start = Instant::now();
-        let (architecture, can) = (&model.architecture, device.capabilities());
+        let can = device.capabilities();
         let sizes = sizes(model, &can, options)?;
-        let mut buffers = Buffers::default();
-        let weights =
-            Weights::load(architecture, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
-        let plans = decoder(architecture, &weights, buffers, &can, sizes)?;
+        let plans = plans(model, &can, sizes)?;
         let total = plans.buffers.total(&sizes, |content| matches!(content, Content::Loaded(_)));
         let info = device.info();
         let backend = device.prepare(plans, &|bytes| progress(bytes, total))?;
@@ -183,8 +180,8 @@ pub fn plans(model: &Model, can: &Capabilities, sizes: Sizes) -> Result<Plans> {
     decoder(&model.architecture, &weights, buffers, can, sizes)
 }
 
-/// How large a model's buffers are to be.
-fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Result<Sizes> {
+/// How large a model's buffers are to be on a device.
+pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Result<Sizes> {
     let architecture = &model.architecture;
     let most = architecture.max_positions;
     let context = match options.context {

@@ -81,6 +81,8 @@ pub mod scheduler;
 pub mod sampling;
 // Schedule → run → sample → commit.
 pub mod engine;
+// Whether a device computes as the kernels are defined.
+pub mod verify;
 // The command line.
 pub mod cli;
 mod demo;

@@ -3,8 +3,13 @@
 //! decoder.rs writes one for each [`Shape`] of work, over the same [`Buffers`]; a backend makes what they need
 //! once and then runs a [`crate::step::Step`] through one of them.
 
-use crate::{kernels::Kernel, step::Load, weights::Contents};
-use std::{fmt, sync::Arc};
+use crate::{
+    capabilities::Capabilities,
+    kernels::{Kernel, Target},
+    step::Load,
+    weights::Contents,
+};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// A buffer of the plan, by its number in [`Buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -209,10 +214,33 @@ impl Plans {
         }
     }
 
+    /// What a device dispatches for one run of a plan: passes before, in and after the layers, and the most of any one
+    /// layer.
+    pub fn dispatches(&self, shape: Shape, can: &Capabilities) -> Dispatches {
+        let target = Target { can, shape };
+        let (mut all, mut by_layer) = (0, BTreeMap::<_, usize>::new());
+        for pass in &self.of(shape).passes {
+            // The CPU, which joins nothing, calls a kernel once, whatever its parts.
+            let count = if can.layout.join { pass.kernel.dispatches(&target).len() } else { 1 };
+            all += count;
+            if let Some(layer) = pass.layer {
+                *by_layer.entry(layer).or_default() += count;
+            }
+        }
+        Dispatches { all, most_of_a_layer: by_layer.into_values().max().unwrap_or(0) }
+    }
+
     /// The listing of a plan: a line a pass, with what it reads → what it writes.
     pub fn listing(&self, shape: Shape) -> impl fmt::Display + '_ {
         Listing { plan: self.of(shape), buffers: &self.buffers }
     }
+}
+
+/// How many times a device is asked to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dispatches {
+    pub all: usize,
+    pub most_of_a_layer: usize,
 }
 
 struct Listing<'a> {

@@ -557,3 +557,50 @@ fn gguf_files_that_cannot_be_run_are_refused() {
         fails(&["generate", "a", "--model", file.to_str().expect("UTF-8")], 3, &[missing]);
     }
 }
+
+#[test]
+fn plan_says_what_a_model_takes() {
+    let plan = |more: &[&str]| json_of(&[&["plan", "--json"], more].concat());
+    let of = |plan: &Value, key: &str| plan[key].as_u64().unwrap_or_else(|| panic!("{key} in {plan}"));
+    let on_cpu = plan(CPU);
+    let [weights, cache, activations] =
+        ["weights_bytes", "cache_bytes", "activation_bytes"].map(|key| of(&on_cpu, key));
+    assert_eq!(of(&on_cpu, "total_bytes"), weights + cache + activations);
+    // A key and a value of 4 heads of 8 in f32, in 5 layers, for each of 512 positions.
+    assert_eq!(cache, 2 * 4 * 8 * 4 * 5 * 512);
+    assert!((1_040_128..1_100_000).contains(&weights), "{weights}");
+    assert_eq!(of(&on_cpu, "max_context"), 512);
+    let per_layer = of(&on_cpu, "passes_per_layer_decode");
+    for key in ["passes_prefill", "passes_decode"] {
+        assert_eq!(of(&on_cpu, key), 5 * per_layer + 4, "{key}");
+    }
+    let shorter = plan(&[CPU, &["--ctx", "64"]].concat());
+    assert_eq!(of(&shorter, "cache_bytes"), cache / 8);
+    let quantised = plan(&[CPU, &["--quantize", "q4_0"]].concat());
+    assert!(of(&quantised, "weights_bytes") < weights / 3);
+    let (code, listing, err) = run(&[&["plan"], CPU].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(listing.contains("attention") && listing.contains("8 heads of 8 over 4"), "{listing}");
+    fails(&[&["plan", "--ctx", "513"], CPU].concat(), 2, &["--ctx", "512"]);
+}
+
+/// Every kernel as defined, on each device there is.
+#[test]
+fn verify_finds_every_kernel_as_defined() {
+    let devices = ["cpu".to_owned()].into_iter().chain(crate::support::adapter_name());
+    for device in devices {
+        let found = json_of(&["verify", "--json", "--device", &device]);
+        assert_eq!(found["ok"], json!(true), "{found}");
+        let checks = found["checks"].as_array().expect("a list");
+        for kernel in ["embed", "norm", "matmul", "rope", "kv_write", "attention", "sample"] {
+            assert!(checks.iter().any(|check| check["kernel"] == kernel), "{kernel}");
+        }
+        for format in wgpt::weights::Format::ALL {
+            let named = |check: &&Value| check["variant"].as_str().expect("words").contains(format.name());
+            assert!(checks.iter().filter(named).count() >= 4, "{format:?}");
+        }
+        for check in checks {
+            assert!(check["max_error"].as_f64() <= check["tolerance"].as_f64(), "{check}");
+        }
+    }
+}

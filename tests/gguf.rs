@@ -2,14 +2,14 @@
 
 use crate::{
     passes,
-    random_blocks::{self, Random},
     support::{Fixture, On, path},
 };
 use safetensors::SafeTensors;
+use std::sync::Arc;
 use wgpt::{
     families,
     model::Model,
-    weights::{Bytes, Format, Gguf, Writer},
+    weights::{Bytes, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
 };
 
 pub fn blocks() -> impl Iterator<Item = Format> {
@@ -103,7 +103,6 @@ fn what_is_packed_comes_back() {
 /// A LLaMA of one layer, each of its matrices in the next of the formats.
 pub fn llama(formats: &[Format]) -> Vec<u8> {
     let mut next = formats.iter().cycle().copied();
-    let mut random = Random::new();
     let (width, kv, inner, vocab) = (256, 128, 512, 61);
     let mut file = Writer::default();
     file.text("general.architecture", "llama");
@@ -129,12 +128,17 @@ pub fn llama(formats: &[Format]) -> Vec<u8> {
         ("blk.0.ffn_down", width, inner),
     ] {
         let format = next.next().expect("a format");
-        file.tensor(format!("{name}.weight"), random.matrix(format, rows, columns));
+        let tensor = Tensor::random(name, format, rows, columns, name.len() as u64);
+        let contents = Arc::new(StoredRows::new(tensor, format, false, Order::AsStored));
+        file.tensor(format!("{name}.weight"), Made { shape: vec![rows, columns], format, contents });
     }
     for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"] {
-        file.tensor(format!("{name}.weight"), random.vector(width));
+        let contents = Arc::new(Values((0..width).map(|i| 1.0 + (i % 7) as f32 / 30.0).collect()));
+        file.tensor(format!("{name}.weight"), Made { shape: vec![width], format: Format::F32, contents });
     }
-    random_blocks::bytes(&file)
+    let mut bytes = Vec::new();
+    file.write(&mut bytes, &|_, _| true).expect("writing to memory");
+    bytes
 }
 
 pub fn fixture(name: String, file: Vec<u8>) -> Fixture {

@@ -1,6 +1,5 @@
 //! The integration tests, a file a theme.
 
-mod random_blocks;
 mod support;
 
 mod cli;

@@ -6,8 +6,9 @@ use wgpt::{
     backend::{Backend, CpuBackend, Device},
     capabilities::Capabilities,
     engine::plans,
-    plan::{Content, Plans, Rows, Shape, Sizes, Use},
+    plan::{Shape, Sizes},
     step::{Row, Step},
+    verify::{Check, compare},
     weights::Layout,
 };
 
@@ -27,23 +28,6 @@ fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
     ]
 }
 
-/// The activations and caches that a pass writes.
-fn written(plans: &Plans, shape: Shape, pass: usize, step: &Step) -> Vec<(Rows, usize)> {
-    let load = step.load();
-    let rows = |u: &Use| match (u, plans.buffers.content(u.buffer())) {
-        (Use::Write(buffer), Content::Activation { per, stride }) => {
-            Some((Rows { buffer: *buffer, width: *stride, per: *per }, per.count(&load) as usize))
-        }
-        (Use::Write(buffer), Content::Cache { stride }) => {
-            let slots = plans.buffers.bytes(*buffer, &plans.sizes) / 4 / u64::from(*stride);
-            let width = *stride * slots as u32;
-            Some((Rows { buffer: *buffer, width, per: wgpt::plan::Per::Row }, 1))
-        }
-        _ => None,
-    };
-    plans.of(shape).passes[pass].kernel.uses().iter().filter_map(rows).collect()
-}
-
 /// Runs a model pass by pass on `device` and by the plain definitions, both over plans made for the device.
 pub fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut Capabilities)) {
     device.restrict(&change);
@@ -53,27 +37,14 @@ pub fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut
     let mut tested = device.prepare(make(), &|_| ()).expect("a device made ready");
     for (shape, step) in steps(&fixture.tokens) {
         for pass in 0..definition.plans().of(shape).passes.len() {
-            definition.run_passes(shape, pass..pass + 1, &step).expect("the CPU");
-            tested.run_passes(shape, pass..pass + 1, &step).expect("the device");
-            let plans = definition.plans();
-            let kernel = &plans.of(shape).passes[pass].kernel;
-            let what = format!(
-                "{} on {on:?}, {shape:?} pass {pass}: {} ({})",
-                fixture.name,
-                kernel.name(),
-                kernel.note()
+            let Check { kernel, variant, max_error, .. } =
+                compare(&mut definition, &mut *tested, shape, pass, &step).expect("both run");
+            // A comparison that NaN fails, too.
+            assert!(
+                max_error < 2e-5,
+                "{} on {on:?}, pass {pass}: {kernel} ({variant}) is off by {max_error}",
+                fixture.name
             );
-            for (rows, count) in written(plans, shape, pass, &step) {
-                let expected = definition.read(rows, count).expect("the CPU's memory");
-                let got = tested.read(rows, count).expect("the device's memory");
-                let scale = expected.iter().fold(1.0f32, |top, v| top.max(v.abs()));
-                for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                    let off = (got - expected).abs() / scale;
-                    assert!(off < 2e-5, "{what}: value {i} is {got}, not {expected}");
-                }
-            }
-            let ids = definition.plans().ids;
-            assert_eq!(tested.ids(ids).expect("ids"), definition.ids(ids).expect("ids"), "{what}");
         }
     }
 }

@@ -5,9 +5,11 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod perplexity;
+mod plan;
 mod prompt;
 mod quantize;
 mod terminal;
+mod verify;
 
 use crate::{
     backend::{Device, DeviceChoice, GpuOptions},
@@ -51,6 +53,10 @@ enum Command {
     Quantize(quantize::Quantize),
     /// The devices there are, and which would be chosen
     Devices(devices::Devices),
+    /// Whether a device computes right: every kernel against its definition
+    Verify(verify::Verify),
+    /// What a model will take and what will run, before loading
+    Plan(plan::Plan),
     /// What is in a checkpoint
     Inspect(inspect::Inspect),
 }
@@ -62,6 +68,22 @@ struct ModelArgs {
     /// built in
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// How exactly to compute: all in f32, or faster where there is a faster form
+    #[arg(long, value_enum)]
+    math: Option<Math>,
+    /// Pack the weights as this format while loading: q8_0, q6_k, q5_k, q4_k, q4_0, … f16
+    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
+    quantize: Option<Format>,
+    /// The most tokens of prompt and answer together. Default: the smaller of the model's context and 4096
+    #[arg(long, value_name = "TOKENS")]
+    ctx: Option<u32>,
+}
+
+/// Which device, and how it is opened.
+#[derive(Args)]
+struct DeviceArgs {
     /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`
     #[arg(long, default_value = "auto")]
     device: String,
@@ -71,18 +93,17 @@ struct ModelArgs {
     /// CPU threads. Default: one for each physical core
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
-    /// How exactly to compute: all in f32, or faster where there is a faster form
-    #[arg(long, value_enum)]
-    math: Option<Math>,
-    /// Pack the weights as this format while loading: q8_0, q6_k, q5_k, q4_k, q4_0, … f16
-    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
-    quantize: Option<Format>,
     /// Keep the GPU's bounds checks: slower, for finding faults
     #[arg(long)]
     checked: bool,
-    /// The most tokens of prompt and answer together. Default: the smaller of the model's context and 4096
-    #[arg(long, value_name = "TOKENS")]
-    ctx: Option<u32>,
+}
+
+impl DeviceArgs {
+    fn open(&self) -> Result<Device> {
+        let choice = DeviceChoice::from(self.device.as_str());
+        let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false };
+        Device::open(&choice, self.require_gpu, self.threads.map(usize::from), gpu)
+    }
 }
 
 /// `--math`. Until a fast form exists the two are one.
@@ -117,6 +138,18 @@ fn check_name(name: &str) -> Result<&Path> {
 }
 
 impl ModelArgs {
+    /// Opens the model without its tokenizer.
+    fn open_weights(&self, terminal: &Terminal) -> Result<Model> {
+        let mut model = match &self.model {
+            None => Model::built_in()?.0,
+            Some(name) => Model::open_weights(check_name(name)?)?,
+        };
+        if let Some(to) = self.quantize {
+            say_quantized(to, model.quantize(to), terminal);
+        }
+        Ok(model)
+    }
+
     /// Opens the model and its tokenizer.
     fn open(&self, terminal: &Terminal) -> Result<(Model, Tokenizer)> {
         let (mut model, tokenizer) = match &self.model {
@@ -137,9 +170,7 @@ impl ModelArgs {
 
     /// Opens the device and loads the model onto it, saying which and why.
     fn load(&self, model: &Model, scores: bool, terminal: &Terminal) -> Result<Engine> {
-        let choice = DeviceChoice::from(self.device.as_str());
-        let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false };
-        let device = Device::open(&choice, self.require_gpu, self.threads.map(usize::from), gpu)?;
+        let device = self.device.open()?;
         let info = device.info();
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
         let bar = terminal.progress("loading");
@@ -158,6 +189,8 @@ pub fn main() -> ExitCode {
         Command::Perplexity(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),
         Command::Devices(command) => command.run(&terminal),
+        Command::Verify(command) => command.run(&terminal),
+        Command::Plan(command) => command.run(&terminal),
         Command::Inspect(command) => command.run(&terminal),
     };
     match result {

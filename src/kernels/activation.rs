@@ -16,6 +16,9 @@ pub enum Activation {
 }
 
 impl Activation {
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Relu, Self::Silu, Self::Tanh, Self::Gelu, Self::GeluTanh, Self::QuickGelu];
+
     /// The names that config.json files give them, as transformers reads those.
     pub const NAMES: [(&'static str, Self); 9] = [
         ("gelu", Self::Gelu),

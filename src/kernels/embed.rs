@@ -49,7 +49,8 @@ impl Kernel for Embed {
         "embed"
     }
     fn note(&self) -> String {
-        format!("by {:?}{}", self.by, if self.add { ", added" } else { "" }).to_lowercase()
+        let by = format!("by {:?}", self.by).to_lowercase();
+        format!("{by}, {}{}", self.table.formats(), if self.add { ", added" } else { "" })
     }
     fn uses(&self) -> Vec<Use> {
         let parts = self.table.parts.iter().map(|p| Use::Read(p.buffer));

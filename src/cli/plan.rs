@@ -1,0 +1,80 @@
+//! `wgpt plan`
+
+use super::{ModelArgs, terminal, terminal::Terminal};
+use crate::{
+    decoder::longest_context,
+    engine::{EngineOptions, plans, sizes},
+    error::Result,
+    plan::{Content, Shape},
+};
+use clap::Args;
+use serde::Serialize;
+
+#[derive(Args)]
+pub struct Plan {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// One JSON object instead of the listings
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a model takes on a device, and how much is dispatched.
+#[derive(Serialize)]
+struct Needs {
+    weights_bytes: u64,
+    cache_bytes: u64,
+    activation_bytes: u64,
+    total_bytes: u64,
+    max_context: u32,
+    passes_prefill: usize,
+    passes_decode: usize,
+    passes_per_layer_decode: usize,
+}
+
+impl Plan {
+    pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        let model = self.model.open_weights(terminal)?;
+        let device = self.model.device.open()?;
+        let can = device.capabilities();
+        let sizes = sizes(&model, &can, EngineOptions { context: self.model.ctx, scores: false })?;
+        let plans = plans(&model, &can, sizes)?;
+        let bytes = |of: fn(&Content) -> bool| plans.buffers.total(&sizes, of);
+        let weights_bytes = bytes(|content| matches!(content, Content::Loaded(_)));
+        let cache_bytes = bytes(|content| matches!(content, Content::Cache { .. }));
+        let total_bytes = bytes(|_| true);
+        let [prefill, decode] = Shape::ALL.map(|shape| plans.dispatches(shape, &can));
+        let needs = Needs {
+            weights_bytes,
+            cache_bytes,
+            activation_bytes: total_bytes - weights_bytes - cache_bytes,
+            total_bytes,
+            max_context: longest_context(&model.architecture, &can),
+            passes_prefill: prefill.all,
+            passes_decode: decode.all,
+            passes_per_layer_decode: decode.most_of_a_layer,
+        };
+        if self.json {
+            return terminal::write_json(&needs);
+        }
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let text = format!(
+            "{} on {}, a context of {}\n\nprefill, {} dispatches:\n{}\ndecode, {} dispatches, {} in a layer:\n{}\nweights {}, \
+             cache {}, activations {}, in all {}; the longest context is {}\n",
+            model.name,
+            device.info().name,
+            sizes.context,
+            prefill.all,
+            plans.listing(Shape::Prefill),
+            decode.all,
+            decode.most_of_a_layer,
+            plans.listing(Shape::Decode),
+            mib(weights_bytes),
+            mib(cache_bytes),
+            mib(needs.activation_bytes),
+            mib(total_bytes),
+            needs.max_context,
+        );
+        terminal::write(text).map(|_| ())
+    }
+}

@@ -1,0 +1,250 @@
+//! Whether a device computes right: every kernel, variant and storage format, each against its plain definition.
+//!
+//! A plan is only a list of passes, so that one can be written which holds each of them once; it runs pass by pass
+//! on the device and by the definitions, and what each pass wrote is compared.
+
+use crate::{
+    architecture::{NormKind, Rope, RopeScaling},
+    backend::{Backend, CpuBackend, Device},
+    capabilities::Capabilities,
+    error::Result,
+    kernels::{
+        Activation, By, Cache, CachePart, Kernel, RopeTable, attention, embed, kv_write, matmul, norm, rope,
+        sample,
+    },
+    plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
+    step::{BLOCK, Row, Step},
+    weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
+};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What came of one kernel in one variant.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub kernel: &'static str,
+    pub variant: String,
+    /// The largest difference, in parts of the largest value, or of one where all are smaller.
+    pub max_error: f64,
+    pub tolerance: f64,
+    pub ok: bool,
+}
+
+/// Sums are taken in another order than the definition's; nothing else may differ.
+const TOLERANCE: f64 = 5e-5;
+
+const WIDTH: u32 = 512;
+const VOCAB: u32 = 391;
+const CONTEXT: u32 = 96;
+const SIZES: Sizes =
+    Sizes { rows: [64, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
+
+/// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open` opens it.
+pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
+    let device = open()?;
+    let has_subgroups = device.capabilities().subgroups;
+    let mut checks = verify_opened(device)?;
+    if has_subgroups {
+        let mut device = open()?;
+        device.restrict(|can| can.subgroups = false);
+        let more = verify_opened(device)?;
+        checks.extend(more.into_iter().map(|c| Check { variant: c.variant + ", no subgroups", ..c }));
+    }
+    Ok(checks)
+}
+
+fn verify_opened(device: Device) -> Result<Vec<Check>> {
+    let can = device.capabilities();
+    let mut definition = CpuBackend::prepare(plans(&can), 1, &|_| ())?.plain();
+    let mut tested = device.prepare(plans(&can), &|_| ())?;
+    let mut checks: Vec<Check> = Vec::new();
+    for (shape, step) in steps() {
+        for pass in 0..definition.plans().of(shape).passes.len() {
+            let check = compare(&mut definition, &mut *tested, shape, pass, &step)?;
+            match checks.iter_mut().find(|c| (c.kernel, &c.variant) == (check.kernel, &check.variant)) {
+                Some(known) => {
+                    // NaN is no small error.
+                    known.max_error = if check.max_error.is_nan() {
+                        f64::NAN
+                    } else {
+                        known.max_error.max(check.max_error)
+                    };
+                    known.ok &= check.ok;
+                }
+                None => checks.push(check),
+            }
+        }
+    }
+    Ok(checks)
+}
+
+/// Runs one pass on both and compares what it wrote.
+pub fn compare(
+    definition: &mut CpuBackend,
+    tested: &mut dyn Backend,
+    shape: Shape,
+    pass: usize,
+    step: &Step,
+) -> Result<Check> {
+    definition.run_passes(shape, pass..pass + 1, step)?;
+    tested.run_passes(shape, pass..pass + 1, step)?;
+    let (mut max_error, mut ids) = (0.0f64, None);
+    let kernel = &definition.plans().of(shape).passes[pass].kernel;
+    let (name, note) = (kernel.name(), kernel.note());
+    for written in written(definition.plans(), &**kernel, step) {
+        match written {
+            Written::Rows(rows, count) => {
+                let (expected, got) = (definition.read(rows, count)?, tested.read(rows, count)?);
+                let scale = expected.iter().fold(1.0f32, |top, v| top.max(v.abs()));
+                for (got, expected) in got.iter().zip(&expected) {
+                    let error = f64::from((got - expected).abs() / scale);
+                    max_error = if error.is_nan() { f64::NAN } else { max_error.max(error) };
+                }
+            }
+            Written::Ids(buffer) => ids = Some(definition.ids(buffer)? == tested.ids(buffer)?),
+        }
+    }
+    if ids == Some(false) {
+        max_error = 1.0;
+    }
+    let shape = format!("{shape:?}").to_lowercase();
+    let variant = if note.is_empty() { shape } else { format!("{shape}, {note}") };
+    // A comparison that NaN fails, too.
+    Ok(Check { kernel: name, variant, max_error, tolerance: TOLERANCE, ok: max_error <= TOLERANCE })
+}
+
+enum Written {
+    Rows(Rows, usize),
+    Ids(Buffer),
+}
+
+/// What a pass writes.
+fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
+    let load = step.load();
+    let one = |u: Use| {
+        let Use::Write(buffer) = u else { return None };
+        Some(match *plans.buffers.content(buffer) {
+            Content::Activation { per, stride } => {
+                Written::Rows(Rows { buffer, width: stride, per }, per.count(&load) as usize)
+            }
+            Content::Cache { stride } => {
+                let slots = plans.buffers.bytes(buffer, &plans.sizes) / 4 / u64::from(stride);
+                Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1)
+            }
+            Content::Ids => Written::Ids(buffer),
+            Content::Loaded(_) => return None,
+        })
+    };
+    kernel.uses().into_iter().filter_map(one).collect()
+}
+
+/// Prompts of two sequences, past a block; then a token of each; then one of one, whose id the device sampled.
+fn steps() -> Vec<(Shape, Step)> {
+    let tables = vec![vec![4, 0, 2], vec![1, 5, 3]];
+    let row = |sequence: u32, position: u32| Row {
+        token: (position * 37 + sequence * 11) % VOCAB,
+        position,
+        sequence,
+    };
+    let step =
+        |rows: Vec<Row>, outputs: &[u32]| Step { rows, outputs: outputs.to_vec(), tables: tables.clone() };
+    let prompt = (0..37).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p))).collect();
+    vec![
+        (Shape::Prefill, step(prompt, &[3, 36, 43])),
+        (Shape::Decode, step(vec![row(1, 7), row(0, 37)], &[0, 1])),
+        (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 8) }], &[0])),
+    ]
+}
+
+/// The buffers and passes of a plan that holds each kernel once in every variant.
+struct Writer<'a> {
+    can: &'a Capabilities,
+    buffers: Buffers,
+    random: Random,
+}
+
+impl Writer<'_> {
+    fn matrix(&mut self, format: Format, rows: u32, columns: u32, bias: Option<Vector>) -> Matrix {
+        let seed = self.random.word();
+        let tensor = Tensor::random("verify", format, rows as usize, columns as usize, seed);
+        let rows = StoredRows::new(tensor, format, false, Order::AsStored);
+        Matrix::declare(&mut self.buffers, format.name(), vec![rows], &self.can.layout, bias)
+    }
+    /// A buffer of one vector. The first values of a layer's say the scale and the window of its attention.
+    fn vector(&mut self, mut values: Vec<f32>, len: u32) -> Vector {
+        let at = values.len() as u32;
+        values.extend((0..len).map(|_| 1.0 + 0.1 * self.random.value()));
+        let buffer = self.buffers.declare("vector", Content::Loaded(Arc::new(Values(values))));
+        Vector { buffer, at, len }
+    }
+    fn row(&mut self, width: u32) -> Rows {
+        self.buffers.activation("y", Per::Row, width)
+    }
+}
+
+fn plans(can: &Capabilities) -> Plans {
+    let mut w = Writer { can, buffers: Buffers::default(), random: Random(1) };
+    let ids = w.buffers.declare("ids", Content::Ids);
+    let [mut prefill, mut decode] = Shape::ALL.map(Plan::new);
+    macro_rules! push {
+        ($kernel:expr) => {{
+            prefill.push($kernel);
+            decode.push($kernel);
+        }};
+    }
+    let x = w.row(WIDTH);
+    let positions = w.matrix(Format::F32, CONTEXT, WIDTH, None);
+    for format in Format::ALL {
+        let tokens = w.matrix(format, VOCAB, WIDTH, None);
+        push!(embed(&tokens, By::Token, ids, x));
+    }
+    push!(embed(&positions, By::Position, ids, x).add());
+    let h = w.row(WIDTH);
+    for kind in [NormKind::Layer, NormKind::Rms] {
+        let both = w.vector(Vec::new(), 2 * WIDTH);
+        let weight = Vector { len: WIDTH, ..both };
+        let bias = (kind == NormKind::Layer).then_some(Vector { at: WIDTH, ..weight });
+        push!(norm(x, &NormWeights { weight, bias, kind, epsilon: 1e-5 }).to(h));
+    }
+    for format in Format::ALL {
+        let matrix = w.matrix(format, 203, WIDTH, None);
+        let y = w.row(203);
+        push!(matmul(h, &matrix).to(y));
+    }
+    // Where rows end within what a shader reads at a time.
+    for format in [Format::F32, Format::F16, Format::BF16] {
+        let odd = w.row(61);
+        let (narrow, back) = (w.matrix(format, 61, WIDTH, None), w.matrix(format, WIDTH, 61, None));
+        push!(matmul(h, &narrow).to(odd));
+        push!(matmul(odd, &back).add_to(x));
+    }
+    for activation in Activation::ALL {
+        let bias = w.vector(Vec::new(), 94);
+        let matrix = w.matrix(Format::F16, 94, WIDTH, Some(bias));
+        let y = w.row(94);
+        push!(matmul(h, &matrix).activation(activation).to(y));
+        let y = w.row(47);
+        push!(matmul(h, &matrix).activation(activation).gated(true).to(y));
+    }
+    for (n_heads, n_kv_heads, head_dim, window) in [(4, 4, 64, 0.0), (6, 2, 48, 0.0), (4, 1, 128, 20.0)] {
+        let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
+        let (qkv, y) = (w.row(q + 2 * kv), w.row(q));
+        let table = RopeTable::new(&Rope { theta: 10_000.0, scaling: RopeScaling::None }, head_dim, CONTEXT);
+        let turns = w.buffers.declare("turns", Content::Loaded(Arc::new(table)));
+        let stride = 2 * kv;
+        let buffer = w.buffers.declare("cache", Content::Cache { stride });
+        let cache = Cache { parts: vec![CachePart { buffer, heads: 0..n_kv_heads }], n_kv_heads, head_dim };
+        let scalars =
+            Vector { at: 0, len: 2, ..w.vector(vec![1.0 / (head_dim as f32).sqrt(), window, 0.0, 0.0], 4) };
+        push!(matmul(h, &matrix).to(qkv));
+        push!(rope(qkv, turns, n_heads + n_kv_heads, head_dim));
+        push!(kv_write(qkv, &cache));
+        push!(attention(qkv, &cache, scalars, y));
+    }
+    let logits = w.buffers.activation("logits", Per::Output, VOCAB);
+    let head = w.matrix(Format::Q8_0, VOCAB, WIDTH, None);
+    push!(matmul(h, &head).to(logits));
+    push!(sample(logits, ids));
+    Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, ids }
+}

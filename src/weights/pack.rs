@@ -2,8 +2,8 @@
 //!
 //! Formats of 32 values are packed bit for bit as the `gguf` Python package does (tests/fixtures/formats.py). Those
 //! of 256 and IQ4_NL have no such definition: each part of a block gets the scale, and the offset where there is
-//! one, whose weighted squared error is the least found. Large values weigh more, for they matter more to a sum of
-//! products.
+//! one, whose squared error is the least found. That large values weigh more in it was tried, in three ways, and
+//! gave the higher perplexities (benches/RESULTS.md).
 //!
 //! Each takes a block's values and writes its bytes, every one of them.
 
@@ -146,7 +146,7 @@ pub fn iq4_nl(values: &[f32], block: &mut [u8]) {
     let d = least_error(extreme(x), -127.0, 7, |d| {
         let inverse = inverse(d);
         x.iter().fold(Fit::default(), |fit, x| {
-            fit.and(x * x, *x, f32::from(unpack::IQ4_NL[usize::from(place(x * inverse))]))
+            fit.and(*x, f32::from(unpack::IQ4_NL[usize::from(place(x * inverse))]))
         })
     });
     let inverse = inverse(put_half(block, 0, d));
@@ -160,7 +160,7 @@ fn round(x: f32) -> f32 {
     (x + SHIFT) - SHIFT
 }
 
-/// Sums over levels q and the values x that they stand for, each with its weight w, for d·q ≈ x.
+/// Sums over levels q and the values x that they stand for, for d·q ≈ x.
 #[derive(Clone, Copy, Default)]
 struct Fit {
     xq: f32,
@@ -169,10 +169,10 @@ struct Fit {
 
 impl Fit {
     #[inline(always)]
-    fn and(self, w: f32, x: f32, q: f32) -> Self {
-        Self { xq: self.xq + w * x * q, qq: self.qq + w * q * q }
+    fn and(self, x: f32, q: f32) -> Self {
+        Self { xq: self.xq + x * q, qq: self.qq + q * q }
     }
-    /// The scale of the least squares, and by how much the error is then less than Σ w x².
+    /// The scale of the least squares, and by how much the error is then less than Σ x².
     fn best(self) -> (f32, f32) {
         let d = self.xq * inverse(self.qq);
         (d, d * self.xq)
@@ -201,52 +201,45 @@ fn least_error(extreme: f32, lowest: f32, tries: i32, levels: impl Fn(f32) -> Fi
 
 /// d of x ≈ d·q, with whole q from `lowest` to `-lowest - 1`.
 fn scale<const N: usize>(x: &[f32; N], lowest: f32) -> f32 {
-    let square = x.iter().map(|x| x * x).sum::<f32>() / N as f32;
     least_error(extreme(x), lowest, 9, |d| {
         let inverse = inverse(d);
-        x.iter().fold(Fit::default(), |fit, x| {
-            fit.and(x * x + 0.25 * square, *x, round(x * inverse).clamp(lowest, -lowest - 1.0))
-        })
+        x.iter().fold(Fit::default(), |fit, x| fit.and(*x, round(x * inverse).clamp(lowest, -lowest - 1.0)))
     })
 }
 
 /// d and m of x ≈ d·q − m, with whole q from zero to `most` and m not below zero.
 fn scale_and_offset<const N: usize>(x: &[f32; N], most: f32) -> (f32, f32) {
-    let rms = (x.iter().map(|x| x * x).sum::<f32>() / N as f32).sqrt();
-    let w = x.map(|x| rms + x.abs());
     let (low, high) = x.iter().fold((0.0f32, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
     if high <= low {
         return (0.0, -low);
     }
-    let (sw, swx) = x.iter().zip(&w).fold((0.0, 0.0), |(sw, swx), (x, w)| (sw + w, swx + w * x));
+    let (n, x1) = (N as f32, x.iter().sum::<f32>());
     let (mut best, mut least) = ((0.0, -low), f32::MAX);
     const TRIES: i32 = 8;
     for i in 0..=TRIES {
         // The range is made a little smaller, and a little larger, than it is.
         let (mut d, mut m) = ((high - low) / (most - 1.0 + 2.0 * i as f32 / TRIES as f32), -low);
         for _ in 0..3 {
-            let inverse = inverse(d);
-            let q = x.map(|x| round((x + m) * inverse).clamp(0.0, most));
+            let q = levels(x, d, m, 0.0, most);
             let (mut q1, mut q2, mut xq) = (0.0, 0.0, 0.0);
-            for ((x, w), q) in x.iter().zip(&w).zip(&q) {
-                q1 += w * q;
-                q2 += w * q * q;
-                xq += w * x * q;
+            for (x, q) in x.iter().zip(&q) {
+                q1 += q;
+                q2 += q * q;
+                xq += x * q;
             }
             // The line of the least squares through (q, x), through the origin where it would pass above it.
-            let determinant = sw * q2 - q1 * q1;
+            let determinant = n * q2 - q1 * q1;
             if determinant <= 0.0 {
                 break;
             }
-            (d, m) = ((sw * xq - swx * q1) / determinant, (q1 * xq - q2 * swx) / determinant);
+            (d, m) = ((n * xq - x1 * q1) / determinant, (q1 * xq - q2 * x1) / determinant);
             if m < 0.0 {
                 (d, m) = (xq / q2, 0.0);
             }
             if !d.is_finite() || d <= 0.0 {
                 break;
             }
-            let error = x.iter().zip(&w).zip(&q).map(|((x, w), q)| w * (d * q - m - x) * (d * q - m - x));
-            let error = error.sum::<f32>();
+            let error = x.iter().zip(&q).map(|(x, q)| (d * q - m - x) * (d * q - m - x)).sum::<f32>();
             if error < least {
                 (best, least) = ((d, m), error);
             }

@@ -15,9 +15,9 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// Tokens of a prompt that run in one step.
-const CHUNK: u32 = 128;
+pub(crate) const CHUNK: u32 = 128;
 /// Sequences that decode in one step.
-const GROUP: u32 = 8;
+pub(crate) const GROUP: u32 = 8;
 /// The context where nobody asks for one.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 

@@ -81,6 +81,10 @@ pub mod scheduler;
 pub mod sampling;
 // Schedule → run → sample → commit.
 pub mod engine;
+// Well-known models by shape alone, with random weights.
+pub mod shapes;
+// Tokens per second, and the bandwidth that they are held against.
+pub mod bench;
 // Whether a device computes as the kernels are defined.
 pub mod verify;
 // The command line.

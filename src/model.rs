@@ -128,7 +128,7 @@ impl Model {
         Ok((model, Tokenizer::from_json("the built-in tokenizer.json", demo::TOKENIZER)?))
     }
 
-    fn new(
+    pub(crate) fn new(
         name: String,
         architecture: Architecture,
         tensors: ModelTensors,

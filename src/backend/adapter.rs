@@ -1,6 +1,6 @@
 //! Which devices there are, how good each is, and which one to use.
 
-use super::{Backend, CpuBackend, DeviceInfo, Gpu, GpuBackend, GpuOptions};
+use super::{Backend, Bandwidth, CpuBackend, DeviceInfo, Gpu, GpuBackend, GpuOptions, bandwidth};
 use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
@@ -104,6 +104,10 @@ fn score(adapter: &wgpu::Adapter) -> u32 {
     if kind > 0 && is_usable(adapter) { kind + through } else { 0 }
 }
 
+pub(super) fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info).trim().to_owned()
+}
+
 fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let info = adapter.get_info();
     let (limits, has) = (adapter.limits(), adapter.features());
@@ -116,7 +120,6 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     ];
     AdapterSummary {
         index,
-        name: info.name,
         backend: backend_name(info.backend),
         r#type: match info.device_type {
             wgpu::DeviceType::DiscreteGpu => "discrete",
@@ -125,7 +128,8 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
             wgpu::DeviceType::Other => "other",
             wgpu::DeviceType::Cpu => "software",
         },
-        driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
+        driver: driver(&info),
+        name: info.name,
         features: features.iter().filter(|(_, f)| has.contains(*f)).map(|(name, _)| *name).collect(),
         limits: serde_json::json!({
             "max_buffer_size": limits.max_buffer_size,
@@ -289,6 +293,22 @@ impl Device {
         match &self.opened {
             Opened::Cpu { can, .. } => can.clone(),
             Opened::Gpu(gpu) => gpu.can.clone(),
+        }
+    }
+
+    /// What its memory gives, measured now.
+    pub fn bandwidth(&self) -> Result<Bandwidth> {
+        match &self.opened {
+            Opened::Cpu { threads, .. } => Ok(bandwidth::of_cpu(*threads)),
+            Opened::Gpu(gpu) => bandwidth::of_gpu(gpu),
+        }
+    }
+
+    /// The driver's name and version, as far as it says them.
+    pub fn driver(&self) -> String {
+        match &self.opened {
+            Opened::Cpu { .. } => String::new(),
+            Opened::Gpu(gpu) => gpu.driver.clone(),
         }
     }
 

@@ -1,11 +1,17 @@
 //! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
 
-use super::{Backend, DeviceInfo, adapter::backend_name, upload::Upload};
+use super::{
+    Backend, DeviceInfo,
+    adapter::{backend_name, driver},
+    bandwidth::BandwidthKernel,
+    upload::Upload,
+};
 use crate::{
     capabilities::Capabilities,
     error::{Error, Kind, Result},
     kernels::{Dispatch, Grid, Target},
     plan::{Buffer, Content, Plans, Rows, Shape, Use},
+    shader::Program,
     step::Step,
     weights::Layout,
 };
@@ -30,6 +36,7 @@ pub struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub info: DeviceInfo,
+    pub driver: String,
     pub can: Capabilities,
     options: GpuOptions,
     /// The first thing that went wrong; wgpu reports it out of line.
@@ -88,8 +95,9 @@ impl Gpu {
                 record(Kind::Run, format!("the device was lost: {message}"));
             }
         });
+        let driver = driver(&info);
         let info = DeviceInfo { backend: backend_name(info.backend), name: info.name };
-        Ok(Self { device, queue, info, can, options, failure })
+        Ok(Self { device, queue, info, driver, can, options, failure })
     }
 
     /// An error, where something went wrong since the device was opened.
@@ -141,8 +149,7 @@ impl Gpu {
         })
     }
 
-    fn pipeline(&self, dispatch: &Dispatch, layouts: [&wgpu::BindGroupLayout; 2]) -> wgpu::ComputePipeline {
-        let program = &dispatch.program;
+    fn pipeline(&self, program: &Program, layouts: &[&wgpu::BindGroupLayout]) -> wgpu::ComputePipeline {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(program.name),
             source: wgpu::ShaderSource::Wgsl(program.wgsl().into()),
@@ -158,7 +165,7 @@ impl Gpu {
         };
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
-            bind_group_layouts: &layouts.map(Some),
+            bind_group_layouts: &layouts.iter().map(|layout| Some(*layout)).collect::<Vec<_>>(),
             immediate_size: 0,
         });
         self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -173,6 +180,32 @@ impl Gpu {
             },
             cache: None,
         })
+    }
+}
+
+impl Gpu {
+    /// The kernel that measures bandwidth, over buffers of so many bytes.
+    pub(super) fn bandwidth_kernel(&self, bytes: u64, copy: bool) -> Result<BandwidthKernel> {
+        let program = Program {
+            name: "bandwidth",
+            source: include_str!("../../shaders/bandwidth.wgsl"),
+            imports: Vec::new(),
+            constants: vec![("COPY", f64::from(u8::from(copy)))],
+        };
+        let buffers = ["from", "to"].map(|label| self.buffer(label, bytes, wgpu::BufferUsages::STORAGE));
+        let layout = self.layout(&[false, true], false);
+        let entry = |binding: usize| wgpu::BindGroupEntry {
+            binding: binding as u32,
+            resource: buffers[binding].as_entire_binding(),
+        };
+        let operands = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(program.name),
+            layout: &layout,
+            entries: &[entry(0), entry(1)],
+        });
+        let pipeline = self.pipeline(&program, &[&layout]);
+        self.check()?;
+        Ok(BandwidthKernel { pipeline, operands })
     }
 }
 
@@ -299,7 +332,8 @@ fn compile(
         let writes: Vec<bool> = dispatch.uses.iter().map(|u| matches!(u, Use::Write(_))).collect();
         let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
         let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
-        let pipeline = pipelines.entry(key).or_insert_with(|| gpu.pipeline(&dispatch, [step_layout, layout]));
+        let pipeline =
+            pipelines.entry(key).or_insert_with(|| gpu.pipeline(&dispatch.program, &[step_layout, layout]));
         let entry = |(binding, u): (usize, &Use)| wgpu::BindGroupEntry {
             binding: binding as u32,
             resource: buffers[u.buffer().0 as usize].as_entire_binding(),

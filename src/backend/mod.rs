@@ -1,11 +1,13 @@
 //! Where plans run: on the CPU, or on a GPU through wgpu. Only this module knows wgpu.
 
 mod adapter;
+mod bandwidth;
 mod cpu;
 mod gpu;
 mod upload;
 
 pub use adapter::{AdapterSummary, Device, DeviceChoice, adapters};
+pub use bandwidth::Bandwidth;
 pub use cpu::CpuBackend;
 pub use gpu::{Gpu, GpuBackend, GpuOptions};
 

@@ -1,5 +1,6 @@
 //! The command line: arguments in, words out. stdout holds the answer alone; all else goes to stderr.
 
+mod bench;
 mod devices;
 mod generate;
 mod inspect;
@@ -47,6 +48,8 @@ struct Verbosity {
 enum Command {
     /// Continue a prompt, streaming the continuation to stdout
     Generate(generate::Generate),
+    /// Tokens per second
+    Bench(bench::Bench),
     /// How well the model predicts a text
     Perplexity(perplexity::Perplexity),
     /// Write a quantised GGUF file
@@ -186,6 +189,7 @@ pub fn main() -> ExitCode {
     interrupt::install();
     let result = match &cli.command {
         Command::Generate(command) => command.run(&terminal),
+        Command::Bench(command) => command.run(&terminal),
         Command::Perplexity(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),
         Command::Devices(command) => command.run(&terminal),

@@ -187,8 +187,9 @@ fn products_of_blocks<L: Lanes>(format: Format, rows: Rows, x: &[&[f32]], out: &
         let count = out.len() / x.len();
         for (i, values) in values.chunks_mut(rows.columns).take(count).enumerate() {
             let packed = rows.packed[(some * FEW + i) * rows.row_bytes..].chunks_exact(format.block_bytes());
-            let values = values.chunks_mut(format.block_values());
-            packed.zip(values).for_each(|(block, values)| unpack::unpack::<L>(format, block, values));
+            for (block, values) in packed.zip(values.chunks_mut(format.block_values())) {
+                unpack::unpack::<L>(format, block, values);
+            }
         }
         let packed = bytemuck::cast_slice(&values);
         products_of::<L, F32>(Rows { packed, row_bytes: rows.columns * 4, columns: rows.columns }, x, out);
@@ -242,7 +243,11 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
     let x: [&[[f32; LANES]]; T] = std::array::from_fn(|t| x[t].as_chunks::<LANES>().0);
     let mut total = [[L::zero(); T]; R];
     for i in 0..eights {
-        let w: [L::V; R] = std::array::from_fn(|r| P::lanes::<L>(&whole[r][i * P::BYTES..][..P::BYTES]));
+        // Loops, not closures: what is not inlined here is compiled without the lanes' target features.
+        let mut w = [L::zero(); R];
+        for r in 0..R {
+            w[r] = P::lanes::<L>(&whole[r][i * P::BYTES..][..P::BYTES]);
+        }
         for t in 0..T {
             let v = L::f32(&x[t][i]);
             for r in 0..R {

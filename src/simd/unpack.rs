@@ -1,5 +1,5 @@
 //! Blocks to f32 in lanes, for the formats that are used most; the others go by their definitions. What
-//! weights/blocks.rs says, but for a rounding less where a product and a sum are fused.
+//! weights/unpack.rs says, but for a rounding less where a product and a sum are fused.
 
 use super::Lanes;
 use crate::weights::{Format, unpack};

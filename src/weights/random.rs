@@ -69,4 +69,9 @@ impl Tensor {
         let range = 0..bytes.len();
         Self::new(name, format, vec![rows, columns], Bytes::new(bytes), range)
     }
+
+    /// The same bytes as another tensor.
+    pub(crate) fn as_named(self, name: &str, shape: &[usize]) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), ..self }
+    }
 }

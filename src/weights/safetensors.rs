@@ -30,8 +30,8 @@ pub struct Tensor {
     pub name: String,
     pub format: Format,
     pub shape: Vec<usize>,
-    file: Bytes,
-    range: Range<usize>,
+    pub(super) file: Bytes,
+    pub(super) range: Range<usize>,
 }
 
 impl Tensor {
@@ -114,7 +114,7 @@ impl Checkpoint {
     }
 
     /// Adds a tensor; false where its name is taken.
-    pub(super) fn insert(&mut self, name: &str, entry: Entry) -> bool {
+    pub(crate) fn insert(&mut self, name: &str, entry: Entry) -> bool {
         self.entries.insert(name.to_owned(), entry).is_none()
     }
 

@@ -53,6 +53,12 @@ pub struct NormTensors {
     pub bias: Option<TensorSpec>,
 }
 
+impl NormTensors {
+    fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+}
+
 /// A layer's tensors. Lists are one below the other: q, k, v; gate, up.
 #[derive(Clone, Debug)]
 pub struct LayerTensors {
@@ -66,6 +72,12 @@ pub struct LayerTensors {
     pub up_bias: Vec<TensorSpec>,
     pub down: TensorSpec,
     pub down_bias: Option<TensorSpec>,
+}
+
+impl LayerTensors {
+    pub fn matrices_mut(&mut self) -> impl Iterator<Item = &mut TensorSpec> {
+        self.qkv.iter_mut().chain(&mut self.up).chain([&mut self.out, &mut self.down])
+    }
 }
 
 /// A model's tensors.
@@ -109,19 +121,15 @@ impl ModelTensors {
     /// Every tensor.
     pub fn specs(&self) -> Vec<&TensorSpec> {
         let mut all = vec![&self.tokens];
-        let mut norms = Vec::new();
         all.extend(&self.positions);
-        for layer in &self.layers {
-            norms.extend([&layer.norm1, &layer.norm2]);
-            all.extend(layer.qkv.iter().chain(&layer.qkv_bias).chain(&layer.up).chain(&layer.up_bias));
-            all.extend([&layer.out, &layer.down]);
-            all.extend(layer.out_bias.iter().chain(&layer.down_bias));
+        for LayerTensors { norm1, qkv, qkv_bias, out, out_bias, norm2, up, up_bias, down, down_bias } in
+            &self.layers
+        {
+            all.extend(qkv.iter().chain(qkv_bias).chain(up).chain(up_bias));
+            all.extend([out, down].into_iter().chain(out_bias).chain(down_bias));
+            all.extend([norm1, norm2].into_iter().flat_map(NormTensors::specs));
         }
-        norms.extend(&self.final_norm);
-        for norm in norms {
-            all.push(&norm.weight);
-            all.extend(&norm.bias);
-        }
+        all.extend(self.final_norm.iter().flat_map(NormTensors::specs));
         all.extend(&self.head);
         all
     }

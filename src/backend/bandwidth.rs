@@ -1,0 +1,96 @@
+//! What a device's memory gives: the roof that tokens per second are held against.
+
+use super::Gpu;
+use crate::error::Result;
+use rayon::prelude::*;
+use std::time::Instant;
+
+/// Bytes per second, in billions.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Bandwidth {
+    pub read_gb_s: f64,
+    /// Read and written bytes together.
+    pub copy_gb_s: f64,
+}
+
+/// Several times any cache.
+const BYTES: u64 = 1 << 30;
+const RUNS: usize = 5;
+
+/// The processor's memory, by so many threads: the best of some runs.
+pub fn of_cpu(threads: usize) -> Bandwidth {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let words = BYTES as usize / 16;
+    let from = vec![1u64; words];
+    let mut to = vec![0u64; words];
+    let part = words.div_ceil(threads * 8);
+    let mut best = Bandwidth { read_gb_s: 0.0, copy_gb_s: 0.0 };
+    pool.install(|| {
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            let sum = from
+                .par_chunks(part)
+                .map(|part| part.iter().fold(0, |sum: u64, word| sum ^ word))
+                .sum::<u64>();
+            std::hint::black_box(sum);
+            let read = words as f64 * 8.0 / start.elapsed().as_secs_f64() / 1e9;
+            let start = Instant::now();
+            to.par_chunks_mut(part)
+                .zip(from.par_chunks(part))
+                .for_each(|(to, from)| to.copy_from_slice(from));
+            std::hint::black_box(&to);
+            let copy = words as f64 * 16.0 / start.elapsed().as_secs_f64() / 1e9;
+            best.read_gb_s = best.read_gb_s.max(read);
+            best.copy_gb_s = best.copy_gb_s.max(copy);
+        }
+    });
+    best
+}
+
+/// A GPU's memory, by shaders/bandwidth.wgsl: the time that some runs in one submission take beyond that of one.
+pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
+    const BYTES_OF_A_GROUP: u64 = 256 * 16 * 16;
+    let most = gpu.can.most_binding.min(u64::from(gpu.can.most_groups) * BYTES_OF_A_GROUP).min(BYTES / 2);
+    let groups = most / BYTES_OF_A_GROUP;
+    let bytes = groups * BYTES_OF_A_GROUP;
+    let measure = |copy: bool| -> Result<f64> {
+        let kernel = gpu.bandwidth_kernel(bytes, copy)?;
+        kernel.run(gpu, groups as u32, 1)?;
+        let mut best = 0.0f64;
+        for _ in 0..RUNS {
+            let seconds = |count| -> Result<f64> {
+                let start = Instant::now();
+                kernel.run(gpu, groups as u32, count)?;
+                Ok(start.elapsed().as_secs_f64())
+            };
+            let (one, many) = (seconds(1)?, seconds(9)?);
+            let moved = bytes as f64 * 8.0 * if copy { 2.0 } else { 1.0 };
+            if many > one {
+                best = best.max(moved / (many - one) / 1e9);
+            }
+        }
+        Ok(best)
+    };
+    Ok(Bandwidth { read_gb_s: measure(false)?, copy_gb_s: measure(true)? })
+}
+
+/// The kernel with its buffers.
+pub(super) struct BandwidthKernel {
+    pub pipeline: wgpu::ComputePipeline,
+    pub operands: wgpu::BindGroup,
+}
+
+impl BandwidthKernel {
+    /// So many runs, one after the other, in one submission.
+    fn run(&self, gpu: &Gpu, groups: u32, count: u32) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &self.operands, &[]);
+            (0..count).for_each(|_| pass.dispatch_workgroups(groups, 1, 1));
+        }
+        gpu.queue.submit([encoder.finish()]);
+        gpu.wait(None)
+    }
+}

@@ -1,0 +1,174 @@
+//! Tokens per second on a device, and the bytes that they moved.
+//!
+//! As llama-bench measures it: `pp512` is a prompt of 512 tokens, `tg128` 128 tokens one after the other, `@ d4096`
+//! says that so many positions are in the cache already. Each is run once to warm up, which is not counted.
+
+use crate::{
+    backend::{Backend, Device},
+    decoder::longest_context,
+    engine::{CHUNK, GROUP, plans},
+    error::{Error, Result},
+    model::Model,
+    plan::{Shape, Sizes},
+    step::{BLOCK, Row, SAMPLED, Step},
+};
+use serde::Serialize;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Test {
+    pub kind: TestKind,
+    /// Tokens of each sequence.
+    pub tokens: u32,
+    /// Positions before them.
+    pub depth: u32,
+    pub sequences: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestKind {
+    Prompt,
+    Generate,
+}
+
+impl Test {
+    /// As llama-bench writes it.
+    pub fn name(&self) -> String {
+        let kind = if self.kind == TestKind::Prompt { "pp" } else { "tg" };
+        let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
+        let batch = if self.sequences > 1 { format!(" b{}", self.sequences) } else { String::new() };
+        format!("{kind}{}{depth}{batch}", self.tokens)
+    }
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    pub test: String,
+    /// In a run, of all sequences.
+    pub tokens: u64,
+    pub tps_mean: f64,
+    pub tps_sd: f64,
+    /// Bytes of weights, cache and activations that the passes read and write, each counted once a pass.
+    pub gb_s: f64,
+}
+
+/// A model on a device, ready to be measured.
+pub struct Bench {
+    backend: Box<dyn Backend>,
+    pub load: Duration,
+    pub compile: Duration,
+}
+
+impl Bench {
+    /// Loads a model with room for every one of some tests. `progress` is told the bytes that went up.
+    pub fn load(model: &Model, device: Device, tests: &[Test], progress: &dyn Fn(u64)) -> Result<Self> {
+        let can = device.capabilities();
+        let most = |of: fn(&Test) -> u32| tests.iter().map(of).max().unwrap_or(1).max(1);
+        let (context, sequences) = (most(|t| t.depth + t.tokens), most(|t| t.sequences));
+        let longest = longest_context(&model.architecture, &can);
+        if context > longest {
+            return Err(Error::request(format!(
+                "the tests reach {context} positions, but {} holds at most {longest}: lower -p, -n or -d",
+                model.name
+            )));
+        }
+        let blocks = context.div_ceil(BLOCK) * sequences;
+        let sizes = Sizes { rows: [CHUNK, GROUP], outputs: GROUP, sequences, context, blocks };
+        let plans = plans(model, &can, sizes)?;
+        let start = Instant::now();
+        let backend = device.prepare(plans, progress)?;
+        let compile = backend.compile_time();
+        Ok(Self { backend, load: start.elapsed() - compile, compile })
+    }
+
+    /// Runs a test so many times, and once before.
+    pub fn measure(&mut self, test: &Test, runs: u32) -> Result<Measured> {
+        let mut seconds = Vec::new();
+        let mut bytes = 0;
+        for run in 0..=runs {
+            let steps = self.steps(test);
+            // What is in the cache does not matter to the time; that it is finite does, and zeros are.
+            let start = Instant::now();
+            bytes = 0;
+            for (shape, step) in &steps {
+                self.backend.run(*shape, step)?;
+                bytes += self.bytes(*shape, step);
+                if *shape == Shape::Decode {
+                    self.wait()?;
+                }
+            }
+            self.wait()?;
+            if run > 0 {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let tokens = u64::from(test.tokens) * u64::from(test.sequences);
+        let rates: Vec<f64> = seconds.iter().map(|s| tokens as f64 / s).collect();
+        let n = rates.len() as f64;
+        let tps_mean = rates.iter().sum::<f64>() / n;
+        let variance = rates.iter().map(|r| (r - tps_mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        Ok(Measured {
+            test: test.name(),
+            tokens,
+            tps_mean,
+            tps_sd: variance.sqrt(),
+            gb_s: bytes as f64 * n / seconds.iter().sum::<f64>() / 1e9,
+        })
+    }
+
+    /// For the ids of all that was run, as an answer waits for them.
+    fn wait(&mut self) -> Result<()> {
+        let ids = self.backend.plans().ids;
+        self.backend.ids(ids).map(|_| ())
+    }
+
+    fn bytes(&self, shape: Shape, step: &Step) -> u64 {
+        let load = step.load();
+        self.backend.plans().of(shape).passes.iter().map(|pass| pass.kernel.cost(&load).bytes).sum()
+    }
+
+    /// A run's steps: a prompt in chunks, the last token's logits wanted; or a token of each sequence at a time.
+    fn steps(&self, test: &Test) -> Vec<(Shape, Step)> {
+        let sizes = self.backend.plans().sizes;
+        let stride = sizes.context.div_ceil(BLOCK);
+        let tables: Vec<Vec<u32>> =
+            (0..test.sequences).map(|s| (s * stride..(s + 1) * stride).collect()).collect();
+        let step = |rows: Vec<Row>, outputs: Vec<u32>| Step { rows, outputs, tables: tables.clone() };
+        let positions: Range<u32> = test.depth..test.depth + test.tokens;
+        let mut steps = Vec::new();
+        match test.kind {
+            TestKind::Prompt => {
+                for sequence in 0..test.sequences {
+                    let all: Vec<u32> = positions.clone().collect();
+                    for chunk in all.chunks(CHUNK as usize) {
+                        let rows =
+                            chunk.iter().map(|p| Row { token: p % 100, position: *p, sequence }).collect();
+                        let is_last = chunk.last() == all.last();
+                        let outputs = if is_last { vec![chunk.len() as u32 - 1] } else { Vec::new() };
+                        steps.push((Shape::Prefill, step(rows, outputs)));
+                    }
+                }
+            }
+            TestKind::Generate => {
+                let sequences: Vec<u32> = (0..test.sequences).collect();
+                for position in positions {
+                    for group in sequences.chunks(GROUP as usize) {
+                        let token = if position == test.depth { 1 } else { SAMPLED };
+                        let rows: Vec<_> = group
+                            .iter()
+                            .map(|sequence| Row { token, position, sequence: *sequence })
+                            .collect();
+                        let outputs = (0..rows.len() as u32).collect();
+                        steps.push((Shape::Decode, step(rows, outputs)));
+                    }
+                }
+            }
+        }
+        steps
+    }
+}

@@ -1,0 +1,229 @@
+//! `wgpt bench`
+
+use super::{DeviceArgs, Math, check_name, say_quantized, terminal, terminal::Terminal};
+use crate::{
+    backend::{Bandwidth, DeviceInfo},
+    bench::{Bench as Prepared, Measured, Test, TestKind},
+    error::{Error, Result},
+    model::Model,
+    shapes,
+    weights::Format,
+};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::str::FromStr;
+
+#[derive(Args)]
+pub struct Bench {
+    /// A .gguf file or a Hugging Face folder; may be given again. Default: the small model built in
+    #[arg(short, long, value_name = "MODEL", value_delimiter = ',')]
+    model: Vec<String>,
+    /// A known shape with random weights instead: gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2-135m, llama-3.2-1b,
+    /// llama-3.2-3b, llama-3.1-8b
+    #[arg(long, value_name = "SHAPE", value_delimiter = ',', conflicts_with = "model")]
+    shape: Vec<String>,
+    /// What matrices are packed as; shapes: f16 where nothing is said, models: as stored
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = Format::from_str)]
+    format: Vec<Format>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// How exactly to compute
+    #[arg(long, value_enum)]
+    math: Option<Math>,
+    /// Tokens of a prompt; 0: no such test
+    #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<u32>,
+    /// Tokens to generate; 0: no such test
+    #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "128")]
+    n_gen: Vec<u32>,
+    /// Positions that are in the cache before
+    #[arg(short = 'd', long, value_name = "POSITIONS", value_delimiter = ',', default_value = "0")]
+    depth: Vec<u32>,
+    /// Sequences at once
+    #[arg(short, long, value_name = "SEQUENCES", value_delimiter = ',', default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: Vec<u32>,
+    /// How often each test is run
+    #[arg(short, long, value_name = "TIMES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// How to write the results
+    #[arg(short, long, value_enum, default_value_t = Output::Md)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Output {
+    Md,
+    Csv,
+    Json,
+    Jsonl,
+}
+
+/// All that came of a model.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    params: u64,
+    size_bytes: u64,
+    format: String,
+    math: &'static str,
+    device: DeviceInfo,
+    driver: String,
+    bandwidth_gb_s: f64,
+    copy_gb_s: f64,
+    load_s: f64,
+    compile_s: f64,
+    results: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    measured: Measured,
+    bandwidth_share: f64,
+}
+
+impl Bench {
+    pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        let tests = self.tests()?;
+        let device = self.device.open()?;
+        let info = device.info();
+        terminal.say(format_args!("measuring {} ({}): {}", info.name, info.backend, device.reason));
+        let bandwidth = device.bandwidth()?;
+        drop(device);
+        if self.output == Output::Md {
+            terminal::write("| model | size | params | device | test | t/s | GB/s | of the bandwidth |\n")?;
+            terminal::write("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n")?;
+        } else if self.output == Output::Csv {
+            terminal::write(
+                "model,params,size_bytes,format,math,backend,device,driver,bandwidth_gb_s,test,tokens,",
+            )?;
+            terminal::write("tps_mean,tps_sd,gb_s,bandwidth_share\n")?;
+        }
+        let formats = match (self.format.is_empty(), self.shape.is_empty()) {
+            (false, _) => self.format.iter().copied().map(Some).collect(),
+            (true, false) => vec![Some(Format::F16)],
+            (true, true) => vec![None],
+        };
+        let names = match (self.model.is_empty(), self.shape.is_empty()) {
+            (false, _) => &self.model,
+            (true, false) => &self.shape,
+            (true, true) => &vec![String::new()],
+        };
+        for name in names {
+            for format in &formats {
+                let report = self.measure(name, *format, &tests, bandwidth, terminal)?;
+                self.write(&report)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tests(&self) -> Result<Vec<Test>> {
+        let mut tests = Vec::new();
+        for &sequences in &self.batch {
+            for &depth in &self.depth {
+                for (kind, list) in [(TestKind::Prompt, &self.n_prompt), (TestKind::Generate, &self.n_gen)] {
+                    let tokens = list.iter().copied().filter(|tokens| *tokens > 0);
+                    tests.extend(tokens.map(|tokens| Test { kind, tokens, depth, sequences }));
+                }
+            }
+        }
+        match tests.is_empty() {
+            true => Err(Error::request("there is nothing to measure: -p and -n are both 0")),
+            false => Ok(tests),
+        }
+    }
+
+    fn open(&self, name: &str, format: Option<Format>, terminal: &Terminal) -> Result<Model> {
+        if !self.shape.is_empty() {
+            // A GPU holds its own copy of every matrix; on the CPU, equal ones would share a cache.
+            let on_gpu = self.device.open()?.info().backend != "cpu";
+            return shapes::model(name, format.unwrap_or(Format::F16), on_gpu);
+        }
+        let mut model = match name {
+            "" => Model::built_in()?.0,
+            name => Model::open_weights(check_name(name)?)?,
+        };
+        if let Some(to) = format {
+            say_quantized(to, model.quantize(to), terminal);
+        }
+        Ok(model)
+    }
+
+    fn measure(
+        &self,
+        name: &str,
+        format: Option<Format>,
+        tests: &[Test],
+        bandwidth: Bandwidth,
+        terminal: &Terminal,
+    ) -> Result<Report> {
+        let model = self.open(name, format, terminal)?;
+        let device = self.device.open()?;
+        let (info, driver) = (device.info(), device.driver());
+        let mut prepared = {
+            let bar = terminal.progress("loading");
+            let total = model.checkpoint.entries().map(|(_, entry)| entry.bytes as u64).sum();
+            Prepared::load(&model, device, tests, &|bytes| bar.advance(bytes, total))?
+        };
+        let results = tests
+            .iter()
+            .map(|test| {
+                let measured = prepared.measure(test, self.repetitions)?;
+                Ok(Line { bandwidth_share: measured.gb_s / bandwidth.read_gb_s, measured })
+            })
+            .collect::<Result<_>>()?;
+        let entries = || model.checkpoint.entries().map(|(_, entry)| entry);
+        Ok(Report {
+            params: entries().map(|e| e.shape.iter().map(|n| *n as u64).product::<u64>()).sum(),
+            size_bytes: entries().map(|e| e.bytes as u64).sum(),
+            format: format.map_or("as stored", Format::name).to_owned(),
+            model: model.name,
+            math: match self.math {
+                Some(Math::F32) => "f32",
+                _ => "fast",
+            },
+            device: info,
+            driver,
+            bandwidth_gb_s: bandwidth.read_gb_s,
+            copy_gb_s: bandwidth.copy_gb_s,
+            load_s: prepared.load.as_secs_f64(),
+            compile_s: prepared.compile.as_secs_f64(),
+            results,
+        })
+    }
+
+    fn write(&self, report: &Report) -> Result<()> {
+        match self.output {
+            Output::Json | Output::Jsonl => return terminal::write_json(report),
+            _ => (),
+        }
+        let Report { model, params, size_bytes, format, math, device, driver, bandwidth_gb_s, .. } = report;
+        for Line { measured: Measured { test, tokens, tps_mean, tps_sd, gb_s }, bandwidth_share } in
+            &report.results
+        {
+            let line = if self.output == Output::Csv {
+                let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+                format!(
+                    "{},{params},{size_bytes},{format},{math},{},{},{},{bandwidth_gb_s},{test},{tokens},{tps_mean},{tps_sd},\
+                     {gb_s},{bandwidth_share}\n",
+                    quoted(model),
+                    device.backend,
+                    quoted(&device.name),
+                    quoted(driver)
+                )
+            } else {
+                format!(
+                    "| {model} | {:.2} MiB | {:.2} M | {} | {test} | {tps_mean:.2} ± {tps_sd:.2} | {gb_s:.1} | {:.0} % |\n",
+                    *size_bytes as f64 / f64::from(1 << 20),
+                    *params as f64 / 1e6,
+                    device.name,
+                    bandwidth_share * 100.0
+                )
+            };
+            terminal::write(line)?;
+        }
+        Ok(())
+    }
+}

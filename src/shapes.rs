@@ -97,7 +97,7 @@ fn stored(
             true => known.entry((format, shape.clone())).or_insert_with(make).clone(),
             false => make(),
         };
-        let tensor = tensor.as_named(&spec.name, &shape);
+        let tensor = tensor.named(&spec.name, &shape);
         let bytes = rows * format.row_bytes(columns);
         let entry = Entry { dtype: format.name().to_uppercase(), shape, bytes, tensor: Some(tensor) };
         checkpoint.insert(&spec.name, entry);

@@ -604,3 +604,44 @@ fn verify_finds_every_kernel_as_defined() {
         }
     }
 }
+
+#[test]
+fn bench_says_tokens_per_second_and_bytes() {
+    let devices = ["cpu".to_owned()].into_iter().chain(crate::support::adapter_name());
+    for device in devices {
+        let args = [
+            "bench", "-p", "8", "-n", "4", "-d", "0,40", "-b", "1,2", "-r", "2", "--device", &device, "-o",
+            "json",
+        ];
+        let found = json_of(&args);
+        let names: Vec<_> = found["results"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|r| r["test"].as_str().expect("a name"))
+            .collect();
+        assert_eq!(
+            names,
+            ["pp8", "tg4", "pp8 @ d40", "tg4 @ d40", "pp8 b2", "tg4 b2", "pp8 @ d40 b2", "tg4 @ d40 b2"]
+        );
+        for result in found["results"].as_array().expect("a list") {
+            for key in ["tokens", "tps_mean", "gb_s", "bandwidth_share"] {
+                assert!(result[key].as_f64().is_some_and(|n| n > 0.0), "{key} in {result}");
+            }
+            assert!(result["tps_sd"].as_f64().is_some_and(|n| n >= 0.0), "{result}");
+        }
+        assert_eq!(found["results"][4]["tokens"], json!(16));
+        assert!(found["bandwidth_gb_s"].as_f64().is_some_and(|n| n > 0.1), "{found}");
+        assert_eq!(found["params"], json!(260_032));
+        assert_eq!(found["device"]["backend"] == "cpu", device == "cpu");
+    }
+    let args = ["bench", "--shape", "gpt2", "--format", "q8_0", "-p", "4", "-n", "0", "-r", "1", "-o", "csv"];
+    let (code, out, err) = run(&[&args[..], CPU].concat());
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 2, "{out}");
+    assert!(lines[1].contains("gpt2 q8_0") && lines[1].contains(",pp4,4,"), "{out}");
+    fails(&["bench", "-p", "0", "-n", "0"], 2, &["-p", "-n"]);
+    fails(&["bench", "--shape", "gpt9"], 2, &["gpt9", "gpt2-xl"]);
+    fails(&["bench", "-d", "600", "--device", "cpu"], 2, &["1112", "512"]);
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wgpt::{
     families,
     model::Model,
+    tokenizer::Tokenizer,
     weights::{Bytes, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
 };
 
@@ -217,4 +218,20 @@ fn headers_that_lie_are_refused() {
         let error = read(changed).expect_err("another version").to_string();
         assert!(error.contains(what), "{error}");
     }
+}
+
+/// What fuzzing found worth keeping (tests/fuzz): a model or an error, never a panic.
+#[test]
+fn the_fuzzers_files_do_no_harm() {
+    let (mut models, mut refused) = (0, 0);
+    for entry in std::fs::read_dir(path("fuzz/corpus/gguf")).expect("the corpus") {
+        let bytes = std::fs::read(entry.expect("a file").path()).expect("a file");
+        let Ok(gguf) = Gguf::read("file", Bytes::new(bytes)) else {
+            refused += 1;
+            continue;
+        };
+        let _ = Tokenizer::from_gguf(&gguf).map(|tokenizer| tokenizer.encode("Once, 12 naïve\n 🦙", true));
+        models += usize::from(Model::from_gguf("file".to_owned(), &gguf).is_ok());
+    }
+    assert!(models >= 5 && refused >= 5, "{models} models, {refused} refused");
 }

@@ -20,7 +20,8 @@ pub struct Bench {
     model: Vec<String>,
     /// A known shape with random weights instead: gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2-135m, llama-3.2-1b,
     /// llama-3.2-3b, llama-3.1-8b
-    #[arg(long, value_name = "SHAPE", value_delimiter = ',', conflicts_with = "model")]
+    #[arg(long, value_name = "SHAPE", value_delimiter = ',', conflicts_with = "model", value_parser = shapes::SHAPES,
+        hide_possible_values = true)]
     shape: Vec<String>,
     /// What matrices are packed as; shapes: f16 where nothing is said, models: as stored
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = Format::from_str)]
@@ -91,15 +92,6 @@ impl Bench {
         terminal.say(format_args!("measuring {} ({}): {}", info.name, info.backend, device.reason));
         let bandwidth = device.bandwidth()?;
         drop(device);
-        if self.output == Output::Md {
-            terminal::write("| model | size | params | device | test | t/s | GB/s | of the bandwidth |\n")?;
-            terminal::write("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n")?;
-        } else if self.output == Output::Csv {
-            terminal::write(
-                "model,params,size_bytes,format,math,backend,device,driver,bandwidth_gb_s,test,tokens,",
-            )?;
-            terminal::write("tps_mean,tps_sd,gb_s,bandwidth_share\n")?;
-        }
         let formats = match (self.format.is_empty(), self.shape.is_empty()) {
             (false, _) => self.format.iter().copied().map(Some).collect(),
             (true, false) => vec![Some(Format::F16)],
@@ -110,9 +102,21 @@ impl Bench {
             (true, false) => &self.shape,
             (true, true) => &vec![String::new()],
         };
+        let mut header = match self.output {
+            Output::Md => {
+                "| model | size | params | device | test | t/s | GB/s | of the bandwidth |\n\
+                 | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n"
+            }
+            Output::Csv => {
+                "model,params,size_bytes,format,math,backend,device,driver,bandwidth_gb_s,test,tokens,tps_mean,tps_sd,\
+                 gb_s,bandwidth_share\n"
+            }
+            Output::Json | Output::Jsonl => "",
+        };
         for name in names {
             for format in &formats {
                 let report = self.measure(name, *format, &tests, bandwidth, terminal)?;
+                terminal::write(std::mem::take(&mut header))?;
                 self.write(&report)?;
             }
         }

@@ -71,7 +71,7 @@ impl Tensor {
     }
 
     /// The same bytes as another tensor.
-    pub(crate) fn as_named(self, name: &str, shape: &[usize]) -> Self {
+    pub(crate) fn named(self, name: &str, shape: &[usize]) -> Self {
         Self { name: name.to_owned(), shape: shape.to_vec(), ..self }
     }
 }

@@ -30,6 +30,24 @@ fn nibbles<L: Lanes>(qs: &[u8], out: &mut [f32], d: f32, m: f32) {
     }
 }
 
+/// Each of eight bits in a byte of its own.
+#[inline(always)]
+fn spread(bits: u32) -> u64 {
+    let each = u64::from(bits & 0xff).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    ((each + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101
+}
+
+/// The same with a fifth bit each.
+#[inline(always)]
+fn five_bits<L: Lanes>(qs: &[u8], high: &[u8], out: &mut [f32], d: f32, m: f32) {
+    let high = u32::from_le_bytes(*high.first_chunk().expect("four bytes"));
+    for i in 0..2 {
+        let q = eight(qs, 8 * i);
+        put::<L>(out, i, d, L::bytes((q & NIBBLES) | (spread(high >> (8 * i)) << 4)), m);
+        put::<L>(out, i + 2, d, L::bytes(((q >> 4) & NIBBLES) | (spread(high >> (16 + 8 * i)) << 4)), m);
+    }
+}
+
 /// A block's values.
 #[inline(always)]
 pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
@@ -48,6 +66,11 @@ pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
             nibbles::<L>(&block[2..], out, d, -8.0 * d);
         }
         Format::Q4_1 => nibbles::<L>(&block[4..], out, half(block, 0), half(block, 2)),
+        Format::Q5_0 => {
+            let d = half(block, 0);
+            five_bits::<L>(&block[6..], &block[2..], out, d, -16.0 * d);
+        }
+        Format::Q5_1 => five_bits::<L>(&block[8..], &block[4..], out, half(block, 0), half(block, 2)),
         Format::Q4_K | Format::Q5_K => {
             let (d, dmin) = (half(block, 0), half(block, 2));
             for s in 0..8 {

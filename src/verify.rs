@@ -63,12 +63,7 @@ fn verify_opened(device: Device) -> Result<Vec<Check>> {
             let check = compare(&mut definition, &mut *tested, shape, pass, &step)?;
             match checks.iter_mut().find(|c| (c.kernel, &c.variant) == (check.kernel, &check.variant)) {
                 Some(known) => {
-                    // NaN is no small error.
-                    known.max_error = if check.max_error.is_nan() {
-                        f64::NAN
-                    } else {
-                        known.max_error.max(check.max_error)
-                    };
+                    known.max_error = worse(known.max_error, check.max_error);
                     known.ok &= check.ok;
                 }
                 None => checks.push(check),
@@ -97,8 +92,7 @@ pub fn compare(
                 let (expected, got) = (definition.read(rows, count)?, tested.read(rows, count)?);
                 let scale = expected.iter().fold(1.0f32, |top, v| top.max(v.abs()));
                 for (got, expected) in got.iter().zip(&expected) {
-                    let error = f64::from((got - expected).abs() / scale);
-                    max_error = if error.is_nan() { f64::NAN } else { max_error.max(error) };
+                    max_error = worse(max_error, f64::from((got - expected).abs() / scale));
                 }
             }
             Written::Ids(buffer) => ids = Some(definition.ids(buffer)? == tested.ids(buffer)?),
@@ -111,6 +105,11 @@ pub fn compare(
     let variant = if note.is_empty() { shape } else { format!("{shape}, {note}") };
     // A comparison that NaN fails, too.
     Ok(Check { kernel: name, variant, max_error, tolerance: TOLERANCE, ok: max_error <= TOLERANCE })
+}
+
+/// The larger error; NaN is the largest, and what f64::max would forget.
+fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
 enum Written {
@@ -247,4 +246,16 @@ fn plans(can: &Capabilities) -> Plans {
     push!(matmul(h, &head).to(logits));
     push!(sample(logits, ids));
     Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, ids }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worse;
+
+    #[test]
+    fn an_error_that_is_no_number_is_not_forgotten() {
+        let all = |errors: &[f64]| errors.iter().fold(0.0, |a, b| worse(a, *b));
+        assert!(all(&[0.1, f64::NAN, 0.2]).is_nan());
+        assert_eq!(all(&[0.1, 0.3, 0.2]), 0.3);
+    }
 }

@@ -1,11 +1,10 @@
 //! `wgpt bench`
 
-use super::{DeviceArgs, Math, check_name, say_quantized, terminal, terminal::Terminal};
+use super::{DeviceArgs, Math, open_weights, terminal, terminal::Terminal};
 use crate::{
     backend::{Bandwidth, DeviceInfo},
     bench::{Bench as Prepared, Measured, Test, TestKind},
     error::{Error, Result},
-    model::Model,
     shapes,
     weights::Format,
 };
@@ -139,22 +138,6 @@ impl Bench {
         }
     }
 
-    fn open(&self, name: &str, format: Option<Format>, terminal: &Terminal) -> Result<Model> {
-        if !self.shape.is_empty() {
-            // A GPU holds its own copy of every matrix; on the CPU, equal ones would share a cache.
-            let on_gpu = self.device.open()?.info().backend != "cpu";
-            return shapes::model(name, format.unwrap_or(Format::F16), on_gpu);
-        }
-        let mut model = match name {
-            "" => Model::built_in()?.0,
-            name => Model::open_weights(check_name(name)?)?,
-        };
-        if let Some(to) = format {
-            say_quantized(to, model.quantize(to), terminal);
-        }
-        Ok(model)
-    }
-
     fn measure(
         &self,
         name: &str,
@@ -163,9 +146,13 @@ impl Bench {
         bandwidth: Bandwidth,
         terminal: &Terminal,
     ) -> Result<Report> {
-        let model = self.open(name, format, terminal)?;
         let device = self.device.open()?;
         let (info, driver) = (device.info(), device.driver());
+        let model = match self.shape.is_empty() {
+            true => open_weights(Some(name).filter(|name| !name.is_empty()), format, terminal)?,
+            // A GPU holds its own copy of every matrix; on the CPU, equal ones would share a cache.
+            false => shapes::model(name, format.unwrap_or(Format::F16), info.backend != "cpu")?,
+        };
         let mut prepared = {
             let bar = terminal.progress("loading");
             let total = model.checkpoint.entries().map(|(_, entry)| entry.bytes as u64).sum();

@@ -1,6 +1,6 @@
 //! `wgpt inspect`
 
-use super::{check_name, say_quantized, terminal, terminal::Terminal};
+use super::{open_weights, terminal, terminal::Terminal};
 use crate::{architecture::Positions, error::Result, model::Model, weights::Format};
 use clap::Args;
 use serde_json::{Value, json};
@@ -28,13 +28,7 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let mut model = match &self.model {
-            None => Model::built_in()?.0,
-            Some(name) => Model::open_weights(check_name(name)?)?,
-        };
-        if let Some(to) = self.quantize {
-            say_quantized(to, model.quantize(to), terminal);
-        }
+        let model = open_weights(self.model.as_deref(), self.quantize, terminal)?;
         let tensors = tensors(&model);
         if self.json {
             return terminal::write_json(&as_json(&model, &tensors));

@@ -129,6 +129,18 @@ fn say_quantized(to: Format, quantized: Quantized, terminal: &Terminal) {
     terminal.say(format_args!("{text}"));
 }
 
+/// Opens a model without its tokenizer, to be quantised if that is wanted.
+fn open_weights(name: Option<&str>, quantize: Option<Format>, terminal: &Terminal) -> Result<Model> {
+    let mut model = match name {
+        None => Model::built_in()?.0,
+        Some(name) => Model::open_weights(check_name(name)?)?,
+    };
+    if let Some(to) = quantize {
+        say_quantized(to, model.quantize(to), terminal);
+    }
+    Ok(model)
+}
+
 /// A model's path, or why it can't be one.
 fn check_name(name: &str) -> Result<&Path> {
     let path = Path::new(name);
@@ -141,18 +153,6 @@ fn check_name(name: &str) -> Result<&Path> {
 }
 
 impl ModelArgs {
-    /// Opens the model without its tokenizer.
-    fn open_weights(&self, terminal: &Terminal) -> Result<Model> {
-        let mut model = match &self.model {
-            None => Model::built_in()?.0,
-            Some(name) => Model::open_weights(check_name(name)?)?,
-        };
-        if let Some(to) = self.quantize {
-            say_quantized(to, model.quantize(to), terminal);
-        }
-        Ok(model)
-    }
-
     /// Opens the model and its tokenizer.
     fn open(&self, terminal: &Terminal) -> Result<(Model, Tokenizer)> {
         let (mut model, tokenizer) = match &self.model {

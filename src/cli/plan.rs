@@ -1,6 +1,6 @@
 //! `wgpt plan`
 
-use super::{ModelArgs, terminal, terminal::Terminal};
+use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     decoder::longest_context,
     engine::{EngineOptions, plans, sizes},
@@ -34,7 +34,7 @@ struct Needs {
 
 impl Plan {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let model = self.model.open_weights(terminal)?;
+        let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
         let device = self.model.device.open()?;
         let can = device.capabilities();
         let sizes = sizes(&model, &can, EngineOptions { context: self.model.ctx, scores: false })?;

@@ -1,6 +1,6 @@
 //! Any bytes as a GGUF file: a model, or an error, never a panic, never much memory.
 //!
-//!     cd tests && cargo fuzz run gguf fuzz/corpus/gguf -- -max_len=65536 -malloc_limit_mb=100
+//!     cargo +nightly fuzz run --fuzz-dir tests/fuzz gguf -- -max_len=65536 -malloc_limit_mb=100
 
 #![no_main]
 

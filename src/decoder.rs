@@ -4,10 +4,13 @@ use crate::{
     architecture::{Architecture, NormOrder, Positions},
     capabilities::Capabilities,
     error::{Error, Result},
-    kernels::{By, Cache, CachePart, RopeTable, attention, embed, kv_write, matmul, norm, rope, sample},
+    kernels::{
+        By, Cache, CachePart, Input, RopeTable, attention, embed, kv_write, matmul, norm, normed, rope,
+        sample,
+    },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
-    weights::{LayerWeights, Weights},
+    weights::{LayerWeights, NormWeights, Weights},
 };
 use std::sync::Arc;
 
@@ -117,14 +120,24 @@ impl Decoder<'_> {
             self.layer(&mut plan, layer, &self.caches[number]);
         }
         plan.enter(None);
-        let mut last = a.x;
-        if let Some(by) = &weights.final_norm {
-            plan.push(norm(a.x, by).to(a.h));
-            last = a.h;
-        }
+        let last = match &weights.final_norm {
+            Some(by) => self.norm(&mut plan, a.x, by),
+            None => a.x.into(),
+        };
         plan.push(matmul(last, &weights.head).to(a.logits));
         plan.push(sample(a.logits, self.ids));
         plan
+    }
+
+    /// x normalized: by a pass into h where rows are many, else on the way into the matmul that reads it.
+    fn norm(&self, plan: &mut Plan, x: Rows, by: &NormWeights) -> Input {
+        match plan.shape {
+            Shape::Prefill => {
+                plan.push(norm(x, by).to(self.a.h));
+                self.a.h.into()
+            }
+            Shape::Decode => normed(x, by),
+        }
     }
 
     /// One layer. The two orders differ only in what each half reads and what it adds to.
@@ -132,34 +145,39 @@ impl Decoder<'_> {
         let a = &self.a;
         match self.architecture.norm_order {
             NormOrder::Before => {
-                plan.push(norm(a.x, &w.norm1).to(a.h));
-                self.attention(plan, w, cache, a.h, a.x);
-                plan.push(norm(a.x, &w.norm2).to(a.h));
-                self.mlp(plan, w, a.h, a.x);
+                let h = self.norm(plan, a.x, &w.norm1);
+                self.attention(plan, w, cache, h, a.x);
+                let h = self.norm(plan, a.x, &w.norm2);
+                self.mlp(plan, w, h, a.x);
             }
             NormOrder::After => {
-                self.attention(plan, w, cache, a.x, a.x);
+                self.attention(plan, w, cache, a.x.into(), a.x);
                 plan.push(norm(a.x, &w.norm1).to(a.h));
-                self.mlp(plan, w, a.h, a.h);
+                self.mlp(plan, w, a.h.into(), a.h);
                 plan.push(norm(a.h, &w.norm2).to(a.x));
             }
         }
     }
 
     /// onto += out(attention(qkv(from)))
-    fn attention(&self, plan: &mut Plan, w: &LayerWeights, cache: &Cache, from: Rows, onto: Rows) {
+    fn attention(&self, plan: &mut Plan, w: &LayerWeights, cache: &Cache, from: Input, onto: Rows) {
         let a = &self.a;
-        plan.push(matmul(from, &w.qkv).to(a.qkv));
-        if let Some(turns) = self.turns {
-            plan.push(rope(a.qkv, turns, self.architecture.n_heads + cache.n_kv_heads, cache.head_dim));
+        let qkv = matmul(from, &w.qkv);
+        if plan.shape == Shape::Decode && qkv.reaches(cache) {
+            plan.push(qkv.to_cache(a.qkv, self.turns, cache));
+        } else {
+            plan.push(qkv.to(a.qkv));
+            if let Some(turns) = self.turns {
+                plan.push(rope(a.qkv, turns, self.architecture.n_heads + cache.n_kv_heads, cache.head_dim));
+            }
+            plan.push(kv_write(a.qkv, cache));
         }
-        plan.push(kv_write(a.qkv, cache));
         plan.push(attention(a.qkv, cache, w.scalars, a.mixed));
         plan.push(matmul(a.mixed, &w.out).add_to(onto));
     }
 
     /// onto += down(activation(up(from)))
-    fn mlp(&self, plan: &mut Plan, w: &LayerWeights, from: Rows, onto: Rows) {
+    fn mlp(&self, plan: &mut Plan, w: &LayerWeights, from: Input, onto: Rows) {
         let a = &self.a;
         let up = matmul(from, &w.up).activation(self.architecture.activation);
         plan.push(up.gated(self.architecture.gated).to(a.hidden));

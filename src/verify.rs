@@ -9,8 +9,8 @@ use crate::{
     capabilities::Capabilities,
     error::Result,
     kernels::{
-        Activation, By, Cache, CachePart, Kernel, RopeTable, attention, embed, kv_write, matmul, norm, rope,
-        sample,
+        Activation, By, Cache, CachePart, Kernel, RopeTable, attention, embed, kv_write, matmul, norm,
+        normed, rope, sample,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
     step::{BLOCK, Row, Step},
@@ -203,7 +203,13 @@ fn plans(can: &Capabilities) -> Plans {
         let both = w.vector(Vec::new(), 2 * WIDTH);
         let weight = Vector { len: WIDTH, ..both };
         let bias = (kind == NormKind::Layer).then_some(Vector { at: WIDTH, ..weight });
-        push!(norm(x, &NormWeights { weight, bias, kind, epsilon: 1e-5 }).to(h));
+        let by = NormWeights { weight, bias, kind, epsilon: 1e-5 };
+        push!(norm(x, &by).to(h));
+        // Folded into the matmul that reads it, where rows are few.
+        let matrix = w.matrix(Format::F16, 94, WIDTH, None);
+        let (plain, gated) = (w.row(94), w.row(47));
+        decode.push(matmul(normed(x, &by), &matrix).to(plain));
+        decode.push(matmul(normed(x, &by), &matrix).activation(Activation::Silu).gated(true).to(gated));
     }
     for format in Format::ALL {
         let matrix = w.matrix(format, 203, WIDTH, None);
@@ -239,6 +245,9 @@ fn plans(can: &Capabilities) -> Plans {
         push!(matmul(h, &matrix).to(qkv));
         push!(rope(qkv, turns, n_heads + n_kv_heads, head_dim));
         push!(kv_write(qkv, &cache));
+        for turns in [None, Some(turns)] {
+            decode.push(matmul(h, &matrix).to_cache(qkv, turns, &cache));
+        }
         push!(attention(qkv, &cache, scalars, y));
     }
     let logits = w.buffers.activation("logits", Per::Output, VOCAB);

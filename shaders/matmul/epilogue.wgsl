@@ -1,18 +1,14 @@
-// interface `epilogue`: from a product to y.
-fn x_row(y_row: u32) -> u32 {
-    if OUTPUTS { return output_row(y_row); }
-    return y_row;
-}
-fn finish(y_row: u32, output: u32, product: f32, up: f32) {
-    var value = product;
-    if BIAS { value += vectors[BIAS_AT + output]; }
-    value = activate(value);
-    if GATED {
-        var factor = up;
-        if BIAS { factor += vectors[UP_BIAS_AT + output]; }
-        value *= factor;
-    }
-    let at = y_row * STRIDE + FIRST + output;
+// interface `epilogue`: from products to y, activated, gated, added or multiplied.
+override UP: u32;       // the first output of the up half, when GATED
+override ADD: bool;
+override MULTIPLY: bool;
+#import activation
+
+// The j-th of the four outputs from `output` on.
+fn finish(y_row: u32, output: u32, j: u32, product: vec4<f32>, up: vec4<f32>) {
+    var value = activate(product[j] + bias(output + j));
+    if GATED { value *= up[j] + bias(UP + output + j); }
+    let at = y_row * STRIDE + FIRST + output + j;
     if ADD { value += y[at]; }
     if MULTIPLY { value *= y[at]; }
     y[at] = value;

@@ -3,7 +3,6 @@
 #import operands
 #import step
 #import weights
-#import activation
 #import epilogue
 const TILE = 32u;
 const FOURS = 4u;  // fours of columns in a tile
@@ -19,10 +18,7 @@ fn dot4(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, x: vec4<f32>) ->
 
 fn finish4(y_row: u32, count: u32, output: u32, product: vec4<f32>, up: vec4<f32>) {
     if y_row >= count { return; }
-    if output < ROWS { finish(y_row, output, product.x, up.x); }
-    if output + 1u < ROWS { finish(y_row, output + 1u, product.y, up.y); }
-    if output + 2u < ROWS { finish(y_row, output + 2u, product.z, up.z); }
-    if output + 3u < ROWS { finish(y_row, output + 3u, product.w, up.w); }
+    for (var j = 0u; j < 4u && output + j < ROWS; j++) { finish(y_row, output, j, product, up); }
 }
 
 @compute @workgroup_size(64)

@@ -1,29 +1,44 @@
-// y = activate(W x + bias), or y += that, or y *= that; when GATED, activate(G x + bias) * (U x + bias) with
-// W = [G; U]. Matrix-vector: one workgroup for four outputs of one row, the columns dealt out over its threads.
+// y = epilogue(W norm(x)), with W = [G; U] when GATED. Matrix-vector: one workgroup for four outputs of one row, the
+// columns dealt out over its threads. The norm costs no pass of its own: its scale, and what its bias adds, are
+// factored out of the products, so that one sweep over the columns sums the squares too.
 override WORKGROUP: u32 = 64u;
+override WIDTH: u32;          // columns, without the padding
+override NORM: bool;
+override NORM_CENTER: bool;   // of the differences from the mean, which takes a sweep of its own
+override NORM_BIAS: bool;
+override NORM_WEIGHT_AT: u32; // where in the layer's vectors
+override NORM_BIAS_AT: u32;
+override EPSILON: f32;
 #import operands
 #import step
 #import reduce
 #import weights
-#import activation
 #import epilogue
 
-// The products of x with four rows of the matrix from `first` on.
-fn product4(t: Thread, first: u32, x_at: u32) -> vec4<f32> {
-    let last = MATRIX_ROWS - 1u;
-    let rows = min(vec4(first, first + 1u, first + 2u, first + 3u), vec4(last));
-    var total = vec4(0.0);
-    for (var i = t.index; i < COLUMNS8; i += WORKGROUP) {
-        let low = x[x_at + 2u * i];
-        let high = x[x_at + 2u * i + 1u];
-        let a = weights8(rows.x, i);
-        let b = weights8(rows.y, i);
-        let c = weights8(rows.z, i);
-        let d = weights8(rows.w, i);
-        total += vec4(dot(a.low, low), dot(b.low, low), dot(c.low, low), dot(d.low, low))
-            + vec4(dot(a.high, high), dot(b.high, high), dot(c.high, high), dot(d.high, high));
+// Eight columns of x, those beyond the last zero, less the mean.
+fn centered(at: u32, i: u32, mean: f32) -> Eight {
+    var v = Eight(x[at + 2u * i], x[at + 2u * i + 1u]);
+    if NORM_CENTER {
+        let column = 8u * i + vec4(0u, 1u, 2u, 3u);
+        v.low = select(vec4(0.0), v.low - mean, column < vec4(WIDTH));
+        v.high = select(vec4(0.0), v.high - mean, column + 4u < vec4(WIDTH));
     }
-    return sum4(t, total);
+    return v;
+}
+fn mean_of(t: Thread, at: u32) -> f32 {
+    var total = vec4(0.0);
+    for (var i = t.index; i < COLUMNS8; i += WORKGROUP) { total += x[at + 2u * i] + x[at + 2u * i + 1u]; }
+    return dot(sum4(t, total), vec4(1.0)) / f32(WIDTH);
+}
+// Eight columns of four rows of the matrix from `first` on.
+struct Four { a: Eight, b: Eight, c: Eight, d: Eight }
+fn four(first: u32, i: u32) -> Four {
+    let rows = min(first + vec4(0u, 1u, 2u, 3u), vec4(MATRIX_ROWS - 1u));
+    return Four(weights8(rows.x, i), weights8(rows.y, i), weights8(rows.z, i), weights8(rows.w, i));
+}
+fn dots(w: Four, v: Eight) -> vec4<f32> {
+    return vec4(dot(w.a.low, v.low), dot(w.b.low, v.low), dot(w.c.low, v.low), dot(w.d.low, v.low))
+        + vec4(dot(w.a.high, v.high), dot(w.b.high, v.high), dot(w.c.high, v.high), dot(w.d.high, v.high));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -34,11 +49,38 @@ fn main(
 ) {
     let first = 4u * group_index(group, groups);
     if first >= ROWS { return; }
-    let x_at = x_row(group.z) * COLUMNS8 * 2u;
-    let product = product4(t, first, x_at);
+    let at = x_row(group.z) * COLUMNS8 * 2u;
+    var mean = 0.0;
+    if NORM_CENTER { mean = mean_of(t, at); }
+    var product = vec4(0.0);
     var up = vec4(0.0);
-    if GATED { up = product4(t, first + ROWS, x_at); }
-    if t.index < 4u && first + t.index < ROWS {
-        finish(group.z, first + t.index, product[t.index], up[t.index]);
+    var product_of_bias = vec4(0.0);
+    var up_of_bias = vec4(0.0);
+    var squares = vec4(0.0);
+    for (var i = t.index; i < COLUMNS8; i += WORKGROUP) {
+        var v = centered(at, i, mean);
+        if NORM {
+            squares += v.low * v.low + v.high * v.high;
+            v.low *= vectors[NORM_WEIGHT_AT / 4u + 2u * i];
+            v.high *= vectors[NORM_WEIGHT_AT / 4u + 2u * i + 1u];
+        }
+        let w = four(first, i);
+        product += dots(w, v);
+        let bias = NORM_BIAS_AT / 4u + 2u * i;
+        if NORM_BIAS { product_of_bias += dots(w, Eight(vectors[bias], vectors[bias + 1u])); }
+        if GATED {
+            let u = four(first + ROWS, i);
+            up += dots(u, v);
+            if NORM_BIAS { up_of_bias += dots(u, Eight(vectors[bias], vectors[bias + 1u])); }
+        }
     }
+    if NORM {
+        let variance = dot(sum4(t, squares), vec4(1.0)) / f32(WIDTH);
+        let scale = 1.0 / sqrt(variance + EPSILON);
+        product = product * scale + product_of_bias;
+        up = up * scale + up_of_bias;
+    }
+    product = sum4(t, product);
+    if GATED { up = sum4(t, up); }
+    if t.index < 4u && first + t.index < ROWS { finish(group.z, first, t.index, product, up); }
 }

@@ -41,9 +41,16 @@ pub struct KvWrite {
 }
 
 impl KvWrite {
+    /// Values of all keys (or values) of a row.
+    pub(super) fn width(&self) -> u32 {
+        self.cache.n_kv_heads * self.cache.head_dim
+    }
+    pub(super) fn parts(&self) -> &[CachePart] {
+        &self.cache.parts
+    }
     /// Where in a row of qkv a part's keys and values start.
     fn starts(&self, part: &CachePart) -> (u32, u32) {
-        let width = self.cache.n_kv_heads * self.cache.head_dim;
+        let width = self.width();
         let keys = self.qkv.width - 2 * width + part.heads.start * self.cache.head_dim;
         (keys, keys + width)
     }
@@ -80,7 +87,7 @@ impl Kernel for KvWrite {
         self.cache.parts.iter().map(dispatch).collect()
     }
     fn cost(&self, load: &Load) -> Cost {
-        let values = 2 * u64::from(load.rows) * u64::from(self.cache.n_kv_heads * self.cache.head_dim);
+        let values = 2 * u64::from(load.rows) * u64::from(self.width());
         Cost { bytes: 8 * values, flops: 0 }
     }
     fn run(&self, memory: &Memory, step: &Step) {

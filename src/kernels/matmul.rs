@@ -1,27 +1,62 @@
-use super::{Activation, Cost, Dispatch, Grid, Kernel, STEP, Target, flag, reduce};
+use super::{
+    Activation, Cache, Cost, Dispatch, Grid, Kernel, STEP, Target, flag,
+    kv_write::{KvWrite, kv_write},
+    norm::normalize,
+    reduce,
+    rope::{RopeKernel, rope},
+};
 use crate::{
+    architecture::NormKind,
     memory::Memory,
-    plan::{Per, Rows, Shape, Use},
+    plan::{Buffer, Per, Rows, Shape, Use},
     shader::Program,
     simd::Cpu,
     step::{Load, Step},
-    weights::{Matrix, Part},
+    weights::{Matrix, NormWeights, Part},
 };
 use rayon::prelude::*;
 
 /// y = W x + bias
-pub fn matmul(x: Rows, w: &Matrix) -> Matmul {
-    assert_eq!(x.width, w.columns, "a value of x for each column");
-    Matmul { x, w: w.clone(), y: x, activation: Activation::None, gated: false, add: false }
+pub fn matmul(x: impl Into<Input>, w: &Matrix) -> Matmul {
+    let x = x.into();
+    assert_eq!(x.rows.width, w.columns, "a value of x for each column");
+    let y = x.rows;
+    Matmul { x, w: w.clone(), y, activation: Activation::None, gated: false, add: false, heads: None }
+}
+
+/// What a matmul reads: rows as they are, or normalized on the way, which a device does for few rows only.
+#[derive(Clone, Copy, Debug)]
+pub struct Input {
+    rows: Rows,
+    norm: Option<NormWeights>,
+}
+
+impl From<Rows> for Input {
+    fn from(rows: Rows) -> Self {
+        Self { rows, norm: None }
+    }
+}
+
+/// x as `by` makes it, folded into the matmul that reads it.
+pub fn normed(x: Rows, by: &NormWeights) -> Input {
+    assert_eq!(x.width, by.weight.len, "a weight for each value of x");
+    Input { rows: x, norm: Some(*by) }
+}
+
+/// What becomes of a product that is q, k and v: turned, and written into the cache.
+struct Heads {
+    rope: Option<RopeKernel>,
+    kv_write: KvWrite,
 }
 
 pub struct Matmul {
-    x: Rows,
+    x: Input,
     w: Matrix,
     y: Rows,
     activation: Activation,
     gated: bool,
     add: bool,
+    heads: Option<Heads>,
 }
 
 impl Matmul {
@@ -39,18 +74,57 @@ impl Matmul {
     }
     /// y += …
     pub fn add_to(self, y: Rows) -> Self {
-        assert_eq!(self.x.per, y.per, "the residual has the rows of x");
+        assert_eq!(self.x.rows.per, y.per, "the residual has the rows of x");
         Self { add: true, ..self.to(y) }
+    }
+    /// Whether one pass can write all of the cache: in several parts it has more bindings than a pass may, and pairs
+    /// that turn must lie in one part of W.
+    pub fn reaches(&self, cache: &Cache) -> bool {
+        cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
+    }
+    /// y = q, k and v, where q and k turn by `turns`, and k and v are written into the cache too: what [`rope`] and
+    /// [`kv_write`] do, folded into this pass.
+    pub fn to_cache(self, y: Rows, turns: Option<Buffer>, cache: &Cache) -> Self {
+        assert!(self.reaches(cache), "a cache that one pass can write");
+        let turned = y.width / cache.head_dim - cache.n_kv_heads;
+        let rope = turns.map(|table| rope(y, table, turned, cache.head_dim));
+        Self { heads: Some(Heads { rope, kv_write: kv_write(y, cache) }), ..self.to(y) }
     }
 
     /// Whether y has only the rows of x that are outputs.
     fn picks_outputs(&self) -> bool {
-        self.x.per == Per::Row && self.y.per == Per::Output
+        self.x.rows.per == Per::Row && self.y.per == Per::Output
     }
 
-    /// The row of x that a row of y comes from.
-    fn x_row(&self, step: &Step, row: usize) -> usize {
-        if self.picks_outputs() { step.outputs[row] as usize } else { row }
+    /// For each row of y the row of x that it comes from, normalized where that is asked for, with the zeros that
+    /// follow it.
+    fn rows_of_x<'a>(
+        &self,
+        memory: &Memory,
+        step: &Step,
+        x: &'a [f32],
+        normalized: &'a mut Vec<f32>,
+    ) -> Vec<&'a [f32]> {
+        let (width, stride) = (self.w.columns as usize, self.x.rows.stride() as usize);
+        let count = self.y.per.count(&step.load()) as usize;
+        let at = |row| if self.picks_outputs() { step.outputs[row] as usize } else { row };
+        let rows = (0..count).map(|row| &x[at(row) * stride..][..stride]);
+        let Some(norm) = &self.x.norm else { return rows.collect() };
+        normalized.resize(count * stride, 0.0);
+        for (x, to) in rows.zip(normalized.chunks_mut(stride)) {
+            normalize(norm, memory, &x[..width], &mut to[..width]);
+        }
+        normalized.chunks(stride).collect()
+    }
+
+    /// What becomes of q, k and v once they stand in y.
+    fn finish_heads(&self, memory: &Memory, step: &Step) {
+        if let Some(heads) = &self.heads {
+            if let Some(rope) = &heads.rope {
+                rope.run(memory, step);
+            }
+            heads.kv_write.run(memory, step);
+        }
     }
 
     /// From a row of products (with the gated half, where there is one) to a row of y.
@@ -71,55 +145,79 @@ impl Matmul {
         // A part of the gated half writes where the gate's did.
         let first = if form == Form::Up { part.rows.start - n } else { part.rows.start };
         let rows = if form == Form::Gated { n } else { part.rows.len() as u32 };
-        let activation = if form == Form::Up { Activation::None } else { self.activation };
-        let bias_at = self.w.bias.map_or(0, |b| b.at + part.rows.start);
-        let common = [
-            ("operands", include_str!("../../shaders/matmul/operands.wgsl")),
-            STEP,
-            ("activation", activation.shader()),
-            ("epilogue", include_str!("../../shaders/matmul/epilogue.wgsl")),
+        let norm = self.x.norm;
+        // The layer's small vectors; x where it has none to read.
+        let vectors = norm.map(|n| n.weight.buffer).or(self.w.bias.map(|b| b.buffer));
+        let mut uses = vec![
+            Use::Read(part.buffer),
+            Use::Read(self.x.rows.buffer),
+            Use::Read(vectors.unwrap_or(self.x.rows.buffer)),
+            Use::Write(self.y.buffer),
         ];
-        let common = [&common[..], &part.format.shader()].concat();
-        let (source, imports, tile, tile_rows) = match target.shape {
-            Shape::Prefill => (include_str!("../../shaders/matmul/tiled.wgsl"), common, 32, 32),
-            Shape::Decode => (
-                include_str!("../../shaders/matmul/vector.wgsl"),
-                [&common[..], &[reduce(target)]].concat(),
-                4,
-                1,
-            ),
-        };
-        let program = Program {
-            name: "matmul",
-            source,
-            imports,
-            constants: vec![
-                ("COLUMNS8", self.w.columns8().into()),
-                ("MATRIX_ROWS", (part.rows.len() as u32).into()),
-                ("ROWS", rows.into()),
-                ("FIRST", first.into()),
-                ("STRIDE", self.y.stride().into()),
-                ("BIAS_AT", bias_at.into()),
-                ("UP_BIAS_AT", (bias_at + n).into()),
-                ("BIAS", flag(self.w.bias.is_some())),
-                ("GATED", flag(form == Form::Gated)),
+        let mut imports = vec![("operands", include_str!("../../shaders/matmul/operands.wgsl")), STEP];
+        imports.extend(part.format.shader());
+        let mut constants: Vec<(&str, f64)> = vec![
+            ("COLUMNS8", self.w.columns8().into()),
+            ("MATRIX_ROWS", (part.rows.len() as u32).into()),
+            ("ROWS", rows.into()),
+            ("FIRST", first.into()),
+            ("STRIDE", self.y.stride().into()),
+            ("BIAS_AT", self.w.bias.map_or(0, |b| b.at + part.rows.start).into()),
+            ("BIAS", flag(self.w.bias.is_some())),
+            ("GATED", flag(form == Form::Gated)),
+            ("OUTPUTS", flag(self.picks_outputs())),
+        ];
+        constants.extend(part.format.constants(part.row_bytes));
+        if let Some(heads) = &self.heads {
+            imports.push(("epilogue", include_str!("../../shaders/matmul/to_cache.wgsl")));
+            let kv = heads.kv_write.width();
+            constants.extend([("Q", (n - 2 * kv).into()), ("KV", kv.into())]);
+            uses.push(Use::Write(heads.kv_write.parts()[0].buffer));
+            imports.push((
+                "turn",
+                match &heads.rope {
+                    None => include_str!("../../shaders/turn/none.wgsl"),
+                    Some(rope) => {
+                        constants.push(("PAIRS", rope.pairs.into()));
+                        uses.push(Use::Read(rope.table));
+                        include_str!("../../shaders/turn/rotary.wgsl")
+                    }
+                },
+            ));
+        } else {
+            let activation = if form == Form::Up { Activation::None } else { self.activation };
+            imports.push(("epilogue", include_str!("../../shaders/matmul/epilogue.wgsl")));
+            imports.push(("activation", activation.shader()));
+            constants.extend([
+                ("UP", n.into()),
                 ("ADD", flag(self.add)),
                 ("MULTIPLY", flag(form == Form::Up)),
-                ("OUTPUTS", flag(self.picks_outputs())),
-            ]
-            .into_iter()
-            .chain(part.format.constants(part.row_bytes))
-            .collect(),
+            ]);
+        }
+        let (source, tile, tile_rows) = match target.shape {
+            Shape::Prefill => {
+                assert!(norm.is_none(), "for many rows a norm is a pass of its own");
+                (include_str!("../../shaders/matmul/tiled.wgsl"), 32, 32)
+            }
+            Shape::Decode => {
+                imports.push(reduce(target));
+                let norm_bias = norm.and_then(|n| n.bias);
+                constants.extend([
+                    ("WIDTH", self.w.columns.into()),
+                    ("NORM", flag(norm.is_some())),
+                    ("NORM_CENTER", flag(norm.is_some_and(|n| n.kind == NormKind::Layer))),
+                    ("NORM_BIAS", flag(norm_bias.is_some())),
+                    ("NORM_WEIGHT_AT", norm.map_or(0, |n| n.weight.at).into()),
+                    ("NORM_BIAS_AT", norm_bias.map_or(0, |b| b.at).into()),
+                    ("EPSILON", norm.map_or(0.0, |n| n.epsilon.into())),
+                ]);
+                (include_str!("../../shaders/matmul/vector.wgsl"), 4, 1)
+            }
         };
-        let vectors = self.w.bias.map_or(self.x.buffer, |b| b.buffer);
+        let program = Program { name: "matmul", source, imports, constants };
         Dispatch {
             program,
-            uses: vec![
-                Use::Read(part.buffer),
-                Use::Read(self.x.buffer),
-                Use::Read(vectors),
-                Use::Write(self.y.buffer),
-            ],
+            uses,
             grid: Grid { groups: rows.div_ceil(tile), per: self.y.per, rows: tile_rows },
         }
     }
@@ -141,12 +239,16 @@ impl Kernel for Matmul {
     }
     fn note(&self) -> String {
         let mut note = format!("{}×{} {}", self.w.rows, self.w.columns, self.w.formats());
+        let norm = self.x.norm.map(|n| format!("{:?} norm", n.kind).to_lowercase());
         for (on, word) in [
+            (norm.is_some(), norm.unwrap_or_default()),
             (self.w.bias.is_some(), "bias".to_owned()),
             (self.activation != Activation::None, format!("{:?}", self.activation).to_lowercase()),
             (self.gated, "gated".to_owned()),
             (self.add, "added".to_owned()),
             (self.picks_outputs(), "outputs".to_owned()),
+            (self.heads.as_ref().is_some_and(|h| h.rope.is_some()), "turned".to_owned()),
+            (self.heads.is_some(), "to cache".to_owned()),
         ] {
             if on {
                 note = format!("{note}, {word}");
@@ -156,10 +258,14 @@ impl Kernel for Matmul {
     }
     fn uses(&self) -> Vec<Use> {
         let parts = self.w.parts.iter().map(|p| Use::Read(p.buffer));
-        std::iter::once(Use::Read(self.x.buffer))
+        let vectors = self.x.norm.map(|n| n.weight.buffer).or(self.w.bias.map(|b| b.buffer));
+        let heads = self.heads.iter();
+        std::iter::once(Use::Read(self.x.rows.buffer))
             .chain(parts)
-            .chain(self.w.bias.map(|b| Use::Read(b.buffer)))
+            .chain(vectors.map(Use::Read))
+            .chain(heads.clone().filter_map(|h| h.rope.as_ref()).map(|rope| Use::Read(rope.table)))
             .chain([Use::Write(self.y.buffer)])
+            .chain(heads.map(|h| Use::Write(h.kv_write.parts()[0].buffer)))
             .collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
@@ -185,34 +291,33 @@ impl Kernel for Matmul {
         }
     }
     fn run(&self, memory: &Memory, step: &Step) {
-        let columns = self.w.columns as usize;
-        let count = self.y.per.count(&step.load()) as usize;
+        let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
+        let x = self.rows_of_x(memory, step, &x, &mut normalized);
         let bias = self.w.bias.map(|b| b.of(memory));
-        let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
-        let mut products = vec![vec![0.0; self.w.rows as usize]; count];
-        let mut w = vec![0.0; columns];
+        let mut y = memory.write(self.y.buffer);
+        let mut products = vec![vec![0.0; self.w.rows as usize]; x.len()];
+        let mut w = vec![0.0; self.w.columns as usize];
         for row in 0..self.w.rows {
             self.w.unpack_row(memory, row, &mut w);
-            for (i, products) in products.iter_mut().enumerate() {
-                let x = &x[self.x_row(step, i) * self.x.stride() as usize..][..columns];
-                products[row as usize] = w.iter().zip(x).map(|(w, x)| w * x).sum();
+            for (products, x) in products.iter_mut().zip(&x) {
+                products[row as usize] = w.iter().zip(*x).map(|(w, x)| w * x).sum();
             }
         }
         for (products, y) in products.iter().zip(y.chunks_mut(self.y.stride() as usize)) {
             self.finish(bias, |i| products[i], y);
         }
+        drop(y);
+        self.finish_heads(memory, step);
     }
     fn run_fast(&self, memory: &Memory, step: &Step, cpu: &Cpu) {
-        let columns = self.w.columns as usize;
-        let count = self.y.per.count(&step.load()) as usize;
+        let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
+        let x = self.rows_of_x(memory, step, &x, &mut normalized);
+        let (columns, count) = (self.w.columns as usize, x.len());
         if count == 0 {
             return;
         }
         let bias = self.w.bias.map(|b| b.of(memory));
-        let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
-        let x: Vec<&[f32]> = (0..count)
-            .map(|i| &x[self.x_row(step, i) * self.x.stride() as usize..][..self.x.stride() as usize])
-            .collect();
+        let mut all_y = memory.write(self.y.buffer);
         // [row of W][row of y]: what a thread makes lies together. Each product is summed by one thread, in an
         // order that neither their number nor the other rows change.
         let mut products = cpu.scratch(self.w.rows as usize * count);
@@ -235,12 +340,14 @@ impl Kernel for Matmul {
         let finish = |(row, y): (usize, &mut [f32])| {
             self.finish(bias, |i| products[i * count + row], y);
         };
-        let y = &mut y[..count * self.y.stride() as usize];
+        let y = &mut all_y[..count * self.y.stride() as usize];
         if threads && count > 1 {
             y.par_chunks_mut(self.y.stride() as usize).enumerate().for_each(finish);
         } else {
             y.chunks_mut(self.y.stride() as usize).enumerate().for_each(finish);
         }
         cpu.give_back(products);
+        drop(all_y);
+        self.finish_heads(memory, step);
     }
 }

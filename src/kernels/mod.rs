@@ -23,7 +23,7 @@ pub use activation::Activation;
 pub use attention::attention;
 pub use embed::{By, embed};
 pub use kv_write::{Cache, CachePart, kv_write};
-pub use matmul::matmul;
+pub use matmul::{Input, matmul, normed};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
 pub use sample::sample;

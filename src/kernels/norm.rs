@@ -59,22 +59,26 @@ impl Kernel for Norm {
         Cost { bytes: 8 * values + 4 * u64::from(self.x.width), flops: 8 * values }
     }
     fn run(&self, memory: &Memory, step: &Step) {
-        let (width, stride) = (self.x.width as usize, self.x.stride() as usize);
+        let stride = self.x.stride() as usize;
         let count = self.x.per.count(&step.load()) as usize;
         let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
-        let weight = self.by.weight.of(memory);
-        let bias = self.by.bias.map(|b| b.of(memory));
         for (x, y) in x.chunks(stride).zip(y.chunks_mut(stride)).take(count) {
-            let x = &x[..width];
-            let mean = match self.by.kind {
-                NormKind::Layer => x.iter().sum::<f32>() / width as f32,
-                NormKind::Rms => 0.0,
-            };
-            let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / width as f32;
-            let scale = 1.0 / (variance + self.by.epsilon).sqrt();
-            for i in 0..width {
-                y[i] = (x[i] - mean) * scale * weight[i] + bias.map_or(0.0, |b| b[i]);
-            }
+            let width = self.x.width as usize;
+            normalize(&self.by, memory, &x[..width], &mut y[..width]);
         }
+    }
+}
+
+/// One row.
+pub(super) fn normalize(by: &NormWeights, memory: &Memory, x: &[f32], y: &mut [f32]) {
+    let (weight, bias) = (by.weight.of(memory), by.bias.map(|b| b.of(memory)));
+    let mean = match by.kind {
+        NormKind::Layer => x.iter().sum::<f32>() / x.len() as f32,
+        NormKind::Rms => 0.0,
+    };
+    let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / x.len() as f32;
+    let scale = 1.0 / (variance + by.epsilon).sqrt();
+    for (i, (x, y)) in x.iter().zip(y).enumerate() {
+        *y = (x - mean) * scale * weight[i] + bias.map_or(0.0, |b| b[i]);
     }
 }

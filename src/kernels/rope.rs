@@ -50,9 +50,10 @@ pub fn rope(qkv: Rows, table: Buffer, heads: u32, head_dim: u32) -> RopeKernel {
 
 pub struct RopeKernel {
     qkv: Rows,
-    table: Buffer,
+    pub(super) table: Buffer,
     heads: u32,
-    pairs: u32,
+    /// In a head.
+    pub(super) pairs: u32,
 }
 
 impl Kernel for RopeKernel {

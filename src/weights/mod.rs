@@ -27,7 +27,7 @@ use crate::{
     architecture::{Architecture, NormKind},
     error::Result,
     memory::Memory,
-    plan::{Buffer, Buffers, Content},
+    plan::{ALIGN, Buffer, Buffers, Content},
 };
 use std::{ops::Range, sync::Arc};
 
@@ -59,7 +59,7 @@ impl Layout {
     pub const CPU: Self = Self { join: false, align: 1, most_bytes: u64::MAX };
 
     pub fn gpu(most_bytes: u64) -> Self {
-        Self { join: true, align: crate::plan::ALIGN, most_bytes }
+        Self { join: true, align: ALIGN, most_bytes }
     }
 }
 
@@ -194,7 +194,8 @@ impl Vectors {
     fn add(&mut self, values: &[f32]) -> Vector {
         let at = self.values.len() as u32;
         self.values.extend(values);
-        self.values.resize(self.values.len().next_multiple_of(4), 0.0);
+        // Shaders read them in vectors, as they do activations.
+        self.values.resize(self.values.len().next_multiple_of(ALIGN as usize), 0.0);
         Vector { buffer: self.buffer, at, len: values.len() as u32 }
     }
     fn declare(self, buffers: &mut Buffers, label: impl Into<String>) {

@@ -13,6 +13,7 @@ use crate::{
         normed, rope, sample,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
+    simd::Math,
     step::{BLOCK, Row, Step},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
 };
@@ -55,7 +56,7 @@ pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
 
 fn verify_opened(device: Device) -> Result<Vec<Check>> {
     let can = device.capabilities();
-    let mut definition = CpuBackend::prepare(plans(&can), 1, &|_| ())?.plain();
+    let mut definition = CpuBackend::prepare(plans(&can), 1, Math::F32, &|_| ())?.plain();
     let mut tested = device.prepare(plans(&can), &|_| ())?;
     let mut checks: Vec<Check> = Vec::new();
     for (shape, step) in steps() {

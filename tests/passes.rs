@@ -7,6 +7,7 @@ use wgpt::{
     capabilities::Capabilities,
     engine::plans,
     plan::{Shape, Sizes},
+    simd::Math,
     step::{Row, Step},
     verify::{Check, compare},
     weights::Layout,
@@ -33,7 +34,7 @@ pub fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut
     device.restrict(&change);
     let can = device.capabilities();
     let make = || plans(&fixture.model, &can, SIZES).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
-    let mut definition = CpuBackend::prepare(make(), 1, &|_| ()).expect("memory").plain();
+    let mut definition = CpuBackend::prepare(make(), 1, Math::F32, &|_| ()).expect("memory").plain();
     let mut tested = device.prepare(make(), &|_| ()).expect("a device made ready");
     for (shape, step) in steps(&fixture.tokens) {
         for pass in 0..definition.plans().of(shape).passes.len() {

@@ -5,7 +5,7 @@ use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
     plan::Plans,
-    simd::Simd,
+    simd::{Math, Simd},
 };
 
 /// What the user asked for.
@@ -57,7 +57,7 @@ pub struct Device {
 }
 
 enum Opened {
-    Cpu { threads: usize, can: Capabilities },
+    Cpu { threads: usize, math: Math, can: Capabilities },
     Gpu(Box<Gpu>),
 }
 
@@ -162,11 +162,7 @@ fn processor(index: usize) -> AdapterSummary {
 }
 
 fn cpu_name(threads: usize) -> String {
-    let simd = match Simd::detect() {
-        Simd::Portable => "portable",
-        #[cfg(target_arch = "x86_64")]
-        Simd::Avx2 => "avx2",
-    };
+    let simd = Simd::detect().name();
     let plural = if threads == 1 { "" } else { "s" };
     format!("CPU ({}, {simd}, {threads} thread{plural})", std::env::consts::ARCH)
 }
@@ -267,7 +263,8 @@ impl Device {
         let (index, reason) = pick(choice, &list(&found), require_gpu)?;
         let opened = match found.get(index) {
             None => {
-                Opened::Cpu { threads: threads.unwrap_or_else(default_threads), can: Capabilities::cpu() }
+                let threads = threads.unwrap_or_else(default_threads);
+                Opened::Cpu { threads, math: Math::F32, can: Capabilities::cpu() }
             }
             Some(adapter) if is_usable(adapter) => {
                 Opened::Gpu(Box::new(pollster::block_on(Gpu::open(adapter, options))?))
@@ -304,6 +301,14 @@ impl Device {
         }
     }
 
+    /// The same device, computing so; it computes in f32 where nothing else is said.
+    pub fn with_math(mut self, wanted: Math) -> Self {
+        if let Opened::Cpu { math, .. } = &mut self.opened {
+            *math = wanted;
+        }
+        self
+    }
+
     /// The driver's name and version, as far as it says them.
     pub fn driver(&self) -> String {
         match &self.opened {
@@ -324,7 +329,9 @@ impl Device {
     /// Makes a model ready: weights up, pipelines compiled. `progress` is told of each run of bytes.
     pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Backend>> {
         Ok(match self.opened {
-            Opened::Cpu { threads, .. } => Box::new(CpuBackend::prepare(plans, threads, progress)?),
+            Opened::Cpu { threads, math, .. } => {
+                Box::new(CpuBackend::prepare(plans, threads, math, progress)?)
+            }
             Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(*gpu, plans, progress)?),
         })
     }

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     memory::Memory,
     plan::{Buffer, Plans, Rows, Shape},
-    simd::Cpu,
+    simd::{Cpu, Math},
     step::Step,
 };
 use std::{ops::Range, time::Duration};
@@ -15,17 +15,14 @@ pub struct CpuBackend {
     plans: Plans,
     memory: Memory,
     cpu: Cpu,
-    pool: rayon::ThreadPool,
     plain: bool,
 }
 
 impl CpuBackend {
     /// Reads the weights in (those that lie in the mapped file as they are stay there); `progress` is told of each
     /// run of bytes.
-    pub fn prepare(plans: Plans, threads: usize, progress: &dyn Fn(u64)) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
+    pub fn prepare(plans: Plans, threads: usize, math: Math, progress: &dyn Fn(u64)) -> Result<Self> {
+        let cpu = Cpu::new(threads, math)
             .map_err(|e| Error::run(format!("{threads} threads could not be started: {e}")).because(e))?;
         // Probed in one piece, for an allocation that fails in the midst of the work ends the process.
         let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
@@ -38,7 +35,7 @@ impl CpuBackend {
             .because(e)
         })?;
         let memory = Memory::new(&plans.buffers, &plans.sizes, progress);
-        Ok(Self { plans, memory, cpu: Cpu::new(threads), pool, plain: false })
+        Ok(Self { plans, memory, cpu, plain: false })
     }
 
     /// The same model run by the kernels' plain definitions.
@@ -55,17 +52,13 @@ impl Backend for CpuBackend {
         Duration::ZERO
     }
     fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
-        let Self { plans, memory, cpu, pool, plain } = &*self;
-        let passes = &plans.of(shape).passes[passes];
-        // All of them within the pool: handing over to it costs as much as a small matmul, once a step.
-        pool.install(|| {
-            for pass in passes {
-                match plain {
-                    true => pass.kernel.run(memory, step),
-                    false => pass.kernel.run_fast(memory, step, cpu),
-                }
+        let Self { plans, memory, cpu, plain } = &*self;
+        for pass in &plans.of(shape).passes[passes] {
+            match plain {
+                true => pass.kernel.run(memory, step),
+                false => pass.kernel.run_fast(memory, step, shape, cpu),
             }
-        });
+        }
         Ok(())
     }
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {

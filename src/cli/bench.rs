@@ -1,11 +1,12 @@
 //! `wgpt bench`
 
-use super::{DeviceArgs, Math, open_weights, terminal, terminal::Terminal};
+use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     backend::{Bandwidth, DeviceInfo},
     bench::{Bench as Prepared, Measured, Test, TestKind},
     error::{Error, Result},
     shapes,
+    simd::Math,
     weights::Format,
 };
 use clap::{Args, ValueEnum};
@@ -146,7 +147,8 @@ impl Bench {
         bandwidth: Bandwidth,
         terminal: &Terminal,
     ) -> Result<Report> {
-        let device = self.device.open()?;
+        let math = self.math.unwrap_or(Math::Fast);
+        let device = self.device.open()?.with_math(math);
         let (info, driver) = (device.info(), device.driver());
         let model = match self.shape.is_empty() {
             true => open_weights(Some(name).filter(|name| !name.is_empty()), format, terminal)?,
@@ -171,9 +173,9 @@ impl Bench {
             size_bytes: entries().map(|e| e.bytes as u64).sum(),
             format: format.map_or("as stored", Format::name).to_owned(),
             model: model.name,
-            math: match self.math {
-                Some(Math::F32) => "f32",
-                _ => "fast",
+            math: match math {
+                Math::F32 => "f32",
+                Math::Fast => "fast",
             },
             device: info,
             driver,

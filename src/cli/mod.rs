@@ -17,10 +17,11 @@ use crate::{
     engine::{Engine, EngineOptions},
     error::{Error, Result},
     model::Model,
+    simd::Math,
     tokenizer::Tokenizer,
     weights::{Format, Quantized},
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use std::{path::Path, process::ExitCode, str::FromStr};
 use terminal::Terminal;
 
@@ -73,7 +74,8 @@ struct ModelArgs {
     model: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// How exactly to compute: all in f32, or faster where there is a faster form
+    /// How exactly to compute: all in f32, or faster where there is a faster form. Default: fast, and f32 for
+    /// perplexities
     #[arg(long, value_enum)]
     math: Option<Math>,
     /// Pack the weights as this format while loading: q8_0, q6_k, q5_k, q4_k, q4_0, … f16
@@ -107,13 +109,6 @@ impl DeviceArgs {
         let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false };
         Device::open(&choice, self.require_gpu, self.threads.map(usize::from), gpu)
     }
-}
-
-/// `--math`. Until a fast form exists the two are one.
-#[derive(Clone, Copy, ValueEnum)]
-enum Math {
-    F32,
-    Fast,
 }
 
 /// Says what quantising a model made of it.
@@ -173,7 +168,9 @@ impl ModelArgs {
 
     /// Opens the device and loads the model onto it, saying which and why.
     fn load(&self, model: &Model, scores: bool, terminal: &Terminal) -> Result<Engine> {
-        let device = self.device.open()?;
+        // Scores are for comparing, and so are to be exact.
+        let math = self.math.unwrap_or(if scores { Math::F32 } else { Math::Fast });
+        let device = self.device.open()?.with_math(math);
         let info = device.info();
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
         let bar = terminal.progress("loading");

@@ -1,13 +1,12 @@
 use super::{Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Target, reduce};
 use crate::{
     memory::Memory,
-    plan::{Rows, Use},
+    plan::{Rows, Shape, Use},
     shader::Program,
-    simd::Cpu,
-    step::{Load, Row, Step},
-    weights::Vector,
+    simd::{Cpu, Job, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
+    step::{BLOCK, Load, Row, Step},
+    weights::{Format, Vector},
 };
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// y = softmax(q k · scale) v over the positions so far, or the last `window` of them; `scale` and `window` (0:
@@ -145,40 +144,143 @@ impl Kernel for Attention {
             }
         }
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, cpu: &Cpu) {
-        let dim = self.cache.head_dim as usize;
+    fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
         let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
         let caches: Vec<_> = self.cache.parts.iter().map(|p| memory.read(p.buffer)).collect();
         let caches: Vec<&[f32]> = caches.iter().map(|c| &c[..]).collect();
-        let qkv = memory.read(self.qkv.buffer);
-        let (qkv, mut y) = (&*qkv, memory.write(self.y.buffer));
-        let (stride, width) = (self.y.stride() as usize, self.y.width as usize);
-        // One piece of work for each row and head; each is summed by one thread, in the order of positions.
-        let mut work: Vec<(usize, u32, &mut [f32])> = Vec::with_capacity(step.rows.len() * width / dim);
-        for (index, y) in y.chunks_mut(stride).take(step.rows.len()).enumerate() {
-            work.extend(y[..width].chunks_mut(dim).zip(0..).map(|(y, head)| (index, head, y)));
-        }
-        let attend = |scores: &mut Vec<f32>, (index, head, y): (usize, u32, &mut [f32])| {
-            let row = &step.rows[index];
-            let q = &qkv[index * self.qkv.stride() as usize + head as usize * dim..][..dim];
-            let (part, layout, at) = self.part_of(head);
-            let (cache, width) = (caches[part], layout.width(self.cache.head_dim) as usize);
-            let keys = |p| step.slot(row.sequence, p) as usize * 2 * width + at;
-            scores.clear();
-            scores.extend(reach(row, window).map(|p| scale * cpu.simd.dot(q, &cache[keys(p)..][..dim])));
-            softmax(scores);
-            y.fill(0.0);
-            for (weight, p) in scores.iter().zip(reach(row, window)) {
-                let value = &cache[keys(p) + width..][..dim];
-                y.iter_mut().zip(value).for_each(|(y, v)| *y += weight * v);
-            }
-        };
+        let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
+        let (qkv, y) = (&qkv[..], Shared2d::new(&mut y, self.y.stride() as usize));
+        // A piece is a key head and a few rows that follow each other: they and the query heads that share the key
+        // head read the same keys.
+        let tiles = tiles(step);
+        let (group, n_kv_heads) = (self.group(), self.cache.n_kv_heads as usize);
         let positions: u64 = step.rows.iter().map(|r| u64::from(reach(r, window).len() as u32)).sum();
-        if positions * self.y.width as u64 * 2 < cpu.worth_threads {
-            let mut scores = Vec::new();
-            work.into_iter().for_each(|piece| attend(&mut scores, piece));
-        } else {
-            work.into_par_iter().for_each_init(Vec::new, attend);
+        cpu.for_each(4 * positions * u64::from(self.y.width), tiles.len() * n_kv_heads, |piece| {
+            // The last tile first: it sees the most.
+            let tile = tiles[tiles.len() - 1 - piece / n_kv_heads].clone();
+            let heads = (piece % n_kv_heads) as u32 * group..((piece % n_kv_heads) as u32 + 1) * group;
+            let (part, layout, at) = self.part_of(heads.start);
+            let width = layout.width(self.cache.head_dim) as usize;
+            let queries: Vec<(usize, u32)> =
+                tile.flat_map(|row| heads.clone().map(move |head| (row, head))).collect();
+            cpu.simd.run(Attend {
+                step,
+                qkv,
+                y,
+                attention: self,
+                cache: caches[part],
+                width,
+                at,
+                scale,
+                window,
+                queries,
+            });
+        });
+    }
+}
+
+/// Rows of a tile.
+const TILE: usize = 16;
+
+/// Runs of rows of one sequence, each at most a tile.
+fn tiles(step: &Step) -> Vec<Range<usize>> {
+    let mut tiles: Vec<Range<usize>> = Vec::new();
+    for (index, row) in step.rows.iter().enumerate() {
+        match tiles.last_mut() {
+            Some(tile) if tile.len() < TILE && step.rows[tile.start].sequence == row.sequence => {
+                tile.end += 1
+            }
+            _ => tiles.push(index..index + 1),
         }
+    }
+    tiles
+}
+
+/// Queries that share a sequence and a key head.
+struct Attend<'a> {
+    step: &'a Step,
+    qkv: &'a [f32],
+    y: Shared2d<'a>,
+    attention: &'a Attention,
+    cache: &'a [f32],
+    /// Values of a key row in the cache, and where in it the key head is.
+    width: usize,
+    at: usize,
+    scale: f32,
+    window: f32,
+    /// Row and query head.
+    queries: Vec<(usize, u32)>,
+}
+
+impl Job for Attend<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { step, qkv, y, attention, cache, width, at, scale, window, queries } = self;
+        let dim = attention.cache.head_dim as usize;
+        let rows = || queries.iter().map(|(row, _)| &step.rows[*row]);
+        let sequence = step.rows[queries[0].0].sequence;
+        let start = rows().map(|row| reach(row, window).start).min().expect("a query");
+        let end = rows().map(|row| reach(row, window).end).max().expect("a query");
+        // Block by block, in which slots follow each other: the positions, and where their keys start.
+        let blocks = || {
+            (start / BLOCK..end.div_ceil(BLOCK)).map(|block| {
+                let positions = start.max(block * BLOCK)..end.min((block + 1) * BLOCK);
+                let key = step.slot(sequence, positions.start) as usize * 2 * width + at;
+                (positions, key)
+            })
+        };
+        let mut q: Vec<&[f32]> = Vec::with_capacity(queries.len());
+        for (row, head) in &queries {
+            q.push(&qkv[row * attention.qkv.stride() as usize + *head as usize * dim..][..dim]);
+        }
+        let span = (end - start) as usize;
+        let mut weights = vec![0.0f32; queries.len() * span];
+        for (positions, key) in blocks() {
+            let keys = PackedRows {
+                format: Format::F32,
+                packed: bytemuck::cast_slice(&cache[key..]),
+                row_bytes: 8 * width,
+                columns: dim,
+                count: positions.len(),
+            };
+            let out = &mut weights[(positions.start - start) as usize..];
+            Products { rows: keys, x: &q, out, stride: span }.run::<L>();
+        }
+        let mut out: Vec<&mut [f32]> = Vec::with_capacity(queries.len());
+        for (i, (row, head)) in queries.iter().enumerate() {
+            let seen = reach(&step.rows[*row], window);
+            let weights = &mut weights[i * span..][..span];
+            let (from, to) = ((seen.start - start) as usize, (seen.end - start) as usize);
+            weights[..from].fill(0.0);
+            weights[to..].fill(0.0);
+            softmax_scaled(&mut weights[from..to], scale);
+            // SAFETY: a row's head is one piece's.
+            let y = unsafe { y.part(*row, *head as usize * dim..(*head as usize + 1) * dim) };
+            y.fill(0.0);
+            out.push(y);
+        }
+        for (positions, key) in blocks() {
+            let weights = &weights[(positions.start - start) as usize..];
+            let (rows, count) = (&cache[key + width..], positions.len());
+            let out = &mut out[..];
+            Mix { rows, row_stride: 2 * width, count, weights, weights_stride: span, out }.run::<L>();
+        }
+    }
+}
+
+/// Scores, to be scaled, → weights that add up to one.
+#[inline(always)]
+fn softmax_scaled(scores: &mut [f32], scale: f32) {
+    for score in &mut *scores {
+        *score *= scale;
+    }
+    let top = highest(scores);
+    for score in &mut *scores {
+        *score = exp(*score - top);
+    }
+    let by = 1.0 / sum(scores);
+    for score in scores {
+        *score *= by;
     }
 }

@@ -10,11 +10,11 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Per, Rows, Shape, Use},
     shader::Program,
-    simd::Cpu,
+    simd::{Cpu, Job, Lanes, Products, Rounded, RoundedProducts, Rows as PackedRows, Shared2d, takes},
     step::{Load, Step},
     weights::{Matrix, NormWeights, Part},
 };
-use rayon::prelude::*;
+use std::ops::Range;
 
 /// y = W x + bias
 pub fn matmul(x: impl Into<Input>, w: &Matrix) -> Matmul {
@@ -127,16 +127,23 @@ impl Matmul {
         }
     }
 
-    /// From a row of products (with the gated half, where there is one) to a row of y.
-    fn finish(&self, bias: Option<&[f32]>, product: impl Fn(usize) -> f32, y: &mut [f32]) {
-        let n = self.y.width as usize;
-        for (i, y) in y[..n].iter_mut().enumerate() {
-            let mut value = self.activation.of(product(i) + bias.map_or(0.0, |b| b[i]));
+    /// From products to as many values of y, of which `first` is the first.
+    #[inline(always)]
+    fn finish(&self, memory: &Memory, first: usize, product: &mut [f32], up: &mut [f32], y: &mut [f32]) {
+        if let Some(bias) = self.w.bias {
+            let bias = bias.of(memory);
+            add(product, &bias[first..]);
             if self.gated {
-                value *= product(n + i) + bias.map_or(0.0, |b| b[n + i]);
+                add(up, &bias[self.y.width as usize + first..]);
             }
-            *y = if self.add { *y + value } else { value };
         }
+        self.activation.apply(product);
+        if self.gated {
+            for (value, up) in product.iter_mut().zip(up) {
+                *value *= *up;
+            }
+        }
+        if self.add { add(y, product) } else { y.copy_from_slice(product) }
     }
 
     /// One part's dispatch.
@@ -293,7 +300,6 @@ impl Kernel for Matmul {
     fn run(&self, memory: &Memory, step: &Step) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
         let x = self.rows_of_x(memory, step, &x, &mut normalized);
-        let bias = self.w.bias.map(|b| b.of(memory));
         let mut y = memory.write(self.y.buffer);
         let mut products = vec![vec![0.0; self.w.rows as usize]; x.len()];
         let mut w = vec![0.0; self.w.columns as usize];
@@ -303,51 +309,97 @@ impl Kernel for Matmul {
                 products[row as usize] = w.iter().zip(*x).map(|(w, x)| w * x).sum();
             }
         }
-        for (products, y) in products.iter().zip(y.chunks_mut(self.y.stride() as usize)) {
-            self.finish(bias, |i| products[i], y);
+        let n = self.y.width as usize;
+        for (products, y) in products.iter_mut().zip(y.chunks_mut(self.y.stride() as usize)) {
+            let (product, up) = products.split_at_mut(n);
+            self.finish(memory, 0, product, up, &mut y[..n]);
         }
         drop(y);
         self.finish_heads(memory, step);
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, cpu: &Cpu) {
+    fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
         let x = self.rows_of_x(memory, step, &x, &mut normalized);
-        let (columns, count) = (self.w.columns as usize, x.len());
-        if count == 0 {
+        if x.is_empty() {
             return;
         }
-        let bias = self.w.bias.map(|b| b.of(memory));
-        let mut all_y = memory.write(self.y.buffer);
-        // [row of W][row of y]: what a thread makes lies together. Each product is summed by one thread, in an
-        // order that neither their number nor the other rows change.
-        let mut products = cpu.scratch(self.w.rows as usize * count);
-        let threads = self.w.rows as u64 * columns as u64 * count as u64 * 2 >= cpu.worth_threads;
-        let block = cpu.block_rows(self.w.rows as usize, threads);
-        for part in &self.w.parts {
-            let bytes = memory.bytes(part.buffer);
-            let rows = &mut products[part.rows.start as usize * count..part.rows.end as usize * count];
-            let multiply = |(i, out): (usize, &mut [f32])| {
-                let first = i * block * part.row_bytes;
-                let packed = &bytes[first..][..out.len() / count * part.row_bytes];
-                cpu.simd.products(part.format, packed, part.row_bytes, columns, &x, out);
-            };
-            if threads {
-                rows.par_chunks_mut(block * count).enumerate().for_each(multiply);
-            } else {
-                rows.chunks_mut(block * count).enumerate().for_each(multiply);
-            }
-        }
-        let finish = |(row, y): (usize, &mut [f32])| {
-            self.finish(bias, |i| products[i * count + row], y);
+        let (n, columns) = (self.y.width as usize, self.w.columns as usize);
+        // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it would
+        // save little.
+        let rounds = |part: &Part| shape == Shape::Decode && cpu.rounds() && takes(part.format, columns);
+        let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
+            true => x.iter().map(|x| Rounded::new(&x[..columns])).collect(),
+            false => Vec::new(),
         };
-        let y = &mut all_y[..count * self.y.stride() as usize];
-        if threads && count > 1 {
-            y.par_chunks_mut(self.y.stride() as usize).enumerate().for_each(finish);
-        } else {
-            y.chunks_mut(self.y.stride() as usize).enumerate().for_each(finish);
-        }
-        cpu.give_back(products);
-        drop(all_y);
+        let mut written = memory.write(self.y.buffer);
+        let y = Shared2d::new(&mut written, self.y.stride() as usize);
+        // A piece makes some columns of y, for all its rows. Each product is summed by one thread, in an order that
+        // neither their number nor the other rows change.
+        let piece = cpu.piece(n, 24);
+        let operations = 2 * u64::from(self.w.rows) * (columns * x.len()) as u64;
+        cpu.for_each(operations, n.div_ceil(piece), |i| {
+            let made = i * piece..n.min((i + 1) * piece);
+            let count = made.len();
+            let halves = if self.gated { 2 } else { 1 };
+            // [half][row of y][column]
+            let mut products = vec![0.0; halves * x.len() * count];
+            for (half, out) in products.chunks_mut(x.len() * count).enumerate() {
+                let wanted = half * n + made.start..half * n + made.end;
+                for part in &self.w.parts {
+                    let of_part = part.rows.start as usize..part.rows.end as usize;
+                    let rows = wanted.start.max(of_part.start)..wanted.end.min(of_part.end);
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    let packed = &memory.bytes(part.buffer)[(rows.start - of_part.start) * part.row_bytes..];
+                    let (format, row_bytes) = (part.format, part.row_bytes);
+                    let out = &mut out[rows.start - wanted.start..];
+                    let rows = PackedRows { format, packed, row_bytes, columns, count: rows.len() };
+                    if rounds(part) {
+                        cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride: count });
+                    } else {
+                        cpu.simd.run(Products { rows, x: &x, out, stride: count });
+                    }
+                }
+            }
+            cpu.simd.run(Finish { matmul: self, memory, made, products: &mut products, rows: x.len(), y });
+        });
+        drop(written);
         self.finish_heads(memory, step);
+    }
+}
+
+/// From a piece's products to its columns of y.
+struct Finish<'a> {
+    matmul: &'a Matmul,
+    memory: &'a Memory,
+    made: Range<usize>,
+    products: &'a mut [f32],
+    rows: usize,
+    y: Shared2d<'a>,
+}
+
+impl Job for Finish<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { matmul, memory, made, products, rows, y } = self;
+        let count = made.len();
+        let (product, up) = products.split_at_mut(rows * count);
+        for row in 0..rows {
+            // SAFETY: these columns are this piece's alone.
+            let y = unsafe { y.part(row, made.clone()) };
+            let product = &mut product[row * count..][..count];
+            let up = if matmul.gated { &mut up[row * count..][..count] } else { &mut [][..] };
+            matmul.finish(memory, made.start, product, up, y);
+        }
+    }
+}
+
+/// a += b
+#[inline(always)]
+fn add(a: &mut [f32], b: &[f32]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += b;
     }
 }

@@ -45,8 +45,8 @@ pub trait Kernel: Send + Sync {
     /// The plain definition.
     fn run(&self, memory: &Memory, step: &Step);
     /// The same with SIMD and threads, tested against [`Kernel::run`].
-    fn run_fast(&self, memory: &Memory, step: &Step, cpu: &Cpu) {
-        let _ = cpu;
+    fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
+        let _ = (shape, cpu);
         self.run(memory, step);
     }
 }

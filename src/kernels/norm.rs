@@ -2,8 +2,9 @@ use super::{Cost, Dispatch, Grid, Kernel, STEP, Target, flag, reduce};
 use crate::{
     architecture::NormKind,
     memory::Memory,
-    plan::{Rows, Use},
+    plan::{Rows, Shape, Use},
     shader::Program,
+    simd::{Cpu, Job, Lanes, Shared2d, sum},
     step::{Load, Step},
     weights::NormWeights,
 };
@@ -67,6 +68,17 @@ impl Kernel for Norm {
             normalize(&self.by, memory, &x[..width], &mut y[..width]);
         }
     }
+    fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
+        let (width, stride) = (self.x.width as usize, self.x.stride() as usize);
+        let count = self.x.per.count(&step.load()) as usize;
+        let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
+        let y = Shared2d::new(&mut y, stride);
+        cpu.for_each(8 * (count * width) as u64, count, |row| {
+            // SAFETY: a row is written by one piece.
+            let y = unsafe { y.part(row, 0..width) };
+            cpu.simd.run(Normalize { by: &self.by, memory, x: &x[row * stride..][..width], y });
+        });
+    }
 }
 
 /// One row.
@@ -80,5 +92,36 @@ pub(super) fn normalize(by: &NormWeights, memory: &Memory, x: &[f32], y: &mut [f
     let scale = 1.0 / (variance + by.epsilon).sqrt();
     for (i, (x, y)) in x.iter().zip(y).enumerate() {
         *y = (x - mean) * scale * weight[i] + bias.map_or(0.0, |b| b[i]);
+    }
+}
+
+/// The same in lanes.
+pub(super) struct Normalize<'a> {
+    pub by: &'a NormWeights,
+    pub memory: &'a Memory,
+    pub x: &'a [f32],
+    pub y: &'a mut [f32],
+}
+
+impl Job for Normalize<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { by, memory, x, y } = self;
+        let n = x.len() as f32;
+        let mean = if by.kind == NormKind::Layer { sum(x) / n } else { 0.0 };
+        for (x, y) in x.iter().zip(&mut *y) {
+            *y = (x - mean) * (x - mean);
+        }
+        let scale = 1.0 / (sum(y) / n + by.epsilon).sqrt();
+        let weight = by.weight.of(memory);
+        for ((x, y), weight) in x.iter().zip(&mut *y).zip(weight) {
+            *y = (x - mean) * scale * weight;
+        }
+        if let Some(bias) = by.bias {
+            for (y, bias) in y.iter_mut().zip(bias.of(memory)) {
+                *y += bias;
+            }
+        }
     }
 }

@@ -1,433 +1,199 @@
-//! What the kernels' fast CPU forms share: threads, and dot products with SIMD. These have eight lanes of f32,
-//! whatever the machine, so that the order of every sum is the same on all of them; the form is chosen at run time,
-//! for a generic build must run everywhere.
+//! What the kernels' fast CPU forms share: threads that cost little to call, and lanes of f32 in which products,
+//! sums and exponentials are computed. On one machine every sum is taken in one order, whatever runs beside it.
 
+mod exp;
+mod int8;
+mod lanes;
+mod products;
+mod threads;
 mod unpack;
 
-use crate::weights::Format;
-use half::{bf16, f16};
+pub use exp::exp;
+pub use int8::{Rounded, RoundedProducts, takes};
+pub use lanes::{Job, Lanes, Simd};
+pub use products::{Dot, Mix, Products, Rows};
+pub use threads::{Shared2d, Threads};
+
 use std::sync::Mutex;
 
-const LANES: usize = 8;
+/// How exactly products are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Math {
+    /// Every product and sum in f32.
+    #[default]
+    F32,
+    /// Where it is faster, in eight bits: quantised weights by activations that are rounded in blocks.
+    Fast,
+}
 
 /// What a kernel's fast form has at hand.
 pub struct Cpu {
     pub simd: Simd,
-    pub threads: usize,
-    /// The floating-point operations from which on a pass is worth sharing out.
-    pub worth_threads: u64,
-    scratch: Mutex<Vec<f32>>,
+    pub math: Math,
+    threads: Mutex<Threads>,
+    count: usize,
 }
+
+/// Operations from which on a pass is worth sharing out: some microseconds of them.
+const WORTH_THREADS: u64 = 40_000;
 
 impl Cpu {
-    pub fn new(threads: usize) -> Self {
-        let worth_threads = if threads > 1 { 300_000 } else { u64::MAX };
-        Self { simd: Simd::detect(), threads, worth_threads, scratch: Mutex::default() }
+    /// An error where so many threads can't be started.
+    pub fn new(threads: usize, math: Math) -> std::io::Result<Self> {
+        let simd = Simd::detect();
+        Ok(Self { simd, math, threads: Mutex::new(Threads::new(threads)?), count: threads })
     }
 
-    /// So many values, holding anything; to be given back.
-    pub fn scratch(&self, len: usize) -> Vec<f32> {
-        let mut values = std::mem::take(&mut *self.scratch.lock().expect("no thread panics here"));
-        values.resize(len, 0.0);
-        values
-    }
-    pub fn give_back(&self, values: Vec<f32>) {
-        *self.scratch.lock().expect("no thread panics here") = values;
+    /// Whether quantised weights meet rounded activations.
+    pub fn rounds(&self) -> bool {
+        self.math == Math::Fast && self.simd != Simd::Portable
     }
 
-    /// Into how large blocks to share out so many rows of a matrix.
-    pub fn block_rows(&self, rows: usize, threads: bool) -> usize {
-        if threads { (rows / (4 * self.threads)).clamp(24, 240).next_multiple_of(24) } else { rows.max(1) }
-    }
-}
-
-/// The widest form of the dot products that this processor can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Simd {
-    /// What the compiler makes of plain arrays.
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-}
-
-impl Simd {
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
-            return Self::Avx2;
+    /// Calls `work` for each of 0..pieces, by all threads where there is enough to do.
+    pub fn for_each(&self, operations: u64, pieces: usize, work: impl Fn(usize) + Sync) {
+        if self.count == 1 || operations < WORTH_THREADS {
+            return (0..pieces).for_each(work);
         }
-        Self::Portable
+        let mut threads = self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        threads.for_each(pieces, &work);
     }
 
-    /// a · b
-    pub fn dot(self, a: &[f32], b: &[f32]) -> f32 {
-        match self {
-            Self::Portable => dot::<Portable>(a, b),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `detect` saw the features that avx2::dot is compiled for.
-            Self::Avx2 => unsafe { avx2::dot(a, b) },
-        }
-    }
-
-    /// `out[row][i] = packed[row] · x[i]` for rows of `columns` values, `row_bytes` apart. The rows of x are padded
-    /// with zeros to a multiple of eight. Neither the number of rows nor that of x changes a sum.
-    pub fn products(
-        self,
-        format: Format,
-        packed: &[u8],
-        row_bytes: usize,
-        columns: usize,
-        x: &[&[f32]],
-        out: &mut [f32],
-    ) {
-        let rows = Rows { packed, row_bytes, columns };
-        match self {
-            Self::Portable => products::<Portable>(format, rows, x, out),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `detect` saw the features that avx2::products is compiled for.
-            Self::Avx2 => unsafe { avx2::products(format, rows, x, out) },
-        }
+    /// Into how large pieces to share out so many things: a few for each thread, a multiple of `unit`.
+    pub fn piece(&self, things: usize, unit: usize) -> usize {
+        things.div_ceil(4 * self.count).next_multiple_of(unit).clamp(unit, 10 * unit)
     }
 }
 
-/// Eight f32 at once.
-trait Lanes {
-    type V: Copy;
-    fn zero() -> Self::V;
-    fn splat(value: f32) -> Self::V;
-    /// Eight unsigned bytes.
-    fn bytes(bytes: u64) -> Self::V;
-    fn f32(values: &[f32; LANES]) -> Self::V;
-    fn f16(bits: &[[u8; 2]; LANES]) -> Self::V;
-    fn bf16(bits: &[[u8; 2]; LANES]) -> Self::V;
-    /// a · b + c
-    fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    fn values(v: Self::V) -> [f32; LANES];
-
-    /// The sum of the lanes, in pairs.
-    #[inline(always)]
-    fn sum(v: Self::V) -> f32 {
-        let [a, b, c, d, e, f, g, h] = Self::values(v);
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
-    }
-}
-
-/// How eight packed values of a format become lanes.
-trait Packed {
-    const BYTES: usize;
-    fn lanes<L: Lanes>(eight: &[u8]) -> L::V;
-}
-
-struct F32;
-struct F16;
-struct BF16;
-
-impl Packed for F32 {
-    const BYTES: usize = 32;
-    #[inline(always)]
-    fn lanes<L: Lanes>(eight: &[u8]) -> L::V {
-        let values = eight.as_chunks::<4>().0;
-        L::f32(&std::array::from_fn(|i| f32::from_le_bytes(values[i])))
-    }
-}
-impl Packed for F16 {
-    const BYTES: usize = 16;
-    #[inline(always)]
-    fn lanes<L: Lanes>(eight: &[u8]) -> L::V {
-        L::f16(eight.as_chunks::<2>().0.first_chunk().expect("eight values"))
-    }
-}
-impl Packed for BF16 {
-    const BYTES: usize = 16;
-    #[inline(always)]
-    fn lanes<L: Lanes>(eight: &[u8]) -> L::V {
-        L::bf16(eight.as_chunks::<2>().0.first_chunk().expect("eight values"))
-    }
-}
-
+/// The sum of values, by sixteen partial ones: in one order on every machine.
 #[inline(always)]
-fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut total = L::zero();
-    for (a, b) in a.iter().zip(b) {
-        total = L::multiply_add(L::f32(a), L::f32(b), total);
+pub fn sum(values: &[f32]) -> f32 {
+    let (sixteens, rest) = values.as_chunks::<16>();
+    let mut partial = [0.0f32; 16];
+    for sixteen in sixteens {
+        for i in 0..16 {
+            partial[i] += sixteen[i];
+        }
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    L::sum(total) + rest
+    let mut total = 0.0;
+    for value in partial.iter().chain(rest) {
+        total += value;
+    }
+    total
 }
 
-/// Packed rows of a matrix.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    packed: &'a [u8],
-    row_bytes: usize,
-    columns: usize,
-}
-
+/// The highest of values that are no NaN.
 #[inline(always)]
-fn products<L: Lanes>(format: Format, rows: Rows, x: &[&[f32]], out: &mut [f32]) {
-    match format {
-        Format::F32 => products_of::<L, F32>(rows, x, out),
-        Format::F16 => products_of::<L, F16>(rows, x, out),
-        Format::BF16 => products_of::<L, BF16>(rows, x, out),
-        _ => products_of_blocks::<L>(format, rows, x, out),
-    }
-}
-
-/// Rows in blocks are unpacked a few at a time, and then are rows of f32: the sums are those of the format F32.
-#[inline(always)]
-fn products_of_blocks<L: Lanes>(format: Format, rows: Rows, x: &[&[f32]], out: &mut [f32]) {
-    const FEW: usize = 8;
-    let mut values = vec![0.0f32; FEW * rows.columns];
-    for (some, out) in out.chunks_mut(FEW * x.len()).enumerate() {
-        let count = out.len() / x.len();
-        for (i, values) in values.chunks_mut(rows.columns).take(count).enumerate() {
-            let packed = rows.packed[(some * FEW + i) * rows.row_bytes..].chunks_exact(format.block_bytes());
-            for (block, values) in packed.zip(values.chunks_mut(format.block_values())) {
-                unpack::unpack::<L>(format, block, values);
-            }
-        }
-        let packed = bytemuck::cast_slice(&values);
-        products_of::<L, F32>(Rows { packed, row_bytes: rows.columns * 4, columns: rows.columns }, x, out);
-    }
-}
-
-/// Tiles of rows by x that fill the registers: three by four, or eight by one.
-#[inline(always)]
-fn products_of<L: Lanes, P: Packed>(rows: Rows, x: &[&[f32]], out: &mut [f32]) {
-    let count = out.len() / x.len();
-    let mut row = 0;
-    while row < count {
-        row += match (x.len() < 4, count - row) {
-            (true, 8..) => strip::<L, P, 8>(rows, row, x, out),
-            (false, 3..) => strip::<L, P, 3>(rows, row, x, out),
-            _ => strip::<L, P, 1>(rows, row, x, out),
-        };
-    }
-}
-
-/// R rows by all x; returns R.
-#[inline(always)]
-fn strip<L: Lanes, P: Packed, const R: usize>(
-    rows: Rows,
-    row: usize,
-    x: &[&[f32]],
-    out: &mut [f32],
-) -> usize {
-    let (fours, rest) = x.as_chunks::<4>();
-    for (i, four) in fours.iter().enumerate() {
-        tile::<L, P, R, 4>(rows, row, four, &mut out[row * x.len() + 4 * i..], x.len());
-    }
-    for (i, one) in rest.iter().enumerate() {
-        tile::<L, P, R, 1>(rows, row, &[one], &mut out[row * x.len() + 4 * fours.len() + i..], x.len());
-    }
-    R
-}
-
-/// R rows by T of x, to out[row · stride + i].
-#[inline(always)]
-fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
-    rows: Rows,
-    first: usize,
-    x: &[&[f32]; T],
-    out: &mut [f32],
-    stride: usize,
-) {
-    let eights = rows.columns / LANES;
-    let packed: [&[u8]; R] = std::array::from_fn(|r| &rows.packed[(first + r) * rows.row_bytes..]);
-    let whole: [&[u8]; R] = std::array::from_fn(|r| &packed[r][..eights * P::BYTES]);
-    let x: [&[[f32; LANES]]; T] = std::array::from_fn(|t| x[t].as_chunks::<LANES>().0);
-    let mut total = [[L::zero(); T]; R];
-    for i in 0..eights {
-        // Loops, not closures: what is not inlined here is compiled without the lanes' target features.
-        let mut w = [L::zero(); R];
-        for r in 0..R {
-            w[r] = P::lanes::<L>(&whole[r][i * P::BYTES..][..P::BYTES]);
-        }
-        for t in 0..T {
-            let v = L::f32(&x[t][i]);
-            for r in 0..R {
-                total[r][t] = L::multiply_add(w[r], v, total[r][t]);
-            }
+pub fn highest(values: &[f32]) -> f32 {
+    let (sixteens, rest) = values.as_chunks::<16>();
+    let mut partial = [f32::MIN; 16];
+    for sixteen in sixteens {
+        for i in 0..16 {
+            partial[i] = if sixteen[i] > partial[i] { sixteen[i] } else { partial[i] };
         }
     }
-    let rest = rows.columns % LANES;
-    if rest > 0 {
-        for r in 0..R {
-            // The row may end here: what is left of it, and zeros.
-            let bytes = rest * P::BYTES / LANES;
-            let mut eight = [0; 32];
-            eight[..bytes].copy_from_slice(&packed[r][eights * P::BYTES..][..bytes]);
-            let w = P::lanes::<L>(&eight[..P::BYTES]);
-            for t in 0..T {
-                total[r][t] = L::multiply_add(w, L::f32(&x[t][eights]), total[r][t]);
-            }
-        }
+    let mut top = f32::MIN;
+    for value in partial.iter().chain(rest) {
+        top = if *value > top { *value } else { top };
     }
-    for r in 0..R {
-        for t in 0..T {
-            out[r * stride + t] = L::sum(total[r][t]);
-        }
-    }
-}
-
-struct Portable;
-
-impl Lanes for Portable {
-    type V = [f32; LANES];
-    #[inline(always)]
-    fn zero() -> Self::V {
-        [0.0; LANES]
-    }
-    #[inline(always)]
-    fn splat(value: f32) -> Self::V {
-        [value; LANES]
-    }
-    #[inline(always)]
-    fn bytes(bytes: u64) -> Self::V {
-        bytes.to_le_bytes().map(f32::from)
-    }
-    #[inline(always)]
-    fn f32(values: &[f32; LANES]) -> Self::V {
-        *values
-    }
-    #[inline(always)]
-    fn f16(bits: &[[u8; 2]; LANES]) -> Self::V {
-        bits.map(|b| f16::from_le_bytes(b).to_f32())
-    }
-    #[inline(always)]
-    fn bf16(bits: &[[u8; 2]; LANES]) -> Self::V {
-        bits.map(|b| bf16::from_le_bytes(b).to_f32())
-    }
-    #[inline(always)]
-    fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // Not mul_add: where the processor lacks it that is a call to a library.
-        std::array::from_fn(|i| a[i] * b[i] + c[i])
-    }
-    #[inline(always)]
-    fn values(v: Self::V) -> [f32; LANES] {
-        v
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{Format, LANES, Lanes, Rows};
-    use std::arch::x86_64::*;
-
-    /// # Safety
-    /// The processor must have avx2, fma and f16c.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn dot(a: &[f32], b: &[f32]) -> f32 {
-        super::dot::<Avx2>(a, b)
-    }
-
-    /// # Safety
-    /// The processor must have avx2, fma and f16c.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn products(format: Format, rows: Rows, x: &[&[f32]], out: &mut [f32]) {
-        super::products::<Avx2>(format, rows, x, out)
-    }
-
-    /// Only named inside the two functions above, so that the features are there.
-    struct Avx2;
-
-    // SAFETY (all of these): inlined into functions compiled for avx2, fma and f16c; the loads are unaligned ones,
-    // of as many bytes as the arrays have.
-    impl Lanes for Avx2 {
-        type V = __m256;
-        #[inline(always)]
-        fn zero() -> __m256 {
-            unsafe { _mm256_setzero_ps() }
-        }
-        #[inline(always)]
-        fn splat(value: f32) -> __m256 {
-            unsafe { _mm256_set1_ps(value) }
-        }
-        #[inline(always)]
-        fn bytes(bytes: u64) -> __m256 {
-            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64))) }
-        }
-        #[inline(always)]
-        fn f32(values: &[f32; LANES]) -> __m256 {
-            unsafe { _mm256_loadu_ps(values.as_ptr()) }
-        }
-        #[inline(always)]
-        fn f16(bits: &[[u8; 2]; LANES]) -> __m256 {
-            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast())) }
-        }
-        #[inline(always)]
-        fn bf16(bits: &[[u8; 2]; LANES]) -> __m256 {
-            unsafe {
-                let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(bits.as_ptr().cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
-            }
-        }
-        #[inline(always)]
-        fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        fn values(v: __m256) -> [f32; LANES] {
-            let mut values = [0.0; LANES];
-            unsafe { _mm256_storeu_ps(values.as_mut_ptr(), v) };
-            values
-        }
-    }
+    top
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::{Format, Random, Tensor};
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random(seed);
+        (0..count).map(|_| random.value()).collect()
+    }
+
+    fn rows(simd: Simd, rows: Rows, x: &[&[f32]]) -> Vec<f32> {
+        let mut out = vec![0.0; rows.count * x.len()];
+        simd.run(Products { rows, x, out: &mut out, stride: rows.count });
+        out
+    }
 
     /// Every form and format, odd sizes, one and many rows: equal to f64 within rounding, and one row of x at a
     /// time gives the same bits as all at once.
     #[test]
     fn products_are_right_and_do_not_depend_on_company() {
-        let value = |i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 300.0;
-        for simd in [Simd::Portable, Simd::detect()] {
-            for (format, columns, rows, count) in [Format::F32, Format::F16, Format::BF16]
-                .into_iter()
-                .flat_map(|f| [(f, 1, 1, 1), (f, 7, 5, 3), (f, 40, 11, 9), (f, 61, 9, 4)])
-            {
-                let stored: Vec<f32> = (0..rows * columns).map(value).collect();
-                let row_bytes = format.row_bytes(columns);
-                let mut packed = vec![0; rows * row_bytes];
-                format.pack(&stored, &mut packed);
-                let x: Vec<Vec<f32>> = (0..count)
-                    .map(|t| {
-                        (0..columns.next_multiple_of(8))
-                            .map(|i| if i < columns { value(i * 31 + t) } else { 0.0 })
-                            .collect()
-                    })
-                    .collect();
-                let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
-                let mut out = vec![0.0; rows * count];
-                simd.products(format, &packed, row_bytes, columns, &x, &mut out);
-                for (t, x) in x.iter().enumerate() {
-                    let mut alone = vec![0.0; rows];
-                    simd.products(format, &packed, row_bytes, columns, &[x], &mut alone);
-                    for row in 0..rows {
-                        let mut w = vec![0.0; columns];
-                        format.unpack(&packed[row * row_bytes..], &mut w);
-                        let exact: f64 = w.iter().zip(*x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-                        let got = out[row * count + t];
-                        assert!(
-                            (f64::from(got) - exact).abs() < 1e-4,
-                            "{simd:?} {format:?}: {got} for {exact}"
-                        );
-                        assert_eq!(
-                            got.to_bits(),
-                            alone[row].to_bits(),
-                            "{simd:?} {format:?} {columns} {count}"
-                        );
+        for simd in Simd::all() {
+            for format in Format::ALL {
+                for (columns, count, xs) in [(1, 1, 1), (7, 5, 3), (40, 11, 19), (61, 9, 4), (512, 27, 13)] {
+                    if columns % format.block_values() != 0 {
+                        continue;
+                    }
+                    let tensor = Tensor::random("w", format, count, columns, 5);
+                    let row_bytes = format.row_bytes(columns);
+                    let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
+                    let x: Vec<Vec<f32>> = (0..xs).map(|i| values(columns, i as u64)).collect();
+                    let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
+                    let out = rows(simd, w, &x);
+                    for (i, x) in x.iter().enumerate() {
+                        let alone = rows(simd, w, &[x]);
+                        for row in 0..count {
+                            let mut values = vec![0.0; columns];
+                            format.unpack(&tensor.bytes()[row * row_bytes..], &mut values);
+                            let terms = || values.iter().zip(*x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                            let (exact, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+                            let got = out[i * count + row];
+                            let what = format!("{simd:?} {format:?} {columns} {count} {xs}");
+                            assert!(
+                                (f64::from(got) - exact).abs() <= 1e-6 * size,
+                                "{what}: {got} for {exact}"
+                            );
+                            assert_eq!(got.to_bits(), alone[row].to_bits(), "{what}");
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// The products of bytes are those of the values that the rounded rows stand for.
+    #[test]
+    fn rounded_products_are_those_of_the_rounded_values() {
+        for simd in Simd::all().into_iter().filter(|simd| *simd != Simd::Portable) {
+            for format in Format::ALL.into_iter().filter(|f| takes(*f, 512)) {
+                let (columns, count) = (512, 5);
+                let tensor = Tensor::random("w", format, count, columns, 5);
+                let row_bytes = format.row_bytes(columns);
+                let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
+                let x: Vec<Vec<f32>> = (0..3).map(|i| values(columns, i)).collect();
+                let rounded: Vec<Rounded> = x.iter().map(|x| Rounded::new(x)).collect();
+                for (x, rounded) in x.iter().zip(&rounded) {
+                    let top = highest(&x.iter().map(|x| x.abs()).collect::<Vec<_>>());
+                    for (x, rounded) in x.iter().zip(rounded.values()) {
+                        assert!((x - rounded).abs() <= top / 253.0, "{rounded} for {x}");
+                    }
+                }
+                let mut out = vec![0.0; 3 * count];
+                simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride: count });
+                let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
+                let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
+                let exact = rows(simd, w, &x);
+                let size = exact.iter().fold(1.0f32, |top, v| top.max(v.abs()));
+                for (got, exact) in out.iter().zip(&exact) {
+                    assert!((got - exact).abs() <= 2e-6 * size, "{simd:?} {format:?}: {got} for {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_piece_is_done_once_and_a_panic_is_told() {
+        let cpu = Cpu::new(3, Math::F32).expect("threads");
+        for pieces in [0, 1, 2, 100] {
+            for _ in 0..200 {
+                let mut done = vec![0.0; pieces];
+                let all = Shared2d::new(&mut done, 1);
+                // SAFETY: a piece is taken once.
+                cpu.for_each(u64::MAX, pieces, |i| unsafe { all.part(i, 0..1)[0] += 1.0 });
+                assert!(done.iter().all(|d| *d == 1.0), "{done:?}");
+            }
+        }
+        let panics = || cpu.for_each(u64::MAX, 50, |i| assert_ne!(i, 30));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
     }
 }

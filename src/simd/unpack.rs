@@ -1,7 +1,7 @@
 //! Blocks to f32 in lanes, for the formats that are used most; the others go by their definitions. What
 //! weights/unpack.rs says, but for a rounding less where a product and a sum are fused.
 
-use super::Lanes;
+use super::lanes::Lanes;
 use crate::weights::{Format, unpack};
 
 /// The eight bytes at `at`.
@@ -17,7 +17,16 @@ const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 #[inline(always)]
 fn put<L: Lanes>(out: &mut [f32], i: usize, d: f32, q: L::V, m: f32) {
     let values = L::multiply_add(L::splat(d), q, L::splat(m));
-    *out[8 * i..].first_chunk_mut().expect("eight values") = L::values(values);
+    let eight: &mut [f32; 8] = out[8 * i..].first_chunk_mut().expect("eight values");
+    // SAFETY: eight lanes, eight values.
+    unsafe { L::store(values, eight.as_mut_ptr()) };
+}
+
+/// Eight unsigned bytes.
+#[inline(always)]
+fn bytes<L: Lanes>(eight: u64) -> L::V {
+    // SAFETY: eight lanes, eight bytes.
+    unsafe { L::bytes(eight.to_le_bytes().as_ptr()) }
 }
 
 /// 32 values of 16 bytes, the low nibbles first.
@@ -25,8 +34,8 @@ fn put<L: Lanes>(out: &mut [f32], i: usize, d: f32, q: L::V, m: f32) {
 fn nibbles<L: Lanes>(qs: &[u8], out: &mut [f32], d: f32, m: f32) {
     for i in 0..2 {
         let q = eight(qs, 8 * i);
-        put::<L>(out, i, d, L::bytes(q & NIBBLES), m);
-        put::<L>(out, i + 2, d, L::bytes((q >> 4) & NIBBLES), m);
+        put::<L>(out, i, d, bytes::<L>(q & NIBBLES), m);
+        put::<L>(out, i + 2, d, bytes::<L>((q >> 4) & NIBBLES), m);
     }
 }
 
@@ -43,14 +52,15 @@ fn five_bits<L: Lanes>(qs: &[u8], high: &[u8], out: &mut [f32], d: f32, m: f32) 
     let high = u32::from_le_bytes(*high.first_chunk().expect("four bytes"));
     for i in 0..2 {
         let q = eight(qs, 8 * i);
-        put::<L>(out, i, d, L::bytes((q & NIBBLES) | (spread(high >> (8 * i)) << 4)), m);
-        put::<L>(out, i + 2, d, L::bytes(((q >> 4) & NIBBLES) | (spread(high >> (16 + 8 * i)) << 4)), m);
+        put::<L>(out, i, d, bytes::<L>((q & NIBBLES) | (spread(high >> (8 * i)) << 4)), m);
+        put::<L>(out, i + 2, d, bytes::<L>(((q >> 4) & NIBBLES) | (spread(high >> (16 + 8 * i)) << 4)), m);
     }
 }
 
-/// A block's values.
+/// A block's values, by eight lanes.
 #[inline(always)]
 pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
+    const { assert!(L::N == 8) };
     let half = unpack::half;
     match format {
         Format::Q8_0 => {
@@ -58,7 +68,7 @@ pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
             for i in 0..4 {
                 // Signed bytes, taken for unsigned ones 128 higher.
                 let q = eight(block, 2 + 8 * i) ^ 0x8080_8080_8080_8080;
-                put::<L>(out, i, d, L::bytes(q), -128.0 * d);
+                put::<L>(out, i, d, bytes::<L>(q), -128.0 * d);
             }
         }
         Format::Q4_0 => {
@@ -84,7 +94,7 @@ pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
                             low(48) | (fifth << 4)
                         }
                     };
-                    put::<L>(out, 4 * s + i, d * scale, L::bytes(q), -dmin * offset);
+                    put::<L>(out, 4 * s + i, d * scale, bytes::<L>(q), -dmin * offset);
                 }
             }
         }
@@ -97,7 +107,7 @@ pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
                     let low = (eight(block, n * 64 + r % 64 + 8 * i) >> (r / 64 * 4)) & NIBBLES;
                     let high = eight(block, 128 + n * 32 + r % 32 + 8 * i) >> (r / 32 * 2);
                     let q = low | ((high & 0x0303_0303_0303_0303) << 4);
-                    put::<L>(out, 2 * s + i, scale, L::bytes(q), -32.0 * scale);
+                    put::<L>(out, 2 * s + i, scale, bytes::<L>(q), -32.0 * scale);
                 }
             }
         }

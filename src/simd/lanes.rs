@@ -1,0 +1,296 @@
+//! Several f32 at once: what the fast forms are written in, once for all processors.
+
+use half::{bf16, f16};
+
+/// The instructions that a fast form is compiled for. Which there are is seen at run time, for a generic build must
+/// run everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Simd {
+    /// What the compiler makes of plain arrays.
+    Portable,
+    /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 with its byte products (VNNI).
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// A computation in lanes. `run` is to be inlined into a function that is compiled for the lanes' instructions: loops
+/// rather than closures within it, for a closure that is not inlined is compiled without them.
+pub trait Job {
+    type Out;
+    fn run<L: Lanes>(self) -> Self::Out;
+}
+
+impl Simd {
+    /// The best that this processor has.
+    pub fn detect() -> Self {
+        *Self::all().last().expect("the portable form")
+    }
+
+    /// All that this processor has, the best last.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! has { ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* } }
+            if has!("avx2" "fma" "f16c") {
+                all.push(Self::Avx2);
+                if has!("avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni") {
+                    all.push(Self::Avx512);
+                }
+            }
+        }
+        all
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    pub fn run<J: Job>(self, job: J) -> J::Out {
+        match self {
+            Self::Portable => job.run::<Portable>(),
+            // SAFETY (both): `all` has seen the features that the function is compiled for.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::avx2(job) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::avx512(job) },
+        }
+    }
+}
+
+/// So many f32 at once. A sum over lanes is taken in a fixed order, but another with every number of them.
+///
+/// # Safety
+/// The pointers' functions read (or write) `N` values from there on, at any alignment.
+pub trait Lanes {
+    const N: usize;
+    /// Whether there are 32 registers rather than 16.
+    const MANY_REGISTERS: bool;
+    type V: Copy;
+    /// Eight lanes of the same processor.
+    type Eight: Lanes;
+    fn splat(value: f32) -> Self::V;
+    unsafe fn load(values: *const f32) -> Self::V;
+    unsafe fn store(v: Self::V, to: *mut f32);
+    /// `N` halves of 16 bits.
+    unsafe fn f16(bits: *const u8) -> Self::V;
+    unsafe fn bf16(bits: *const u8) -> Self::V;
+    /// `N` unsigned bytes.
+    unsafe fn bytes(bytes: *const u8) -> Self::V;
+    /// a · b + c
+    fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// The sum of the lanes.
+    fn sum(v: Self::V) -> f32;
+    /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
+    /// -128 with x's -128; none where there is no quick form.
+    unsafe fn byte_products<const SIGNED: bool>(
+        u: *const u8,
+        x: *const i8,
+    ) -> Option<<Self::Eight as Lanes>::V>;
+}
+
+pub struct Portable;
+
+impl Lanes for Portable {
+    const N: usize = 8;
+    const MANY_REGISTERS: bool = false;
+    type V = [f32; 8];
+    type Eight = Self;
+    #[inline(always)]
+    fn splat(value: f32) -> Self::V {
+        [value; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(values: *const f32) -> Self::V {
+        unsafe { values.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(v: Self::V, to: *mut f32) {
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn f16(bits: *const u8) -> Self::V {
+        unsafe { bits.cast::<[[u8; 2]; 8]>().read() }.map(|b| f16::from_le_bytes(b).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn bf16(bits: *const u8) -> Self::V {
+        unsafe { bits.cast::<[[u8; 2]; 8]>().read() }.map(|b| bf16::from_le_bytes(b).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn bytes(bytes: *const u8) -> Self::V {
+        unsafe { bytes.cast::<[u8; 8]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
+    fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Not mul_add: where the processor lacks it that is a call to a library.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn add(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn sum([a, b, c, d, e, f, g, h]: Self::V) -> f32 {
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+    #[inline(always)]
+    unsafe fn byte_products<const SIGNED: bool>(_: *const u8, _: *const i8) -> Option<Self::V> {
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Job, Lanes};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn avx2<J: Job>(job: J) -> J::Out {
+        job.run::<Avx2>()
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    pub fn avx512<J: Job>(job: J) -> J::Out {
+        job.run::<Avx512>()
+    }
+
+    /// Only named inside [`avx2`] and [`avx512`], so that the features are there.
+    pub struct Avx2;
+    pub struct Avx512;
+
+    /// Bytes as unsigned and signed factors, the sign of the one moved to the other where both have one.
+    #[inline(always)]
+    unsafe fn factors<const SIGNED: bool>(u: *const u8, x: *const i8) -> (__m256i, __m256i) {
+        unsafe {
+            let (u, x) = (_mm256_loadu_si256(u.cast()), _mm256_loadu_si256(x.cast()));
+            if SIGNED { (_mm256_abs_epi8(u), _mm256_sign_epi8(x, u)) } else { (u, x) }
+        }
+    }
+
+    // SAFETY (both): inlined into functions compiled for the features; the loads and stores are unaligned ones of
+    // as many bytes as the trait says.
+    impl Lanes for Avx2 {
+        const N: usize = 8;
+        const MANY_REGISTERS: bool = false;
+        type V = __m256;
+        type Eight = Self;
+        #[inline(always)]
+        fn splat(value: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(values: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(values) }
+        }
+        #[inline(always)]
+        unsafe fn store(v: __m256, to: *mut f32) {
+            unsafe { _mm256_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn f16(bits: *const u8) -> __m256 {
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bits.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn bf16(bits: *const u8) -> __m256 {
+            unsafe {
+                let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(bits.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+            }
+        }
+        #[inline(always)]
+        unsafe fn bytes(bytes: *const u8) -> __m256 {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.cast()))) }
+        }
+        #[inline(always)]
+        fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn add(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        fn sum(v: __m256) -> f32 {
+            unsafe {
+                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Option<__m256> {
+            unsafe {
+                let (u, x) = factors::<SIGNED>(u, x);
+                // No pair of 127 · 127, or 128 · 127, overflows 16 bits.
+                let pairs = _mm256_maddubs_epi16(u, x);
+                Some(_mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
+            }
+        }
+    }
+
+    impl Lanes for Avx512 {
+        const N: usize = 16;
+        const MANY_REGISTERS: bool = true;
+        type V = __m512;
+        type Eight = Avx2;
+        #[inline(always)]
+        fn splat(value: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(values: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(values) }
+        }
+        #[inline(always)]
+        unsafe fn store(v: __m512, to: *mut f32) {
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn f16(bits: *const u8) -> __m512 {
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bits.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn bf16(bits: *const u8) -> __m512 {
+            unsafe {
+                let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bits.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+            }
+        }
+        #[inline(always)]
+        unsafe fn bytes(bytes: *const u8) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.cast()))) }
+        }
+        #[inline(always)]
+        fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        fn sum(v: __m512) -> f32 {
+            unsafe {
+                let high = _mm512_extractf32x8_ps::<1>(v);
+                Avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(v), high))
+            }
+        }
+        #[inline(always)]
+        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Option<__m256> {
+            unsafe {
+                let (u, x) = factors::<SIGNED>(u, x);
+                Some(_mm256_cvtepi32_ps(_mm256_dpbusd_epi32(_mm256_setzero_si256(), u, x)))
+            }
+        }
+    }
+}

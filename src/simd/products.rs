@@ -1,0 +1,295 @@
+//! Products of packed rows with rows of f32, by tiles that fill the registers.
+
+use super::{
+    lanes::{Job, Lanes},
+    unpack,
+};
+use crate::weights::Format;
+
+/// Packed rows of a matrix, so many bytes apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub format: Format,
+    pub packed: &'a [u8],
+    pub row_bytes: usize,
+    pub columns: usize,
+    pub count: usize,
+}
+
+impl Rows<'_> {
+    /// That what is read lies in `packed`.
+    pub fn check(&self) {
+        let last = self.count.saturating_sub(1) * self.row_bytes;
+        assert!(
+            self.count == 0 || last + self.format.row_bytes(self.columns) <= self.packed.len(),
+            "whole rows"
+        );
+    }
+}
+
+/// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
+pub struct Products<'a> {
+    pub rows: Rows<'a>,
+    /// Each of at least so many values as a row has.
+    pub x: &'a [&'a [f32]],
+    pub out: &'a mut [f32],
+    pub stride: usize,
+}
+
+impl Job for Products<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { rows, x, out, stride } = self;
+        rows.check();
+        if x.is_empty() || rows.count == 0 {
+            return;
+        }
+        assert!(x.iter().all(|x| x.len() >= rows.columns), "a value for each column");
+        assert!((x.len() - 1) * stride + rows.count <= out.len(), "room for the products");
+        match rows.format {
+            Format::F32 => products::<L, F32>(rows, x, out, stride),
+            Format::F16 => products::<L, F16>(rows, x, out, stride),
+            Format::BF16 => products::<L, BF16>(rows, x, out, stride),
+            _ => products_of_blocks::<L>(rows, x, out, stride),
+        }
+    }
+}
+
+/// How `N` packed values of a format become lanes.
+trait Packed {
+    const BYTES: usize;
+    /// # Safety
+    /// `N` values are read.
+    unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V;
+}
+
+struct F32;
+struct F16;
+struct BF16;
+
+impl Packed for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V {
+        unsafe { L::load(packed.cast()) }
+    }
+}
+impl Packed for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V {
+        unsafe { L::f16(packed) }
+    }
+}
+impl Packed for BF16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V {
+        unsafe { L::bf16(packed) }
+    }
+}
+
+/// Rows in blocks are unpacked some at a time, and then are rows of f32: the sums are those of the format F32.
+#[inline(always)]
+fn products_of_blocks<L: Lanes>(rows: Rows, x: &[&[f32]], out: &mut [f32], stride: usize) {
+    const SOME: usize = 24;
+    let (block_bytes, block_values) = (rows.format.block_bytes(), rows.format.block_values());
+    let padded = rows.columns.next_multiple_of(block_values);
+    let mut values = vec![0.0f32; SOME.min(rows.count) * padded];
+    for first in (0..rows.count).step_by(SOME) {
+        let count = SOME.min(rows.count - first);
+        for (row, values) in values.chunks_mut(padded).take(count).enumerate() {
+            let packed = rows.packed[(first + row) * rows.row_bytes..].chunks_exact(block_bytes);
+            for (block, values) in packed.zip(values.chunks_mut(block_values)) {
+                unpack::unpack::<L::Eight>(rows.format, block, values);
+            }
+        }
+        let packed = bytemuck::cast_slice(&values);
+        let some = Rows { format: Format::F32, packed, row_bytes: padded * 4, count, ..rows };
+        products::<L, F32>(some, x, &mut out[first..], stride);
+    }
+}
+
+/// Tiles of rows by x: eight by one where x is one or two, else as many as there are registers for.
+#[inline(always)]
+fn products<L: Lanes, P: Packed>(rows: Rows, x: &[&[f32]], out: &mut [f32], stride: usize) {
+    if x.len() < 3 {
+        for (i, one) in x.iter().enumerate() {
+            strip::<L, P, 8, 1>(rows, &[one], &mut out[i * stride..], stride);
+        }
+        return;
+    }
+    let mut done = 0;
+    if L::MANY_REGISTERS {
+        let (sixes, _) = x.as_chunks::<6>();
+        for six in sixes {
+            strip::<L, P, 4, 6>(rows, six, &mut out[done * stride..], stride);
+            done += 6;
+        }
+    }
+    let (fours, _) = x[done..].as_chunks::<4>();
+    for four in fours {
+        strip::<L, P, 3, 4>(rows, four, &mut out[done * stride..], stride);
+        done += 4;
+    }
+    for one in &x[done..] {
+        strip::<L, P, 8, 1>(rows, &[one], &mut out[done * stride..], stride);
+        done += 1;
+    }
+}
+
+/// All rows, R at a time, by T of x, which stay in the nearest cache meanwhile.
+#[inline(always)]
+fn strip<L: Lanes, P: Packed, const R: usize, const T: usize>(
+    rows: Rows,
+    x: &[&[f32]; T],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut row = 0;
+    while row + R <= rows.count {
+        tile::<L, P, R, T>(rows, row, x, out, stride);
+        row += R;
+    }
+    while row < rows.count {
+        tile::<L, P, 1, T>(rows, row, x, out, stride);
+        row += 1;
+    }
+}
+
+#[inline(always)]
+fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
+    rows: Rows,
+    first: usize,
+    x: &[&[f32]; T],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let whole = rows.columns / L::N;
+    let mut w = [std::ptr::null(); R];
+    for r in 0..R {
+        w[r] = rows.packed[(first + r) * rows.row_bytes..].as_ptr();
+    }
+    let mut total = [[L::splat(0.0); T]; R];
+    for i in 0..whole {
+        let mut lanes = [L::splat(0.0); R];
+        for r in 0..R {
+            // SAFETY: within the row, as `Rows::check` has seen.
+            lanes[r] = unsafe { P::lanes::<L>(w[r].add(i * L::N * P::BYTES)) };
+        }
+        for t in 0..T {
+            // SAFETY: x has a value for each column.
+            let v = unsafe { L::load(x[t].as_ptr().add(i * L::N)) };
+            for r in 0..R {
+                total[r][t] = L::multiply_add(lanes[r], v, total[r][t]);
+            }
+        }
+    }
+    let rest = rows.columns % L::N;
+    if rest > 0 {
+        // The rows may end here: what is left of them, and zeros.
+        let (mut packed, mut values) = ([0u8; 64], [0.0f32; 16]);
+        for t in 0..T {
+            values[..rest].copy_from_slice(&x[t][whole * L::N..][..rest]);
+            for r in 0..R {
+                let at = (first + r) * rows.row_bytes + whole * L::N * P::BYTES;
+                packed[..rest * P::BYTES].copy_from_slice(&rows.packed[at..][..rest * P::BYTES]);
+                // SAFETY: the two arrays hold sixteen values.
+                let (w, v) = unsafe { (P::lanes::<L>(packed.as_ptr()), L::load(values.as_ptr())) };
+                total[r][t] = L::multiply_add(w, v, total[r][t]);
+            }
+        }
+    }
+    for t in 0..T {
+        for r in 0..R {
+            out[t * stride + first + r] = L::sum(total[r][t]);
+        }
+    }
+}
+
+/// a · b
+pub struct Dot<'a>(pub &'a [f32], pub &'a [f32]);
+
+impl Job for Dot<'_> {
+    type Out = f32;
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f32 {
+        let Self(a, b) = self;
+        let whole = a.len().min(b.len()) / L::N * L::N;
+        let mut total = L::splat(0.0);
+        let mut i = 0;
+        while i < whole {
+            // SAFETY: within both.
+            unsafe { total = L::multiply_add(L::load(a.as_ptr().add(i)), L::load(b.as_ptr().add(i)), total) };
+            i += L::N;
+        }
+        let mut sum = L::sum(total);
+        for (a, b) in a[whole..].iter().zip(&b[whole..]) {
+            sum += a * b;
+        }
+        sum
+    }
+}
+
+/// `out[i] += Σ weights[i][row] · rows[row]`, each sum in the order of the rows: what attention makes of values.
+pub struct Mix<'a, 'b> {
+    /// The rows' values, so many apart.
+    pub rows: &'a [f32],
+    pub row_stride: usize,
+    pub count: usize,
+    /// For each of out, its weights, so many apart.
+    pub weights: &'a [f32],
+    pub weights_stride: usize,
+    pub out: &'a mut [&'b mut [f32]],
+}
+
+impl Job for Mix<'_, '_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { rows, row_stride, count, weights, weights_stride, out } = self;
+        for (i, out) in out.iter_mut().enumerate() {
+            let weights = &weights[i * weights_stride..][..count];
+            let width = out.len();
+            assert!(count == 0 || (count - 1) * row_stride + width <= rows.len(), "whole rows");
+            let mut at = 0;
+            // Four lanes of a row at a time: their sums stay in registers over all rows.
+            while at + 4 * L::N <= width {
+                // SAFETY: within out and rows, as seen above.
+                unsafe { mix::<L, 4>(rows.as_ptr().add(at), row_stride, weights, out.as_mut_ptr().add(at)) };
+                at += 4 * L::N;
+            }
+            while at + L::N <= width {
+                // SAFETY: likewise.
+                unsafe { mix::<L, 1>(rows.as_ptr().add(at), row_stride, weights, out.as_mut_ptr().add(at)) };
+                at += L::N;
+            }
+            for (row, weight) in weights.iter().enumerate() {
+                for column in at..width {
+                    out[column] += weight * rows[row * row_stride + column];
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// C times N values of each row and of out are there.
+#[inline(always)]
+unsafe fn mix<L: Lanes, const C: usize>(rows: *const f32, stride: usize, weights: &[f32], out: *mut f32) {
+    let mut total = [L::splat(0.0); C];
+    for c in 0..C {
+        total[c] = unsafe { L::load(out.add(c * L::N)) };
+    }
+    for (row, weight) in weights.iter().enumerate() {
+        let weight = L::splat(*weight);
+        for c in 0..C {
+            let values = unsafe { L::load(rows.add(row * stride + c * L::N)) };
+            total[c] = L::multiply_add(weight, values, total[c]);
+        }
+    }
+    for c in 0..C {
+        unsafe { L::store(total[c], out.add(c * L::N)) };
+    }
+}

@@ -1,7 +1,7 @@
 use super::{
     Activation, Cache, Cost, Dispatch, Grid, Kernel, STEP, Target, flag,
     kv_write::{KvWrite, kv_write},
-    norm::normalize,
+    norm::Normalize,
     reduce,
     rope::{RopeKernel, rope},
 };
@@ -10,7 +10,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Per, Rows, Shape, Use},
     shader::Program,
-    simd::{Cpu, Job, Lanes, Products, Rounded, RoundedProducts, Rows as PackedRows, Shared2d, takes},
+    simd::{Cpu, Job, Lanes, Products, Round, Rounded, RoundedProducts, Rows as PackedRows, Shared2d, takes},
     step::{Load, Step},
     weights::{Matrix, NormWeights, Part},
 };
@@ -104,6 +104,7 @@ impl Matmul {
         step: &Step,
         x: &'a [f32],
         normalized: &'a mut Vec<f32>,
+        normalize: impl Fn(Normalize),
     ) -> Vec<&'a [f32]> {
         let (width, stride) = (self.w.columns as usize, self.x.rows.stride() as usize);
         let count = self.y.per.count(&step.load()) as usize;
@@ -112,7 +113,7 @@ impl Matmul {
         let Some(norm) = &self.x.norm else { return rows.collect() };
         normalized.resize(count * stride, 0.0);
         for (x, to) in rows.zip(normalized.chunks_mut(stride)) {
-            normalize(norm, memory, &x[..width], &mut to[..width]);
+            normalize(Normalize { by: norm, memory, x: &x[..width], y: &mut to[..width] });
         }
         normalized.chunks(stride).collect()
     }
@@ -299,7 +300,7 @@ impl Kernel for Matmul {
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
-        let x = self.rows_of_x(memory, step, &x, &mut normalized);
+        let x = self.rows_of_x(memory, step, &x, &mut normalized, |row| row.plain());
         let mut y = memory.write(self.y.buffer);
         let mut products = vec![vec![0.0; self.w.rows as usize]; x.len()];
         let mut w = vec![0.0; self.w.columns as usize];
@@ -319,7 +320,7 @@ impl Kernel for Matmul {
     }
     fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
-        let x = self.rows_of_x(memory, step, &x, &mut normalized);
+        let x = self.rows_of_x(memory, step, &x, &mut normalized, |row| cpu.simd.run(row));
         if x.is_empty() {
             return;
         }
@@ -328,7 +329,7 @@ impl Kernel for Matmul {
         // save little.
         let rounds = |part: &Part| shape == Shape::Decode && cpu.rounds() && takes(part.format, columns);
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
-            true => x.iter().map(|x| Rounded::new(&x[..columns])).collect(),
+            true => x.iter().map(|x| cpu.simd.run(Round(&x[..columns]))).collect(),
             false => Vec::new(),
         };
         let mut written = memory.write(self.y.buffer);

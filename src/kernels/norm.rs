@@ -65,7 +65,7 @@ impl Kernel for Norm {
         let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
         for (x, y) in x.chunks(stride).zip(y.chunks_mut(stride)).take(count) {
             let width = self.x.width as usize;
-            normalize(&self.by, memory, &x[..width], &mut y[..width]);
+            Normalize { by: &self.by, memory, x: &x[..width], y: &mut y[..width] }.plain();
         }
     }
     fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
@@ -81,21 +81,7 @@ impl Kernel for Norm {
     }
 }
 
-/// One row.
-pub(super) fn normalize(by: &NormWeights, memory: &Memory, x: &[f32], y: &mut [f32]) {
-    let (weight, bias) = (by.weight.of(memory), by.bias.map(|b| b.of(memory)));
-    let mean = match by.kind {
-        NormKind::Layer => x.iter().sum::<f32>() / x.len() as f32,
-        NormKind::Rms => 0.0,
-    };
-    let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / x.len() as f32;
-    let scale = 1.0 / (variance + by.epsilon).sqrt();
-    for (i, (x, y)) in x.iter().zip(y).enumerate() {
-        *y = (x - mean) * scale * weight[i] + bias.map_or(0.0, |b| b[i]);
-    }
-}
-
-/// The same in lanes.
+/// One row: y = norm(x).
 pub(super) struct Normalize<'a> {
     pub by: &'a NormWeights,
     pub memory: &'a Memory,
@@ -103,6 +89,24 @@ pub(super) struct Normalize<'a> {
     pub y: &'a mut [f32],
 }
 
+impl Normalize<'_> {
+    /// The definition.
+    pub fn plain(self) {
+        let Self { by, memory, x, y } = self;
+        let (weight, bias) = (by.weight.of(memory), by.bias.map(|b| b.of(memory)));
+        let mean = match by.kind {
+            NormKind::Layer => x.iter().sum::<f32>() / x.len() as f32,
+            NormKind::Rms => 0.0,
+        };
+        let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / x.len() as f32;
+        let scale = 1.0 / (variance + by.epsilon).sqrt();
+        for (i, (x, y)) in x.iter().zip(y).enumerate() {
+            *y = (x - mean) * scale * weight[i] + bias.map_or(0.0, |b| b[i]);
+        }
+    }
+}
+
+/// The same in lanes.
 impl Job for Normalize<'_> {
     type Out = ();
     #[inline(always)]

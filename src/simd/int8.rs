@@ -5,10 +5,12 @@
 //! Σ (s u + m) x = s Σ u x + m Σ x.
 
 use super::{
+    highest,
     lanes::{Job, Lanes},
     products::Rows,
+    sum,
 };
-use crate::weights::{Format, unpack::half, unpack::scale_and_offset};
+use crate::weights::Format;
 
 /// Values that share a scale.
 pub const BLOCK: usize = 32;
@@ -18,32 +20,47 @@ pub const BLOCK: usize = 32;
 pub struct Rounded {
     q: Vec<i8>,
     d: Vec<f32>,
-    /// d times the sums of a block's halves.
-    sums: Vec<[f32; 2]>,
+    /// d times the sum of each block, of its first half and of its second.
+    sums: [Vec<f32>; 3],
 }
 
-impl Rounded {
-    /// Of values that are a whole number of blocks: d = max |x| / 127, q to the nearest.
-    pub fn new(x: &[f32]) -> Self {
-        let (blocks, rest) = x.as_chunks::<BLOCK>();
+/// Rounds values that are a whole number of blocks: d = max |x| / 127, q to the nearest.
+pub struct Round<'a>(pub &'a [f32]);
+
+impl Job for Round<'_> {
+    type Out = Rounded;
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> Rounded {
+        let (blocks, rest) = self.0.as_chunks::<BLOCK>();
         assert!(rest.is_empty(), "whole blocks");
-        let mut rounded = Self::default();
-        for x in blocks {
-            let mut top = 0.0f32;
-            for x in x {
-                top = top.max(x.abs());
+        let mut rounded = Rounded { q: vec![0; self.0.len()], ..Rounded::default() };
+        for (x, q) in blocks.iter().zip(rounded.q.as_chunks_mut::<BLOCK>().0) {
+            let mut sizes = *x;
+            for size in &mut sizes {
+                *size = size.abs();
             }
-            let d = top / 127.0;
+            let d = highest(&sizes) / 127.0;
             let by = if d > 0.0 { 1.0 / d } else { 0.0 };
-            let q = x.map(|x| (x * by).round_ties_even() as i8);
-            let half = |half: &[i8]| d * half.iter().map(|q| i32::from(*q)).sum::<i32>() as f32;
-            rounded.sums.push([half(&q[..BLOCK / 2]), half(&q[BLOCK / 2..])]);
+            // Added to a small number, it leaves the nearest integer in the lowest bits.
+            const ROUND: f32 = 12_582_912.0;
+            let mut halves = [0i32; 2];
+            for i in 0..BLOCK {
+                q[i] = (x[i] * by + ROUND).to_bits() as i8;
+            }
+            for i in 0..BLOCK / 2 {
+                halves[0] += i32::from(q[i]);
+                halves[1] += i32::from(q[i + BLOCK / 2]);
+            }
             rounded.d.push(d);
-            rounded.q.extend(q);
+            for (sums, sum) in rounded.sums.iter_mut().zip([halves[0] + halves[1], halves[0], halves[1]]) {
+                sums.push(d * sum as f32);
+            }
         }
         rounded
     }
+}
 
+impl Rounded {
     /// What it stands for.
     pub fn values(&self) -> Vec<f32> {
         self.q.iter().enumerate().map(|(i, q)| self.d[i / BLOCK] * f32::from(*q)).collect()
@@ -56,7 +73,7 @@ pub fn takes(format: Format, columns: usize) -> bool {
     matches!(format, Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q4_K | Q5_K | Q6_K) && columns.is_multiple_of(BLOCK)
 }
 
-/// `out[i · stride + row] = rows[row] · x[i]`; whether the lanes have such a form.
+/// `out[i · stride + row] = rows[row] · x[i]`
 pub struct RoundedProducts<'a> {
     pub rows: Rows<'a>,
     pub x: &'a [Rounded],
@@ -85,74 +102,119 @@ impl Job for RoundedProducts<'_> {
     }
 }
 
-/// 32 values of a block: what their s and m are, the halves', and their u.
-struct Part {
-    u: [u8; BLOCK],
-    s: [f32; 2],
-    m: [f32; 2],
+/// Parts of 32 values that are taken together: one K block, or so many of the others.
+const PARTS: usize = 8;
+
+/// The scales and offsets of such parts; of their halves, where these differ.
+struct Scales {
+    s: [[f32; PARTS]; 2],
+    m: [[f32; PARTS]; 2],
 }
 
 /// A format as such parts.
 trait Ints {
-    const BYTES: usize;
-    /// Parts of a block.
-    const PARTS: usize = 1;
+    /// Bytes of so many parts.
+    fn bytes(parts: usize) -> usize;
     /// Whether u is signed, and m nothing.
     const SIGNED: bool = false;
-    /// Whether the halves differ in s and m.
+    /// Whether the halves of a part differ in s and m.
     const HALVES: bool = false;
-    fn part(block: &[u8], part: usize) -> Part;
+    /// Of so many parts; all, for K blocks.
+    fn scales<L: Lanes>(packed: &[u8], count: usize) -> Scales;
+    fn u(packed: &[u8], part: usize) -> [u8; BLOCK];
 }
 
 #[inline(always)]
 fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
+    let parts = rows.columns / BLOCK;
     for row in 0..rows.count {
-        let packed = &rows.packed[row * rows.row_bytes..];
+        let packed = &rows.packed[row * rows.row_bytes..][..F::bytes(parts)];
         for (i, x) in x.iter().enumerate() {
-            out[i * stride + row] = product::<L, F>(packed, x);
+            let mut sums = Sums::<L> { total: [<L::Eight>::splat(0.0); 2], offset: [0.0; PARTS] };
+            let mut part = 0;
+            while part + PARTS <= parts {
+                sums.add::<F>(&packed[F::bytes(part)..], x, part, PARTS);
+                part += PARTS;
+            }
+            if part < parts {
+                sums.add::<F>(&packed[F::bytes(part)..], x, part, parts - part);
+            }
+            let [even, odd] = sums.total;
+            out[i * stride + row] = <L::Eight>::sum(<L::Eight>::add(even, odd)) + sum(&sums.offset);
         }
     }
 }
 
-#[inline(always)]
-fn product<L: Lanes, F: Ints>(packed: &[u8], x: &Rounded) -> f32 {
-    let mut total = <L::Eight as Lanes>::splat(0.0);
-    let mut offsets = [0.0f32; 2];
-    let blocks = x.d.len() / F::PARTS;
-    let packed = &packed[..blocks * F::BYTES];
-    let (q, d, sums) =
-        (&x.q[..blocks * F::PARTS * BLOCK], &x.d[..blocks * F::PARTS], &x.sums[..blocks * F::PARTS]);
-    for b in 0..blocks {
-        let block = &packed[b * F::BYTES..][..F::BYTES];
-        for p in 0..F::PARTS {
-            let at = b * F::PARTS + p;
-            let Part { u, s, m } = F::part(block, p);
+struct Sums<L: Lanes> {
+    total: [<L::Eight as Lanes>::V; 2],
+    offset: [f32; PARTS],
+}
+
+impl<L: Lanes> Sums<L> {
+    /// Adds the products of some parts, of which x's first is `at`.
+    #[inline(always)]
+    fn add<F: Ints>(&mut self, packed: &[u8], x: &Rounded, at: usize, count: usize) {
+        let Scales { mut s, m } = F::scales::<L>(packed, count);
+        let d = &x.d[at..][..count];
+        for i in 0..count {
+            s[0][i] *= d[i];
+            if F::HALVES {
+                s[1][i] *= d[i];
+            }
+        }
+        if F::HALVES {
+            let (a, b) = (&x.sums[1][at..][..count], &x.sums[2][at..][..count]);
+            for i in 0..count {
+                self.offset[i] += m[0][i] * a[i] + m[1][i] * b[i];
+            }
+        } else if !F::SIGNED {
+            let sums = &x.sums[0][at..][..count];
+            for i in 0..count {
+                self.offset[i] += m[0][i] * sums[i];
+            }
+        }
+        let q = &x.q[at * BLOCK..][..count * BLOCK];
+        for i in 0..count {
+            let u = F::u(packed, i);
             // SAFETY: both are 32 bytes.
             let products = unsafe {
-                if F::SIGNED {
-                    L::byte_products::<true>(u.as_ptr(), q.as_ptr().add(at * BLOCK))
-                } else {
-                    L::byte_products::<false>(u.as_ptr(), q.as_ptr().add(at * BLOCK))
+                match F::SIGNED {
+                    true => L::byte_products::<true>(u.as_ptr(), q.as_ptr().add(i * BLOCK)),
+                    false => L::byte_products::<false>(u.as_ptr(), q.as_ptr().add(i * BLOCK)),
                 }
             };
             let products = products.expect("lanes with products of bytes");
             let scale = if F::HALVES {
-                let [a, b] = [s[0] * d[at], s[1] * d[at]];
+                let [a, b] = [s[0][i], s[1][i]];
                 let both = [a, a, a, a, b, b, b, b];
                 // SAFETY: eight values.
-                unsafe { <L::Eight as Lanes>::load(both.as_ptr()) }
+                unsafe { <L::Eight>::load(both.as_ptr()) }
             } else {
-                <L::Eight as Lanes>::splat(s[0] * d[at])
+                <L::Eight>::splat(s[0][i])
             };
-            total = <L::Eight as Lanes>::multiply_add(products, scale, total);
-            if !F::SIGNED {
-                for h in 0..2 {
-                    offsets[h] += m[h] * sums[at][h];
-                }
-            }
+            self.total[i % 2] = <L::Eight>::multiply_add(products, scale, self.total[i % 2]);
         }
     }
-    <L::Eight as Lanes>::sum(total) + (offsets[0] + offsets[1])
+}
+
+/// The f16 at one place of each of so many blocks.
+#[inline(always)]
+fn halves<L: Lanes>(packed: &[u8], bytes: usize, at: usize, count: usize) -> [f32; PARTS] {
+    let (mut bits, mut values) = ([[0u8; 2]; PARTS], [0.0f32; PARTS]);
+    for i in 0..count {
+        bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
+    }
+    // SAFETY: eight lanes, eight values.
+    unsafe { <L::Eight>::store(<L::Eight>::f16(bits.as_ptr().cast()), values.as_mut_ptr()) };
+    values
+}
+
+#[inline(always)]
+fn times(by: f32, mut values: [f32; PARTS]) -> [f32; PARTS] {
+    for value in &mut values {
+        *value *= by;
+    }
+    values
 }
 
 /// The low four bits of 16 bytes, then the high.
@@ -172,93 +234,144 @@ fn nibbles(qs: &[u8]) -> [u8; BLOCK] {
 fn five_bits(qs: &[u8], high: &[u8]) -> [u8; BLOCK] {
     let mut u = nibbles(qs);
     let high: &[u8; 4] = high.first_chunk().expect("4 bytes");
-    // Each byte of the bits eight times, so that lanes can take one each.
     for i in 0..BLOCK {
         u[i] |= if high[i / 8] & (1 << (i % 8)) != 0 { 16 } else { 0 };
     }
     u
 }
 
+/// A format of blocks of 32: where its scale is, how its offset follows from the scale or where that is, its u.
 macro_rules! ints {
-    ($name:ident, $bytes:literal, |$block:ident| $part:expr $(, $const:ident = $value:expr)*) => {
+    ($name:ident, $bytes:literal, offset $times:literal, |$block:ident| $u:expr) => {
+        ints!($name, $bytes, false, |packed, count, d| times($times, d), |$block| $u);
+    };
+    ($name:ident, $bytes:literal, offset at $at:literal, |$block:ident| $u:expr) => {
+        ints!($name, $bytes, false, |packed, count, d| halves::<L>(packed, $bytes, $at, count), |$block| $u);
+    };
+    ($name:ident, $bytes:literal, signed, |$block:ident| $u:expr) => {
+        ints!($name, $bytes, true, |packed, count, d| d, |$block| $u);
+    };
+    ($name:ident, $bytes:literal, $signed:literal, |$packed:ident, $count:ident, $d:ident| $m:expr, |$block:ident| $u:expr) => {
         #[allow(non_camel_case_types)] // ggml's own names
         struct $name;
         impl Ints for $name {
-            const BYTES: usize = $bytes;
-            $(const $const: bool = $value;)*
+            const SIGNED: bool = $signed;
             #[inline(always)]
-            fn part($block: &[u8], _: usize) -> Part {
-                $part
+            fn bytes(parts: usize) -> usize {
+                parts * $bytes
+            }
+            #[inline(always)]
+            fn scales<L: Lanes>($packed: &[u8], $count: usize) -> Scales {
+                let $d = halves::<L>($packed, $bytes, 0, $count);
+                Scales { s: [$d; 2], m: [$m; 2] }
+            }
+            #[inline(always)]
+            fn u(packed: &[u8], part: usize) -> [u8; BLOCK] {
+                let $block = &packed[part * $bytes..][..$bytes];
+                $u
             }
         }
     };
 }
+ints!(Q8_0, 34, signed, |b| *b[2..].first_chunk().expect("32 bytes"));
+ints!(Q4_0, 18, offset -8.0, |b| nibbles(&b[2..]));
+ints!(Q4_1, 20, offset at 2, |b| nibbles(&b[4..]));
+ints!(Q5_0, 22, offset -16.0, |b| five_bits(&b[6..], &b[2..]));
+ints!(Q5_1, 24, offset at 2, |b| five_bits(&b[8..], &b[4..]));
 
+/// The scales and offsets of a Q4_K or Q5_K block: six bits each, in twelve bytes.
 #[inline(always)]
-fn part(u: [u8; BLOCK], s: f32, m: f32) -> Part {
-    Part { u, s: [s; 2], m: [m; 2] }
+fn k_scales<L: Lanes>(block: &[u8]) -> Scales {
+    let words = block[4..16].as_chunks::<4>().0;
+    let [low, middle, high] = [0, 1, 2].map(|i| u32::from_le_bytes(words[i]));
+    let join = |first: u32, second: u32| (u64::from(second) << 32 | u64::from(first)).to_le_bytes();
+    let scales = join(low & 0x3f3f_3f3f, (high & 0x0f0f_0f0f) | ((low >> 2) & 0x3030_3030));
+    let offsets = join(middle & 0x3f3f_3f3f, ((high >> 4) & 0x0f0f_0f0f) | ((middle >> 2) & 0x3030_3030));
+    let [d, dmin, ..] = halves::<L>(block, 2, 0, 2);
+    let (mut s, mut m) = ([0.0; PARTS], [0.0; PARTS]);
+    for i in 0..PARTS {
+        s[i] = d * f32::from(scales[i]);
+        m[i] = -dmin * f32::from(offsets[i]);
+    }
+    Scales { s: [s; 2], m: [m; 2] }
 }
 
-ints!(Q8_0, 34, |b| part(*b[2..].first_chunk().expect("32 bytes"), half(b, 0), 0.0), SIGNED = true);
-ints!(Q4_0, 18, |b| part(nibbles(&b[2..]), half(b, 0), -8.0 * half(b, 0)));
-ints!(Q4_1, 20, |b| part(nibbles(&b[4..]), half(b, 0), half(b, 2)));
-ints!(Q5_0, 22, |b| part(five_bits(&b[6..], &b[2..]), half(b, 0), -16.0 * half(b, 0)));
-ints!(Q5_1, 24, |b| part(five_bits(&b[8..], &b[4..]), half(b, 0), half(b, 2)));
+/// The low or the high four bits of 32 bytes.
+#[inline(always)]
+fn nibble(qs: &[u8], high: bool) -> [u8; BLOCK] {
+    let mut u: [u8; BLOCK] = *qs.first_chunk().expect("32 bytes");
+    for u in &mut u {
+        *u = if high { *u >> 4 } else { *u & 15 };
+    }
+    u
+}
 
 #[allow(non_camel_case_types)]
 struct Q4_K;
 impl Ints for Q4_K {
-    const BYTES: usize = 144;
-    const PARTS: usize = 8;
     #[inline(always)]
-    fn part(block: &[u8], p: usize) -> Part {
-        let (scale, offset) = scale_and_offset(&block[4..16], p);
-        let qs: &[u8; BLOCK] = block[16 + p / 2 * 32..].first_chunk().expect("32 bytes");
-        let mut u = [0; BLOCK];
-        for i in 0..BLOCK {
-            u[i] = if p.is_multiple_of(2) { qs[i] & 15 } else { qs[i] >> 4 };
-        }
-        part(u, half(block, 0) * scale, -half(block, 2) * offset)
+    fn bytes(parts: usize) -> usize {
+        parts / PARTS * 144
+    }
+    #[inline(always)]
+    fn scales<L: Lanes>(packed: &[u8], _: usize) -> Scales {
+        k_scales::<L>(packed)
+    }
+    #[inline(always)]
+    fn u(packed: &[u8], p: usize) -> [u8; BLOCK] {
+        nibble(&packed[16 + p / 2 * 32..], p % 2 == 1)
     }
 }
 
 #[allow(non_camel_case_types)]
 struct Q5_K;
 impl Ints for Q5_K {
-    const BYTES: usize = 176;
-    const PARTS: usize = 8;
     #[inline(always)]
-    fn part(block: &[u8], p: usize) -> Part {
-        let (scale, offset) = scale_and_offset(&block[4..16], p);
-        let high: &[u8; BLOCK] = block[16..].first_chunk().expect("32 bytes");
-        let qs: &[u8; BLOCK] = block[48 + p / 2 * 32..].first_chunk().expect("32 bytes");
-        let mut u = [0; BLOCK];
+    fn bytes(parts: usize) -> usize {
+        parts / PARTS * 176
+    }
+    #[inline(always)]
+    fn scales<L: Lanes>(packed: &[u8], _: usize) -> Scales {
+        k_scales::<L>(packed)
+    }
+    #[inline(always)]
+    fn u(packed: &[u8], p: usize) -> [u8; BLOCK] {
+        let high: &[u8; BLOCK] = packed[16..].first_chunk().expect("32 bytes");
+        let mut u = nibble(&packed[48 + p / 2 * 32..], p % 2 == 1);
         for i in 0..BLOCK {
-            let low = if p.is_multiple_of(2) { qs[i] & 15 } else { qs[i] >> 4 };
-            u[i] = low | if high[i] & (1 << p) != 0 { 16 } else { 0 };
+            u[i] |= ((high[i] >> p) & 1) << 4;
         }
-        part(u, half(block, 0) * scale, -half(block, 2) * offset)
+        u
     }
 }
 
 #[allow(non_camel_case_types)]
 struct Q6_K;
 impl Ints for Q6_K {
-    const BYTES: usize = 210;
-    const PARTS: usize = 8;
     const HALVES: bool = true;
     #[inline(always)]
-    fn part(block: &[u8], p: usize) -> Part {
-        let (n, quarter) = (p / 4, p % 4);
-        let low: &[u8; BLOCK] = block[n * 64 + quarter % 2 * 32..].first_chunk().expect("32 bytes");
-        let high: &[u8; BLOCK] = block[128 + n * 32..].first_chunk().expect("32 bytes");
-        let mut u = [0; BLOCK];
-        for i in 0..BLOCK {
-            let nibble = if quarter < 2 { low[i] & 15 } else { low[i] >> 4 };
-            u[i] = nibble | ((high[i] >> (2 * quarter)) & 3) << 4;
+    fn bytes(parts: usize) -> usize {
+        parts / PARTS * 210
+    }
+    #[inline(always)]
+    fn scales<L: Lanes>(packed: &[u8], _: usize) -> Scales {
+        let [d, ..] = halves::<L>(packed, 2, 208, 1);
+        let scales: &[u8; 16] = packed[192..].first_chunk().expect("16 bytes");
+        let mut s = [[0.0; PARTS]; 2];
+        for i in 0..PARTS {
+            s[0][i] = d * f32::from(scales[2 * i] as i8);
+            s[1][i] = d * f32::from(scales[2 * i + 1] as i8);
         }
-        let d = half(block, 208);
-        let s = [d * f32::from(block[192 + 2 * p] as i8), d * f32::from(block[193 + 2 * p] as i8)];
-        Part { u, s, m: [-32.0 * s[0], -32.0 * s[1]] }
+        Scales { s, m: [times(-32.0, s[0]), times(-32.0, s[1])] }
+    }
+    #[inline(always)]
+    fn u(packed: &[u8], p: usize) -> [u8; BLOCK] {
+        let (n, quarter) = (p / 4, p % 4);
+        let high: &[u8; BLOCK] = packed[128 + n * 32..].first_chunk().expect("32 bytes");
+        let mut u = nibble(&packed[n * 64 + quarter % 2 * 32..], quarter >= 2);
+        for i in 0..BLOCK {
+            u[i] |= ((high[i] >> (2 * quarter)) & 3) << 4;
+        }
+        u
     }
 }

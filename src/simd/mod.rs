@@ -9,7 +9,7 @@ mod threads;
 mod unpack;
 
 pub use exp::exp;
-pub use int8::{Rounded, RoundedProducts, takes};
+pub use int8::{Round, Rounded, RoundedProducts, takes};
 pub use lanes::{Job, Lanes, Simd};
 pub use products::{Dot, Mix, Products, Rows};
 pub use threads::{Shared2d, Threads};
@@ -161,7 +161,7 @@ mod tests {
                 let row_bytes = format.row_bytes(columns);
                 let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
                 let x: Vec<Vec<f32>> = (0..3).map(|i| values(columns, i)).collect();
-                let rounded: Vec<Rounded> = x.iter().map(|x| Rounded::new(x)).collect();
+                let rounded: Vec<Rounded> = x.iter().map(|x| simd.run(Round(x))).collect();
                 for (x, rounded) in x.iter().zip(&rounded) {
                     let top = highest(&x.iter().map(|x| x.abs()).collect::<Vec<_>>());
                     for (x, rounded) in x.iter().zip(rounded.values()) {

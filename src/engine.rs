@@ -202,9 +202,20 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
 
 /// `ln softmax(logits)[id]`
 fn logprob(logits: &[f32], id: u32) -> f64 {
+    f64::from(logits[id as usize]) - log_total(logits)
+}
+
+/// `ln softmax(logits)`
+pub(crate) fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let total = log_total(logits);
+    logits.iter().map(|l| f64::from(*l) - total).collect()
+}
+
+/// ln Σ exp(logits)
+fn log_total(logits: &[f32]) -> f64 {
     let top = logits.iter().copied().fold(f32::MIN, f32::max);
     let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
-    f64::from(logits[id as usize] - top) - total.ln()
+    f64::from(top) + total.ln()
 }
 
 /// What to say of logits that are none.

@@ -7,12 +7,15 @@ use crate::{
     architecture::{NormKind, Rope, RopeScaling},
     backend::{Backend, CpuBackend, Device},
     capabilities::Capabilities,
+    engine::{self, log_softmax},
     error::Result,
     kernels::{
         Activation, By, Cache, CachePart, Kernel, RopeTable, attention, embed, kv_write, matmul, norm,
         normed, rope, sample,
     },
+    model::Model,
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
+    sampling::greedy,
     simd::Math,
     step::{BLOCK, Row, Step},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
@@ -33,6 +36,8 @@ pub struct Check {
 
 /// Sums are taken in another order than the definition's; nothing else may differ.
 const TOLERANCE: f64 = 5e-5;
+/// Nats: what rounding activations to eight bits may change of a prediction.
+const FAST_TOLERANCE: f64 = 0.01;
 
 const WIDTH: u32 = 512;
 const VOCAB: u32 = 391;
@@ -43,7 +48,7 @@ const SIZES: Sizes =
 /// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open` opens it.
 pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
     let device = open()?;
-    let has_subgroups = device.capabilities().subgroups;
+    let (has_subgroups, has_fast_math) = (device.capabilities().subgroups, device.has_fast_math());
     let mut checks = verify_opened(device)?;
     if has_subgroups {
         let mut device = open()?;
@@ -51,7 +56,22 @@ pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
         let more = verify_opened(device)?;
         checks.extend(more.into_iter().map(|c| Check { variant: c.variant + ", no subgroups", ..c }));
     }
+    if has_fast_math {
+        checks.push(fast_math(&open)?);
+    }
     Ok(checks)
+}
+
+/// The built-in model in q8_0, by `--math fast` and in f32: how far its predictions are from each other.
+fn fast_math(open: &impl Fn() -> Result<Device>) -> Result<Check> {
+    let (mut model, tokenizer) = Model::built_in()?;
+    model.quantize(Format::Q8_0);
+    let tokens = tokenizer.encode("Once upon a time there was a little girl who had a red ball.", true)?;
+    let devices = [open()?.with_math(Math::F32), open()?.with_math(Math::Fast)];
+    let Agreement { kl, top } = agreement(&model, &tokens, devices)?;
+    let variant =
+        format!("decode, q8_0, mean KL of --math fast ({:.0} % of the top tokens equal)", 100.0 * top);
+    Ok(Check { kernel: "model", variant, max_error: kl, tolerance: FAST_TOLERANCE, ok: kl <= FAST_TOLERANCE })
 }
 
 fn verify_opened(device: Device) -> Result<Vec<Check>> {
@@ -72,6 +92,45 @@ fn verify_opened(device: Device) -> Result<Vec<Check>> {
         }
     }
     Ok(checks)
+}
+
+/// How near two ways of computing a model come to each other.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Agreement {
+    /// The mean over tokens of Σ p ln(p / q), p by the first way, q by the second.
+    pub kl: f64,
+    /// The share of tokens after which both find the same one most probable.
+    pub top: f64,
+}
+
+/// Feeds tokens to a model on two devices, one after the other as if each had been generated.
+pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<Agreement> {
+    let context = tokens.len() as u32;
+    let blocks = context.div_ceil(BLOCK);
+    let sizes = Sizes { rows: [1, 1], outputs: 1, sequences: 1, context, blocks };
+    let mut backends = Vec::new();
+    for device in devices {
+        let plans = engine::plans(model, &device.capabilities(), sizes)?;
+        backends.push(device.prepare(plans, &|_| ())?);
+    }
+    let (mut kl, mut same) = (0.0, 0);
+    for (position, token) in (0..).zip(tokens) {
+        let step = Step {
+            rows: vec![Row { token: *token, position, sequence: 0 }],
+            outputs: vec![0],
+            tables: vec![(0..blocks).collect()],
+        };
+        let mut found = Vec::new();
+        for backend in &mut backends {
+            backend.run(Shape::Decode, &step)?;
+            let logits = backend.read(backend.plans().logits, 1)?;
+            found.push((greedy(&logits), log_softmax(&logits)));
+        }
+        same += u32::from(found[0].0 == found[1].0);
+        kl += found[0].1.iter().zip(&found[1].1).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+    }
+    let n = tokens.len() as f64;
+    Ok(Agreement { kl: kl / n, top: f64::from(same) / n })
 }
 
 /// Runs one pass on both and compares what it wrote.

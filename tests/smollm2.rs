@@ -6,7 +6,13 @@ use crate::{
 };
 use serde::Deserialize;
 use std::path::Path;
-use wgpt::{engine::EngineOptions, model::Model, tokenizer::Tokenizer};
+use wgpt::{
+    engine::EngineOptions,
+    model::Model,
+    simd::Math,
+    tokenizer::Tokenizer,
+    verify::{Agreement, agreement},
+};
 
 /// tests/fixtures/smollm2.json: what transformers makes of the same file.
 #[derive(Deserialize)]
@@ -70,4 +76,21 @@ fn on_the_cpu_smollm2_is_as_transformers_has_it() {
 #[test]
 fn on_the_gpu_smollm2_is_as_transformers_has_it() {
     check(On::Gpu, 40, 1);
+}
+
+/// What rounding activations changes of its predictions, in nats and in top tokens.
+#[test]
+fn fast_math_changes_little_of_smollm2() {
+    let Some((model, _, expected)) = smollm2() else { return };
+    let devices = [Math::F32, Math::Fast].map(|math| On::Cpu.open().expect("the CPU").with_math(math));
+    if !devices[1].has_fast_math() {
+        eprintln!("skipped: this processor has no fast form");
+        return;
+    }
+    let Agreement { kl, top } = agreement(&model, &expected.tokens, devices).expect("both run");
+    println!(
+        "--math fast against f32 on SmolLM2 in Q4_1: mean KL {kl:.5}, top tokens equal {:.1} %",
+        100.0 * top
+    );
+    assert!(kl < 0.01 && top > 0.9, "mean KL {kl}, equal top tokens {top}");
 }

@@ -309,6 +309,11 @@ impl Device {
         self
     }
 
+    /// Whether [`Math::Fast`] is another way of computing on it.
+    pub fn has_fast_math(&self) -> bool {
+        matches!(self.opened, Opened::Cpu { .. }) && Simd::detect().has_byte_products()
+    }
+
     /// The driver's name and version, as far as it says them.
     pub fn driver(&self) -> String {
         match &self.opened {

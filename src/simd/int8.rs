@@ -274,9 +274,9 @@ macro_rules! ints {
     };
 }
 ints!(Q8_0, 34, signed, |b| *b[2..].first_chunk().expect("32 bytes"));
-ints!(Q4_0, 18, offset -8.0, |b| nibbles(&b[2..]));
+ints!(Q4_0, 18, offset - 8.0, |b| nibbles(&b[2..]));
 ints!(Q4_1, 20, offset at 2, |b| nibbles(&b[4..]));
-ints!(Q5_0, 22, offset -16.0, |b| five_bits(&b[6..], &b[2..]));
+ints!(Q5_0, 22, offset - 16.0, |b| five_bits(&b[6..], &b[2..]));
 ints!(Q5_1, 24, offset at 2, |b| five_bits(&b[8..], &b[4..]));
 
 /// The scales and offsets of a Q4_K or Q5_K block: six bits each, in twelve bytes.

@@ -55,6 +55,11 @@ impl Simd {
         }
     }
 
+    /// Whether [`Lanes::byte_products`] has a form.
+    pub fn has_byte_products(self) -> bool {
+        self != Self::Portable
+    }
+
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self {
             Self::Portable => job.run::<Portable>(),

@@ -164,7 +164,7 @@ impl Decoder<'_> {
         let a = &self.a;
         let qkv = matmul(from, &w.qkv);
         if plan.shape == Shape::Decode && qkv.reaches(cache) {
-            plan.push(qkv.to_cache(a.qkv, self.turns, cache));
+            plan.push(qkv.cached(a.qkv, self.turns, cache));
         } else {
             plan.push(qkv.to(a.qkv));
             if let Some(turns) = self.turns {

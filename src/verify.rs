@@ -306,7 +306,7 @@ fn plans(can: &Capabilities) -> Plans {
         push!(rope(qkv, turns, n_heads + n_kv_heads, head_dim));
         push!(kv_write(qkv, &cache));
         for turns in [None, Some(turns)] {
-            decode.push(matmul(h, &matrix).to_cache(qkv, turns, &cache));
+            decode.push(matmul(h, &matrix).cached(qkv, turns, &cache));
         }
         push!(attention(qkv, &cache, scalars, y));
     }

@@ -84,7 +84,7 @@ impl Matmul {
     }
     /// y = q, k and v, where q and k turn by `turns`, and k and v are written into the cache too: what [`rope`] and
     /// [`kv_write`] do, folded into this pass.
-    pub fn to_cache(self, y: Rows, turns: Option<Buffer>, cache: &Cache) -> Self {
+    pub fn cached(self, y: Rows, turns: Option<Buffer>, cache: &Cache) -> Self {
         assert!(self.reaches(cache), "a cache that one pass can write");
         let turned = y.width / cache.head_dim - cache.n_kv_heads;
         let rope = turns.map(|table| rope(y, table, turned, cache.head_dim));
@@ -177,7 +177,7 @@ impl Matmul {
         ];
         constants.extend(part.format.constants(part.row_bytes));
         if let Some(heads) = &self.heads {
-            imports.push(("epilogue", include_str!("../../shaders/matmul/to_cache.wgsl")));
+            imports.push(("epilogue", include_str!("../../shaders/matmul/cached.wgsl")));
             let kv = heads.kv_write.width();
             constants.extend([("Q", (n - 2 * kv).into()), ("KV", kv.into())]);
             uses.push(Use::Write(heads.kv_write.parts()[0].buffer));
@@ -256,7 +256,7 @@ impl Kernel for Matmul {
             (self.add, "added".to_owned()),
             (self.picks_outputs(), "outputs".to_owned()),
             (self.heads.as_ref().is_some_and(|h| h.rope.is_some()), "turned".to_owned()),
-            (self.heads.is_some(), "to cache".to_owned()),
+            (self.heads.is_some(), "cached".to_owned()),
         ] {
             if on {
                 note = format!("{note}, {word}");

@@ -1,5 +1,7 @@
 //! Several f32 at once: what the fast forms are written in, once for all processors.
 
+#![allow(clippy::missing_safety_doc)] // `Lanes` says it for all of its functions
+
 use half::{bf16, f16};
 
 /// The instructions that a fast form is compiled for. Which there are is seen at run time, for a generic build must

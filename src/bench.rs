@@ -4,7 +4,7 @@
 //! says that so many positions are in the cache already. Each is run once to warm up, which is not counted.
 
 use crate::{
-    backend::{Backend, Device},
+    backend::{Backend, Device, HostTime},
     decoder::longest_context,
     engine::{CHUNK, GROUP, plans},
     error::{Error, Result},
@@ -35,6 +35,15 @@ pub enum TestKind {
     Generate,
 }
 
+impl TestKind {
+    fn shape(self) -> Shape {
+        match self {
+            Self::Prompt => Shape::Prefill,
+            Self::Generate => Shape::Decode,
+        }
+    }
+}
+
 impl Test {
     /// As llama-bench writes it.
     pub fn name(&self) -> String {
@@ -53,6 +62,11 @@ pub struct Measured {
     pub tokens: u64,
     pub tps_mean: f64,
     pub tps_sd: f64,
+    /// In a step: a token of each sequence, or a chunk of a prompt.
+    pub dispatches: usize,
+    /// What the host spent on them, the median: microseconds to record them and to hand them over.
+    pub encode_us: f64,
+    pub submit_us: f64,
     /// Bytes of weights, cache and activations that the passes read and write, each counted once a pass.
     pub gb_s: f64,
 }
@@ -60,6 +74,8 @@ pub struct Measured {
 /// A model on a device, ready to be measured.
 pub struct Bench {
     backend: Box<dyn Backend>,
+    /// By shape.
+    dispatches: [usize; 2],
     pub load: Duration,
     pub compile: Duration,
 }
@@ -80,29 +96,39 @@ impl Bench {
         let blocks = context.div_ceil(BLOCK) * sequences;
         let sizes = Sizes { rows: [CHUNK, GROUP], outputs: GROUP, sequences, context, blocks };
         let plans = plans(model, &can, sizes)?;
+        let dispatches = Shape::ALL.map(|shape| plans.dispatches(shape, &can).all);
         let start = Instant::now();
         let backend = device.prepare(plans, progress)?;
         let compile = backend.compile_time();
-        Ok(Self { backend, load: start.elapsed() - compile, compile })
+        Ok(Self { backend, dispatches, load: start.elapsed() - compile, compile })
     }
 
     /// Runs a test so many times, and once before.
     pub fn measure(&mut self, test: &Test, runs: u32) -> Result<Measured> {
-        let mut seconds = Vec::new();
+        let (mut seconds, mut host) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         for run in 0..=runs {
             let steps = self.steps(test);
             // What is in the cache does not matter to the time; that it is finite does, and zeros are.
             let start = Instant::now();
             bytes = 0;
+            let mut under_way = 0;
             for (shape, step) in &steps {
-                self.backend.run(*shape, step)?;
                 bytes += self.bytes(*shape, step);
-                if *shape == Shape::Decode {
-                    self.wait()?;
+                // As an answer is made: the device is a few tokens ahead of whom it tells.
+                if under_way == self.backend.ahead() {
+                    self.backend.next_ids()?;
+                    under_way -= 1;
+                }
+                self.backend.run_ahead(*shape, step)?;
+                under_way += 1;
+                if run > 0 {
+                    host.push(self.backend.host_time());
                 }
             }
-            self.wait()?;
+            for _ in 0..under_way {
+                self.backend.next_ids()?;
+            }
             if run > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
             }
@@ -112,19 +138,21 @@ impl Bench {
         let n = rates.len() as f64;
         let tps_mean = rates.iter().sum::<f64>() / n;
         let variance = rates.iter().map(|r| (r - tps_mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let median = |of: fn(&HostTime) -> Duration| {
+            let mut all: Vec<Duration> = host.iter().map(of).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+        };
         Ok(Measured {
+            dispatches: self.dispatches[test.kind.shape() as usize],
+            encode_us: median(|time| time.encode),
+            submit_us: median(|time| time.submit),
             test: test.name(),
             tokens,
             tps_mean,
             tps_sd: variance.sqrt(),
             gb_s: bytes as f64 * n / seconds.iter().sum::<f64>() / 1e9,
         })
-    }
-
-    /// For the ids of all that was run, as an answer waits for them.
-    fn wait(&mut self) -> Result<()> {
-        let ids = self.backend.plans().ids;
-        self.backend.ids(ids).map(|_| ())
     }
 
     fn bytes(&self, shape: Shape, step: &Step) -> u64 {

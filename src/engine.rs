@@ -6,10 +6,10 @@ use crate::{
     decoder::decoder,
     error::{Error, Result},
     model::Model,
-    plan::{Buffers, Content, Plans, Shape, Sizes},
+    plan::{Buffers, Content, Plans, Sizes},
     sampling::Sampling,
     scheduler::{Scheduler, Slot, Work},
-    step::BLOCK,
+    step::{BLOCK, SAMPLED},
     weights::Weights,
 };
 use std::time::{Duration, Instant};
@@ -105,6 +105,8 @@ impl Engine {
             position: prompt.len() as u32,
             left,
             last: None,
+            asked: 0,
+            under_way: 0,
             finish,
             timing,
         })
@@ -256,6 +258,10 @@ pub struct Generation<'a> {
     position: u32,
     left: usize,
     last: Option<u32>,
+    /// Tokens that steps were run for.
+    asked: usize,
+    /// Of those, how many have not come back.
+    under_way: usize,
     finish: Option<FinishReason>,
     timing: Timing,
 }
@@ -269,33 +275,48 @@ impl Generation<'_> {
         self.timing
     }
 
+    /// Runs what gives the next token: the prompt, or the token before it, which the device may alone know.
+    fn ask(&mut self, token: u32) -> Result<Work> {
+        if self.asked > 0 {
+            self.engine.scheduler.push(self.slot, token);
+        }
+        self.asked += 1;
+        let Engine { scheduler, backend, .. } = &mut *self.engine;
+        let mut work = scheduler.next_work().expect("a token whose successor is wanted");
+        while let Some(next) = scheduler.next_work() {
+            backend.run(work.shape, &work.step)?;
+            work = next;
+        }
+        Ok(work)
+    }
+
+    /// The next token as the device picks it, which goes on meanwhile with those after it.
+    fn next_of_device(&mut self) -> Result<u32> {
+        while self.under_way < self.left.min(self.engine.backend.ahead()) {
+            let work = self.ask(SAMPLED)?;
+            self.engine.backend.run_ahead(work.shape, &work.step)?;
+            self.under_way += 1;
+        }
+        self.under_way -= 1;
+        Ok(self.engine.backend.next_ids()?[self.slot as usize])
+    }
+
+    /// The next token as it is picked here, from its logits.
+    fn next_of_host(&mut self) -> Result<u32> {
+        let work = self.ask(self.last.unwrap_or_default())?;
+        self.engine.backend.run(work.shape, &work.step)?;
+        Ok(self.sampling.pick(&self.engine.logits(&work)?, self.position))
+    }
+
     fn step(&mut self) -> Result<u32> {
         let start = Instant::now();
-        let greedy = self.sampling.is_greedy();
-        if let Some(last) = self.last {
-            self.engine.scheduler.push(self.slot, last, greedy);
-        }
-        let mut shape = Shape::Prefill;
-        let mut last_work = None;
-        while let Some(work) = self.engine.scheduler.next_work() {
-            self.engine.backend.run(work.shape, &work.step)?;
-            shape = work.shape;
-            last_work = Some(work);
-        }
-        let work = last_work.expect("a token whose successor is wanted");
-        let id = if greedy {
-            // The device has picked it, and keeps it for the next step: only the id comes back.
-            let ids = self.engine.backend.plans().ids;
-            self.engine.backend.ids(ids)?[self.slot as usize]
-        } else {
-            self.sampling.pick(&self.engine.logits(&work)?, self.position)
-        };
+        let id = if self.sampling.is_greedy() { self.next_of_device() } else { self.next_of_host() }?;
         if id >= self.engine.vocab_size {
             return Err(not_numbers(&self.engine.info));
         }
-        match shape {
-            Shape::Prefill => self.timing.prefill += start.elapsed(),
-            Shape::Decode => {
+        match self.last {
+            None => self.timing.prefill += start.elapsed(),
+            Some(_) => {
                 self.timing.decode += start.elapsed();
                 self.timing.decode_tokens += 1;
             }
@@ -332,6 +353,10 @@ impl Iterator for Generation<'_> {
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
+        // What is under way ends before anything else begins; nobody waits for its outcome.
+        while self.under_way > 0 && self.engine.backend.next_ids().is_ok() {
+            self.under_way -= 1;
+        }
         self.engine.scheduler.remove(self.slot);
     }
 }

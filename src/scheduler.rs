@@ -6,7 +6,7 @@
 use crate::{
     cache::Blocks,
     plan::{Shape, Sizes},
-    step::{Row, SAMPLED, Step},
+    step::{Row, Step},
 };
 use std::ops::Range;
 
@@ -15,6 +15,7 @@ pub type Slot = u32;
 
 #[derive(Debug)]
 struct Sequence {
+    /// [`crate::step::SAMPLED`] where the device picked the token and holds it itself.
     tokens: Vec<u32>,
     /// How many of the tokens are the prompt's.
     prompt: usize,
@@ -22,8 +23,6 @@ struct Sequence {
     done: usize,
     /// From which prompt token on the logits are wanted.
     outputs_from: usize,
-    /// Whether the device itself sampled the last token.
-    sampled: bool,
 }
 
 /// What a backend is to run next, and whose logits come out of it.
@@ -61,17 +60,17 @@ impl Scheduler {
         if !self.blocks.reserve(slot, positions.max(prompt.len() as u32)) {
             return None;
         }
-        let sequence =
-            Sequence { prompt: prompt.len(), tokens: prompt, done: 0, outputs_from, sampled: false };
+        let sequence = Sequence { prompt: prompt.len(), tokens: prompt, done: 0, outputs_from };
         self.sequences[slot as usize] = Some(sequence);
         Some(slot)
     }
 
-    /// Appends the token that follows; `sampled` where the device picked it and holds it itself.
-    pub fn push(&mut self, slot: Slot, token: u32, sampled: bool) {
+    /// Appends the token that follows: its id, or [`crate::step::SAMPLED`] where the device picked it and holds it itself, before
+    /// anybody else may know it.
+    pub fn push(&mut self, slot: Slot, token: u32) {
         let sequence = self.sequences[slot as usize].as_mut().expect("a sequence at work");
+        assert_eq!(sequence.done, sequence.tokens.len(), "the device holds only the id that it picked last");
         sequence.tokens.push(token);
-        sequence.sampled = sampled;
         let room = self.blocks.reserve(slot, sequence.tokens.len() as u32);
         assert!(room, "room for all positions was reserved");
     }
@@ -127,13 +126,11 @@ impl Work {
         wanted: impl Fn(usize) -> bool,
     ) {
         for i in tokens.clone() {
-            let is_last = i + 1 == sequence.tokens.len();
-            let token = if sequence.sampled && is_last { SAMPLED } else { sequence.tokens[i] };
             if wanted(i) {
                 self.step.outputs.push(self.step.rows.len() as u32);
                 self.outputs.push((slot, i));
             }
-            self.step.rows.push(Row { token, position: i as u32, sequence: slot });
+            self.step.rows.push(Row { token: sequence.tokens[i], position: i as u32, sequence: slot });
         }
         sequence.done = sequence.done.max(tokens.end);
     }
@@ -147,6 +144,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::SAMPLED;
 
     fn sizes() -> Sizes {
         Sizes { rows: [10, 4], outputs: 3, sequences: 3, context: 100, blocks: 12 }
@@ -185,10 +183,10 @@ mod tests {
         let slot = scheduler.add(vec![5, 6], 1, 10).expect("room");
         assert_eq!(scheduler.next_work().expect("the prompt").shape, Shape::Prefill);
         assert!(scheduler.next_work().is_none());
-        scheduler.push(slot, 7, true);
+        scheduler.push(slot, SAMPLED);
         let work = scheduler.next_work().expect("the token");
         assert_eq!((work.shape, work.step.rows[0].token), (Shape::Decode, SAMPLED));
-        scheduler.push(slot, 8, false);
+        scheduler.push(slot, 8);
         assert_eq!(
             scheduler.next_work().expect("the token").step.rows[0],
             Row { token: 8, position: 3, sequence: slot }

@@ -45,7 +45,7 @@ fn run(backend: &mut dyn Backend, sequences: &[(&[u32], &[u32])]) -> Vec<Vec<u32
         let mut pushed = false;
         for (slot, (_, rest)) in slots.iter().zip(sequences) {
             if let Some(token) = rest.get(i) {
-                scheduler.push(*slot, *token, false);
+                scheduler.push(*slot, *token);
                 pushed = true;
             }
         }

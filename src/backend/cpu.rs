@@ -61,6 +61,15 @@ impl Backend for CpuBackend {
         }
         Ok(())
     }
+    fn ahead(&self) -> usize {
+        1
+    }
+    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
+        self.run(shape, step)
+    }
+    fn next_ids(&mut self) -> Result<Vec<u32>> {
+        self.ids(self.plans.ids)
+    }
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
         Ok(self.memory.rows(rows, count))
     }

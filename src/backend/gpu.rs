@@ -1,7 +1,7 @@
 //! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
 
 use super::{
-    Backend, DeviceInfo,
+    Backend, DeviceInfo, HostTime,
     adapter::{backend_name, driver},
     bandwidth::BandwidthKernel,
     upload::Upload,
@@ -16,9 +16,12 @@ use crate::{
     weights::Layout,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,6 +42,8 @@ pub struct Gpu {
     pub driver: String,
     pub can: Capabilities,
     options: GpuOptions,
+    /// Buffers, bind groups and pipelines made so far: none is to be made while tokens flow.
+    made: AtomicU32,
     /// The first thing that went wrong; wgpu reports it out of line.
     failure: Arc<Mutex<Option<(Kind, String)>>>,
 }
@@ -97,7 +102,7 @@ impl Gpu {
         });
         let driver = driver(&info);
         let info = DeviceInfo { backend: backend_name(info.backend), name: info.name };
-        Ok(Self { device, queue, info, driver, can, options, failure })
+        Ok(Self { device, queue, info, driver, can, options, made: AtomicU32::new(0), failure })
     }
 
     /// An error, where something went wrong since the device was opened.
@@ -128,7 +133,29 @@ impl Gpu {
 
     fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let label = Some(label);
+        self.made.fetch_add(1, Ordering::Relaxed);
         self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+    }
+
+    /// A buffer that results are read back through, in whole words.
+    fn readback(&self, bytes: u64) -> wgpu::Buffer {
+        self.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// The first bytes of a buffer that is being mapped, once a submission is done; it is unmapped again.
+    fn mapped(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<u8>> {
+        self.wait(Some(submission))?;
+        let copy = buffer
+            .get_mapped_range(0..bytes)
+            .map(|view| view.to_vec())
+            .map_err(|e| self.failed("a result could not be read back", e));
+        buffer.unmap();
+        copy
     }
 
     /// A layout of storage buffers, by whether each is written.
@@ -149,7 +176,27 @@ impl Gpu {
         })
     }
 
+    /// Buffers bound in order.
+    fn bind_group<'a>(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        buffers: impl Iterator<Item = wgpu::BufferBinding<'a>>,
+    ) -> wgpu::BindGroup {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let entry = |(binding, buffer)| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(buffer),
+        };
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(label),
+            layout,
+            entries: &(0..).zip(buffers).map(entry).collect::<Vec<_>>(),
+        })
+    }
+
     fn pipeline(&self, program: &Program, layouts: &[&wgpu::BindGroupLayout]) -> wgpu::ComputePipeline {
+        self.made.fetch_add(1, Ordering::Relaxed);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(program.name),
             source: wgpu::ShaderSource::Wgsl(program.wgsl().into()),
@@ -194,15 +241,8 @@ impl Gpu {
         };
         let buffers = ["from", "to"].map(|label| self.buffer(label, bytes, wgpu::BufferUsages::STORAGE));
         let layout = self.layout(&[false, true], false);
-        let entry = |binding: usize| wgpu::BindGroupEntry {
-            binding: binding as u32,
-            resource: buffers[binding].as_entire_binding(),
-        };
-        let operands = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(program.name),
-            layout: &layout,
-            entries: &[entry(0), entry(1)],
-        });
+        let both = buffers.iter().map(wgpu::Buffer::as_entire_buffer_binding);
+        let operands = self.bind_group(program.name, &layout, both);
         let pipeline = self.pipeline(&program, &[&layout]);
         self.check()?;
         Ok(BandwidthKernel { pipeline, operands })
@@ -216,8 +256,10 @@ struct Ready {
     grid: Grid,
 }
 
-/// Steps in flight at once.
-const RING: u64 = 4;
+/// Steps under way at once: one at work, one that waits for it, one being written.
+const AHEAD: usize = 3;
+/// Slots for steps: one more, for a step whose ids nobody asks for.
+const RING: u64 = AHEAD as u64 + 1;
 
 /// Where steps are written for the device: a ring, bound at group 0 with a dynamic offset.
 struct StepRing {
@@ -235,8 +277,18 @@ pub struct GpuBackend {
     /// By shape, then by pass.
     ready: [Vec<Vec<Ready>>; 2],
     steps: StepRing,
-    readback: Option<wgpu::Buffer>,
+    /// Where results are read back.
+    readback: wgpu::Buffer,
+    ids_ahead: IdsAhead,
+    host_time: HostTime,
     compile_time: Duration,
+}
+
+/// The ids of the steps under way, each copied to a buffer of its own as part of the step.
+struct IdsAhead {
+    free: Vec<wgpu::Buffer>,
+    /// The oldest first.
+    under_way: VecDeque<(wgpu::SubmissionIndex, wgpu::Buffer)>,
 }
 
 impl GpuBackend {
@@ -249,6 +301,11 @@ impl GpuBackend {
         };
         let buffers: Vec<_> = plans.buffers.all().map(make).collect();
         let steps = StepRing::new(&gpu, &plans);
+        let ids_bytes = plans.buffers.bytes(plans.ids, &plans.sizes);
+        let logits_bytes = plans.buffers.bytes(plans.logits.buffer, &plans.sizes);
+        let readback = gpu.readback(ids_bytes.max(logits_bytes));
+        let free = (0..AHEAD).map(|_| gpu.readback(ids_bytes)).collect();
+        let ids_ahead = IdsAhead { free, under_way: VecDeque::new() };
         gpu.check()?;
         let mut upload = Upload::new(&gpu);
         for buffer in plans.buffers.all() {
@@ -261,28 +318,49 @@ impl GpuBackend {
         let start = Instant::now();
         let ready = compile(&gpu, &plans, &buffers, &steps)?;
         let compile_time = start.elapsed();
-        Ok(Self { gpu, plans, buffers, ready, steps: steps.0, readback: None, compile_time })
+        Ok(Self {
+            gpu,
+            plans,
+            buffers,
+            ready,
+            steps: steps.0,
+            readback,
+            ids_ahead,
+            host_time: HostTime::default(),
+            compile_time,
+        })
     }
 
     /// So many bytes of a buffer, as they are after all that was submitted.
     fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
-        let bytes_padded = bytes.next_multiple_of(4);
-        if self.readback.as_ref().is_none_or(|b| b.size() < bytes_padded) {
-            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            self.readback = Some(self.gpu.buffer("readback", bytes_padded, usage));
+        if self.readback.size() < bytes {
+            // Only who looks at activations, which a test does, asks for more than logits.
+            self.readback = self.gpu.readback(bytes);
         }
-        let readback = self.readback.as_ref().expect("just made");
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], 0, readback, 0, bytes_padded);
-        self.gpu.queue.submit([encoder.finish()]);
-        readback.map_async(wgpu::MapMode::Read, 0..bytes_padded, |_| {});
-        self.gpu.wait(None)?;
-        let copy = readback
-            .get_mapped_range(0..bytes_padded)
-            .map(|view| view[..bytes as usize].to_vec())
-            .map_err(|e| self.gpu.failed("a result could not be read back", e));
-        readback.unmap();
-        copy
+        encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], 0, &self.readback, 0, bytes);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.readback.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
+        self.gpu.mapped(&self.readback, bytes, submission)
+    }
+
+    /// Records some passes of a shape's plan over a step, which is written to where they read it.
+    fn encode(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> wgpu::CommandEncoder {
+        let load = step.load();
+        let offset = self.steps.write(&self.gpu, step);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_bind_group(0, &self.steps.group, &[offset]);
+        for ready in self.ready[shape as usize][passes].iter().flatten() {
+            let [x, y, z] = ready.grid.workgroups(&load, self.gpu.can.most_groups);
+            if z > 0 {
+                pass.set_pipeline(&ready.pipeline);
+                pass.set_bind_group(1, &ready.operands, &[]);
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        drop(pass);
+        encoder
     }
 }
 
@@ -295,18 +373,9 @@ impl StepRing {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.buffer("steps", slot_bytes * RING, usage);
         let layout = gpu.layout(&[false], true);
-        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("step"),
-            layout: &layout,
-            entries: &[wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &buffer,
-                    offset: 0,
-                    size: std::num::NonZero::new(slot_bytes),
-                }),
-            }],
-        });
+        let size = std::num::NonZero::new(slot_bytes);
+        let slot = wgpu::BufferBinding { buffer: &buffer, offset: 0, size };
+        let group = gpu.bind_group("step", &layout, std::iter::once(slot));
         (Self { buffer, group, slot_bytes, next: 0 }, layout)
     }
 
@@ -334,15 +403,8 @@ fn compile(
         let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
         let pipeline =
             pipelines.entry(key).or_insert_with(|| gpu.pipeline(&dispatch.program, &[step_layout, layout]));
-        let entry = |(binding, u): (usize, &Use)| wgpu::BindGroupEntry {
-            binding: binding as u32,
-            resource: buffers[u.buffer().0 as usize].as_entire_binding(),
-        };
-        let operands = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(dispatch.program.name),
-            layout,
-            entries: &dispatch.uses.iter().enumerate().map(entry).collect::<Vec<_>>(),
-        });
+        let bound = dispatch.uses.iter().map(|u| buffers[u.buffer().0 as usize].as_entire_buffer_binding());
+        let operands = gpu.bind_group(dispatch.program.name, layout, bound);
         Ready { pipeline: pipeline.clone(), operands, grid: dispatch.grid }
     };
     let ready = Shape::ALL.map(|shape| {
@@ -363,22 +425,36 @@ impl Backend for GpuBackend {
         self.compile_time
     }
     fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
-        let load = step.load();
-        let offset = self.steps.write(&self.gpu, step);
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_bind_group(0, &self.steps.group, &[offset]);
-        for ready in self.ready[shape as usize][passes].iter().flatten() {
-            let [x, y, z] = ready.grid.workgroups(&load, self.gpu.can.most_groups);
-            if z > 0 {
-                pass.set_pipeline(&ready.pipeline);
-                pass.set_bind_group(1, &ready.operands, &[]);
-                pass.dispatch_workgroups(x, y, z);
-            }
-        }
-        drop(pass);
+        let encoder = self.encode(shape, passes, step);
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check()
+    }
+    fn ahead(&self) -> usize {
+        AHEAD
+    }
+    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
+        let start = Instant::now();
+        let all = 0..self.plans.of(shape).passes.len();
+        let mut encoder = self.encode(shape, all, step);
+        let buffer = self.ids_ahead.free.pop().expect("no more steps under way than `ahead`");
+        let ids = &self.buffers[self.plans.ids.0 as usize];
+        encoder.copy_buffer_to_buffer(ids, 0, &buffer, 0, buffer.size());
+        let commands = encoder.finish();
+        let encode = start.elapsed();
+        let submission = self.gpu.queue.submit([commands]);
+        self.host_time = HostTime { encode, submit: start.elapsed() - encode };
+        buffer.map_async(wgpu::MapMode::Read, .., |_| {});
+        self.ids_ahead.under_way.push_back((submission, buffer));
+        self.gpu.check()
+    }
+    fn host_time(&self) -> HostTime {
+        self.host_time
+    }
+    fn next_ids(&mut self) -> Result<Vec<u32>> {
+        let (submission, buffer) = self.ids_ahead.under_way.pop_front().expect("a step under way");
+        let bytes = self.gpu.mapped(&buffer, buffer.size(), submission);
+        self.ids_ahead.free.push(buffer);
+        Ok(bytemuck::pod_collect_to_vec(&bytes?))
     }
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
         let bytes = self.read_bytes(rows.buffer, count as u64 * u64::from(rows.stride()) * 4)?;
@@ -397,9 +473,8 @@ mod tests {
     use super::*;
     use crate::{engine::plans, model::Model, plan::Sizes, step::Row};
 
-    /// A device that goes away in the midst of the work: an error of one sentence, no panic.
-    #[test]
-    fn a_lost_device_is_an_error() {
+    /// The built-in model on the first device there is, and a step of one token for it.
+    fn prepared() -> Option<(GpuBackend, Step)> {
         let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends,
@@ -408,18 +483,25 @@ mod tests {
         let found = pollster::block_on(instance.enumerate_adapters(backends));
         let Some(adapter) = found.first() else {
             eprintln!("skipped: no GPU, not even a software one");
-            return;
+            return None;
         };
         let gpu = pollster::block_on(Gpu::open(adapter, GpuOptions::default())).expect("a device");
         let (model, _) = Model::built_in().expect("the built-in model");
         let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
         let plans = plans(&model, &gpu.can, sizes).expect("plans");
-        let mut backend = GpuBackend::prepare(gpu, plans, &|_| ()).expect("a device made ready");
+        let backend = GpuBackend::prepare(gpu, plans, &|_| ()).expect("a device made ready");
         let step = Step {
             rows: vec![Row { token: 1, position: 0, sequence: 0 }],
             outputs: vec![0],
             tables: vec![vec![0]],
         };
+        Some((backend, step))
+    }
+
+    /// A device that goes away in the midst of the work: an error of one sentence, no panic.
+    #[test]
+    fn a_lost_device_is_an_error() {
+        let Some((mut backend, step)) = prepared() else { return };
         backend.run(Shape::Prefill, &step).expect("it is still there");
         backend.gpu.device.destroy();
         let ids = backend.plans.ids;
@@ -427,5 +509,30 @@ mod tests {
             backend.run(Shape::Decode, &step).and_then(|()| backend.ids(ids)).expect_err("it is gone");
         assert_eq!(error.kind(), Kind::Run);
         assert!(!error.to_string().contains('\n'), "{error}");
+    }
+
+    /// While tokens flow, a step only encodes.
+    #[test]
+    fn nothing_is_made_after_prepare() {
+        let Some((mut backend, mut step)) = prepared() else { return };
+        let made = |backend: &GpuBackend| backend.gpu.made.load(Ordering::Relaxed);
+        let before = made(&backend);
+        assert!(before > 30, "buffers, bind groups and pipelines of five layers: {before}");
+        backend.run_ahead(Shape::Prefill, &step).expect("a prompt");
+        let mut under_way = 1;
+        for position in 1..20 {
+            step.rows[0] = Row { token: crate::step::SAMPLED, position, sequence: 0 };
+            if under_way == backend.ahead() {
+                let ids = backend.next_ids().expect("ids");
+                assert!(ids[0] < 512, "{ids:?}");
+                under_way -= 1;
+            }
+            backend.run_ahead(Shape::Decode, &step).expect("a token");
+            under_way += 1;
+        }
+        (0..under_way).for_each(|_| drop(backend.next_ids().expect("ids")));
+        let logits = backend.plans.logits;
+        assert!(backend.read(logits, 1).expect("logits").iter().all(|l| l.is_finite()));
+        assert_eq!(made(&backend), before);
     }
 }

@@ -26,6 +26,15 @@ pub struct DeviceInfo {
     pub name: String,
 }
 
+/// What the host spent on a step that a device was to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostTime {
+    /// Writing the step and recording its dispatches.
+    pub encode: Duration,
+    /// Handing them over.
+    pub submit: Duration,
+}
+
 /// A model made ready on a device.
 pub trait Backend {
     fn plans(&self) -> &Plans;
@@ -42,9 +51,24 @@ pub trait Backend {
         self.run_passes(shape, all, step)
     }
 
+    /// How many steps are worth having under way at once: where it is more than one, a device works on a step while the
+    /// next is being written.
+    fn ahead(&self) -> usize;
+
+    /// Runs a step whose ids are wanted, without waiting for them: at most [`Backend::ahead`] may be under way.
+    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()>;
+
+    /// What the host spent on the last of them; nothing to speak of where the host itself computes.
+    fn host_time(&self) -> HostTime {
+        HostTime::default()
+    }
+
+    /// The ids last sampled for each sequence by the oldest step under way, once it is done.
+    fn next_ids(&mut self) -> Result<Vec<u32>>;
+
     /// The first `count` rows of an activation, as they are after all that was run.
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>>;
 
-    /// The id last sampled for each sequence.
+    /// The id last sampled for each sequence, as it is after all that was run.
     fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>>;
 }

@@ -104,12 +104,12 @@ impl Bench {
         };
         let mut header = match self.output {
             Output::Md => {
-                "| model | size | params | device | test | t/s | GB/s | of the bandwidth |\n\
-                 | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n"
+                "| model | size | params | device | test | t/s | GB/s | of the bandwidth | dispatches | encode + submit |\n\
+                 | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
             }
             Output::Csv => {
                 "model,params,size_bytes,format,math,backend,device,driver,bandwidth_gb_s,test,tokens,tps_mean,tps_sd,\
-                 gb_s,bandwidth_share\n"
+                 gb_s,bandwidth_share,dispatches,encode_us,submit_us\n"
             }
             Output::Json | Output::Jsonl => "",
         };
@@ -193,14 +193,14 @@ impl Bench {
             _ => (),
         }
         let Report { model, params, size_bytes, format, math, device, driver, bandwidth_gb_s, .. } = report;
-        for Line { measured: Measured { test, tokens, tps_mean, tps_sd, gb_s }, bandwidth_share } in
-            &report.results
-        {
+        for Line { measured, bandwidth_share } in &report.results {
+            let Measured { test, tokens, tps_mean, tps_sd, gb_s, dispatches, encode_us, submit_us } =
+                measured;
             let line = if self.output == Output::Csv {
                 let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
                 format!(
                     "{},{params},{size_bytes},{format},{math},{},{},{},{bandwidth_gb_s},{test},{tokens},{tps_mean},{tps_sd},\
-                     {gb_s},{bandwidth_share}\n",
+                     {gb_s},{bandwidth_share},{dispatches},{encode_us},{submit_us}\n",
                     quoted(model),
                     device.backend,
                     quoted(&device.name),
@@ -208,7 +208,8 @@ impl Bench {
                 )
             } else {
                 format!(
-                    "| {model} | {:.2} MiB | {:.2} M | {} | {test} | {tps_mean:.2} ± {tps_sd:.2} | {gb_s:.1} | {:.0} % |\n",
+                    "| {model} | {:.2} MiB | {:.2} M | {} | {test} | {tps_mean:.2} ± {tps_sd:.2} | {gb_s:.1} | {:.0} % | {dispatches} | \
+                     {encode_us:.0} + {submit_us:.0} µs |\n",
                     *size_bytes as f64 / f64::from(1 << 20),
                     *params as f64 / 1e6,
                     device.name,

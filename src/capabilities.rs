@@ -2,6 +2,9 @@
 
 use crate::weights::Layout;
 
+/// As many positions as a workgroup may have threads: fewer would be more parts to merge.
+pub const SPLIT: u32 = 256;
+
 /// What a device can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -11,6 +14,8 @@ pub struct Capabilities {
     pub most_binding: u64,
     /// The most workgroups along one side of a grid.
     pub most_groups: u32,
+    /// Positions that a workgroup of decode's attention looks at: a power of two.
+    pub split: u32,
     /// How matrices are laid out.
     pub layout: Layout,
 }
@@ -19,7 +24,13 @@ impl Capabilities {
     /// The least that any WebGPU device can do.
     pub fn webgpu() -> Self {
         let most_binding = 128 << 20;
-        Self { subgroups: false, most_binding, most_groups: 65535, layout: Layout::gpu(most_binding) }
+        Self {
+            subgroups: false,
+            most_binding,
+            most_groups: 65535,
+            split: SPLIT,
+            layout: Layout::gpu(most_binding),
+        }
     }
     /// The CPU: no limits, tensors stay where they are mapped.
     pub fn cpu() -> Self {

@@ -5,8 +5,8 @@ use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
     kernels::{
-        By, Cache, CachePart, Input, RopeTable, attention, embed, kv_write, matmul, norm, normed, rope,
-        sample,
+        By, Cache, CachePart, Input, Partials, RopeTable, attention, embed, kv_write, matmul, norm, normed,
+        rope, sample,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -34,6 +34,7 @@ struct Decoder<'a> {
     weights: &'a Weights,
     a: Activations,
     caches: Vec<Cache>,
+    partials: Partials,
     /// cos and sin, where positions are rotary.
     turns: Option<Buffer>,
     ids: Buffer,
@@ -66,8 +67,9 @@ pub fn decoder(
     let caches = (0..architecture.layers.len())
         .map(|layer| cache(&mut buffers, layer, architecture, can, &sizes))
         .collect::<Result<_>>()?;
+    let partials = Partials::declare(&mut buffers, architecture.n_heads, head_dim, can, &sizes);
     let ids = buffers.declare("ids", Content::Ids);
-    let decoder = Decoder { architecture, weights, a, caches, turns, ids };
+    let decoder = Decoder { architecture, weights, a, caches, partials, turns, ids };
     let [prefill, decode] = Shape::ALL.map(|shape| decoder.plan(shape));
     Ok(Plans { buffers, sizes, prefill, decode, logits, ids })
 }
@@ -172,7 +174,7 @@ impl Decoder<'_> {
             }
             plan.push(kv_write(a.qkv, cache));
         }
-        plan.push(attention(a.qkv, cache, w.scalars, a.mixed));
+        plan.push(attention(a.qkv, cache, w.scalars, self.partials, a.mixed));
         plan.push(matmul(a.mixed, &w.out).add_to(onto));
     }
 

@@ -27,7 +27,7 @@ impl Memory {
             let storage = match buffers.content(buffer) {
                 Content::Loaded(contents) if contents.mapped().is_some() => Storage::Mapped(contents.clone()),
                 Content::Loaded(contents) => Storage::Packed(packed(&**contents, bytes)),
-                Content::Activation { .. } | Content::Cache { .. } => {
+                Content::Activation { .. } | Content::Cache { .. } | Content::Partials { .. } => {
                     Storage::Values(RwLock::new(vec![0.0; bytes as usize / 4]))
                 }
                 Content::Ids => Storage::Ids(RwLock::new(vec![0; bytes as usize / 4])),

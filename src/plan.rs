@@ -5,7 +5,7 @@
 
 use crate::{
     capabilities::Capabilities,
-    kernels::{Kernel, Target},
+    kernels::{Dispatch, Kernel, Target},
     step::Load,
     weights::Contents,
 };
@@ -70,6 +70,8 @@ pub enum Content {
     Loaded(Arc<dyn Contents>),
     /// An activation of so many f32 for each row or output.
     Activation { per: Per, stride: u32 },
+    /// What the dispatches of one pass leave to each other: so many f32 for each row of a decode.
+    Partials { stride: u32 },
     /// Keys and values, so many f32 for each slot of the cache.
     Cache { stride: u32 },
     /// The id that was sampled last, one u32 for each sequence.
@@ -141,6 +143,9 @@ impl Buffers {
             }
             Content::Activation { per: Per::Output, stride } => {
                 u64::from(sizes.outputs) * u64::from(*stride) * 4
+            }
+            Content::Partials { stride } => {
+                u64::from(sizes.rows[Shape::Decode as usize]) * u64::from(*stride) * 4
             }
             Content::Cache { stride } => {
                 u64::from(sizes.blocks) * u64::from(crate::step::BLOCK) * u64::from(*stride) * 4
@@ -214,14 +219,17 @@ impl Plans {
         }
     }
 
-    /// What a device dispatches for one run of a plan: passes before, in and after the layers, and the most of any one
-    /// layer.
+    /// What a device dispatches for one run of a plan, of one sequence with little context: passes before, in and
+    /// after the layers, and the most of any one layer.
     pub fn dispatches(&self, shape: Shape, can: &Capabilities) -> Dispatches {
         let target = Target { can, shape };
+        let load = Load { rows: 1, outputs: 1, context: 1 };
         let (mut all, mut by_layer) = (0, BTreeMap::<_, usize>::new());
         for pass in &self.of(shape).passes {
             // The CPU, which joins nothing, calls a kernel once, whatever its parts.
-            let count = if can.layout.join { pass.kernel.dispatches(&target).len() } else { 1 };
+            let dispatches = if can.layout.join { pass.kernel.dispatches(&target) } else { Vec::new() };
+            let run = |d: &&Dispatch| d.grid.workgroups(&load, can.most_groups).is_some();
+            let count = dispatches.iter().filter(run).count().max(1);
             all += count;
             if let Some(layer) = pass.layer {
                 *by_layer.entry(layer).or_default() += count;

@@ -10,8 +10,8 @@ use crate::{
     engine::{self, log_softmax},
     error::Result,
     kernels::{
-        Activation, By, Cache, CachePart, Kernel, RopeTable, attention, embed, kv_write, matmul, norm,
-        normed, rope, sample,
+        Activation, By, Cache, CachePart, Kernel, Partials, RopeTable, attention, embed, kv_write, matmul,
+        norm, normed, rope, sample,
     },
     model::Model,
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
@@ -41,7 +41,8 @@ const FAST_TOLERANCE: f64 = 0.01;
 
 const WIDTH: u32 = 512;
 const VOCAB: u32 = 391;
-const CONTEXT: u32 = 96;
+/// Beyond two splits of attention's context.
+const CONTEXT: u32 = 544;
 const SIZES: Sizes =
     Sizes { rows: [64, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
 
@@ -191,15 +192,19 @@ fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
                 Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1)
             }
             Content::Ids => Written::Ids(buffer),
-            Content::Loaded(_) => return None,
+            // Loaded, or nobody's business but the pass's own.
+            Content::Loaded(_) | Content::Partials { .. } => return None,
         })
     };
     kernel.uses().into_iter().filter_map(one).collect()
 }
 
-/// Prompts of two sequences, past a block; then a token of each; then one of one, whose id the device sampled.
+/// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then one of one,
+/// whose id the device sampled.
 fn steps() -> Vec<(Shape, Step)> {
-    let tables = vec![vec![4, 0, 2], vec![1, 5, 3]];
+    // The first's blocks from the last on, the second's from the first on.
+    let blocks = CONTEXT.div_ceil(BLOCK);
+    let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
     let row = |sequence: u32, position: u32| Row {
         token: (position * 37 + sequence * 11) % VOCAB,
         position,
@@ -207,10 +212,10 @@ fn steps() -> Vec<(Shape, Step)> {
     };
     let step =
         |rows: Vec<Row>, outputs: &[u32]| Step { rows, outputs: outputs.to_vec(), tables: tables.clone() };
-    let prompt = (0..37).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p))).collect();
+    let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
     vec![
-        (Shape::Prefill, step(prompt, &[3, 36, 43])),
-        (Shape::Decode, step(vec![row(1, 7), row(0, 37)], &[0, 1])),
+        (Shape::Prefill, step(prompt.collect(), &[3, 36, 43])),
+        (Shape::Decode, step(vec![row(1, 7), row(0, 520)], &[0, 1])),
         (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 8) }], &[0])),
     ]
 }
@@ -308,7 +313,8 @@ fn plans(can: &Capabilities) -> Plans {
         for turns in [None, Some(turns)] {
             decode.push(matmul(h, &matrix).cached(qkv, turns, &cache));
         }
-        push!(attention(qkv, &cache, scalars, y));
+        let partials = Partials::declare(&mut w.buffers, n_heads, head_dim, can, &SIZES);
+        push!(attention(qkv, &cache, scalars, partials, y));
     }
     let logits = w.buffers.activation("logits", Per::Output, VOCAB);
     let head = w.matrix(Format::Q8_0, VOCAB, WIDTH, None);

@@ -79,6 +79,7 @@ fn gpu_programs_equal_the_definitions_where_bindings_and_grids_are_small() {
         can.layout = Layout::gpu(700);
         can.most_binding = 20_000;
         can.most_groups = 3;
+        can.split = 8;
     });
 }
 #[test]

@@ -74,8 +74,13 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
 #[test]
 fn every_program_keeps_its_kernels_word() {
     let webgpu = Capabilities::webgpu();
-    let small =
-        Capabilities { layout: Layout::gpu(700), most_binding: 40_000, most_groups: 3, ..webgpu.clone() };
+    let small = Capabilities {
+        layout: Layout::gpu(700),
+        most_binding: 40_000,
+        most_groups: 3,
+        split: 8,
+        ..webgpu.clone()
+    };
     for fixture in Fixture::all() {
         for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }, small.clone()] {
             let plans = plans(&fixture.model, &can, SIZES).expect("plans");
@@ -111,16 +116,26 @@ fn layers_share_their_programs() {
 /// A grid folds where it is wider than a side may be, and covers everything.
 #[test]
 fn grids_fold_within_the_limit() {
-    use wgpt::{kernels::Grid, plan::Per, step::Load};
+    use wgpt::{
+        kernels::{Grid, Splits},
+        plan::Per,
+        step::Load,
+    };
     let load = Load { rows: 70, outputs: 3, context: 70 };
+    let grid = |groups, per, rows, splits| Grid { groups, per, rows, splits };
     for (groups, most) in [(1, 65535), (65535, 65535), (65536, 65535), (200_000, 65535), (7, 3), (9, 3)] {
-        let [x, y, z] = Grid { groups, per: Per::Row, rows: 32 }.workgroups(&load, most);
+        let [x, y, z] =
+            grid(groups, Per::Row, 32, Splits::Whole).workgroups(&load, most).expect("workgroups");
         assert!(
             x <= most && y <= most && x * y >= groups && z == 3,
             "{groups} groups, {most} a side: {x} {y} {z}"
         );
     }
-    assert_eq!(Grid { groups: 5, per: Per::Output, rows: 1 }.workgroups(&load, 65535), [5, 1, 3]);
+    let workgroups = |splits| grid(5, Per::Output, 1, splits).workgroups(&load, 65535);
+    assert_eq!(workgroups(Splits::Whole), Some([5, 1, 3]));
+    assert_eq!(workgroups(Splits::Each(32)), Some([15, 1, 3]));
+    assert_eq!(workgroups(Splits::Beyond(69)), Some([5, 1, 3]));
+    assert_eq!(workgroups(Splits::Beyond(70)), None);
 }
 
 #[test]

@@ -12,11 +12,11 @@ fn sum4(t: Thread, value: vec4<f32>) -> vec4<f32> {
     return workgroupUniformLoad(&partial[0]);
 }
 
-fn highest(t: Thread, value: f32) -> f32 {
-    partial[t.index].x = value;
+fn highest(t: Thread, value: vec4<f32>) -> vec4<f32> {
+    partial[t.index] = value;
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        if t.index < half { partial[t.index].x = max(partial[t.index].x, partial[t.index + half].x); }
+        if t.index < half { partial[t.index] = max(partial[t.index], partial[t.index + half]); }
     }
-    return workgroupUniformLoad(&partial[0]).x;
+    return workgroupUniformLoad(&partial[0]);
 }

@@ -18,12 +18,12 @@ fn sum4(t: Thread, value: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-fn highest(t: Thread, value: f32) -> f32 {
+fn highest(t: Thread, value: vec4<f32>) -> vec4<f32> {
     let of_subgroup = subgroupMax(value);
-    if t.lane == 0u { partial[t.subgroup].x = of_subgroup; }
+    if t.lane == 0u { partial[t.subgroup] = of_subgroup; }
     workgroupBarrier();
-    var top = partial[0].x;
-    for (var i = 1u; i < t.subgroups; i++) { top = max(top, partial[i].x); }
+    var top = partial[0];
+    for (var i = 1u; i < t.subgroups; i++) { top = max(top, partial[i]); }
     workgroupBarrier();
     return top;
 }

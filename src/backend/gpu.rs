@@ -7,7 +7,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    capabilities::Capabilities,
+    capabilities::{Capabilities, SPLIT},
     error::{Error, Kind, Result},
     kernels::{Dispatch, Grid, Target},
     plan::{Buffer, Content, Plans, Rows, Shape, Use},
@@ -65,6 +65,7 @@ impl Gpu {
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             most_binding,
             most_groups: limits.max_compute_workgroups_per_dimension,
+            split: SPLIT,
             layout: Layout::gpu(most_binding),
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -352,8 +353,7 @@ impl GpuBackend {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_bind_group(0, &self.steps.group, &[offset]);
         for ready in self.ready[shape as usize][passes].iter().flatten() {
-            let [x, y, z] = ready.grid.workgroups(&load, self.gpu.can.most_groups);
-            if z > 0 {
+            if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.most_groups) {
                 pass.set_pipeline(&ready.pipeline);
                 pass.set_bind_group(1, &ready.operands, &[]);
                 pass.dispatch_workgroups(x, y, z);

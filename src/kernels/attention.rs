@@ -1,7 +1,8 @@
-use super::{Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Target, reduce};
+use super::{Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
 use crate::{
+    capabilities::Capabilities,
     memory::Memory,
-    plan::{Rows, Shape, Use},
+    plan::{Buffer, Buffers, Content, Rows, Shape, Sizes, Use},
     shader::Program,
     simd::{Cpu, Job, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
     step::{BLOCK, Load, Row, Step},
@@ -11,18 +12,48 @@ use std::ops::Range;
 
 /// y = softmax(q k · scale) v over the positions so far, or the last `window` of them; `scale` and `window` (0:
 /// none) are the two values of `scalars`, so that layers which differ in them share a program.
-pub fn attention(qkv: Rows, cache: &Cache, scalars: Vector, y: Rows) -> Attention {
+///
+/// For few rows a device splits the context, and leaves what it makes of each split in `partials`.
+pub fn attention(qkv: Rows, cache: &Cache, scalars: Vector, partials: Partials, y: Rows) -> Attention {
     assert_eq!(y.width % cache.head_dim, 0, "whole heads");
     let n_heads = y.width / cache.head_dim;
     assert_eq!(n_heads % cache.n_kv_heads, 0, "{n_heads} heads over {} key heads", cache.n_kv_heads);
     assert_eq!(scalars.at, 0, "the layer's vectors begin with scale and window");
-    Attention { qkv, cache: cache.clone(), scalars, y }
+    Attention { qkv, cache: cache.clone(), scalars, partials, y }
+}
+
+/// Where splits of the context leave what they made.
+#[derive(Clone, Copy, Debug)]
+pub struct Partials {
+    buffer: Buffer,
+    /// Positions of a split, and how many splits the longest context has.
+    split: u32,
+    splits: u32,
+}
+
+impl Partials {
+    /// For so many query heads. Splits lie at multiples of a fixed number of positions, so that a row's sums do not
+    /// depend on what other rows see.
+    pub fn declare(
+        buffers: &mut Buffers,
+        n_heads: u32,
+        head_dim: u32,
+        can: &Capabilities,
+        sizes: &Sizes,
+    ) -> Self {
+        // A thread for each four of a head at least.
+        let split = can.split.max(head_dim.div_ceil(4).next_power_of_two());
+        let splits = sizes.context.div_ceil(split);
+        let stride = n_heads * splits * (head_dim + 2);
+        Self { buffer: buffers.declare("partials", Content::Partials { stride }), split, splits }
+    }
 }
 
 pub struct Attention {
     qkv: Rows,
     cache: Cache,
     scalars: Vector,
+    partials: Partials,
     y: Rows,
 }
 
@@ -45,6 +76,106 @@ impl Attention {
         (index, part, ((kv_head - part.heads.start) * self.cache.head_dim) as usize)
     }
 }
+
+impl Attention {
+    /// Any number of rows, one by one.
+    fn rows(&self, target: &Target, part: &CachePart) -> Dispatch {
+        let heads = part.heads.len() as u32 * self.group();
+        Dispatch {
+            program: Program {
+                name: "attention",
+                source: include_str!("../../shaders/attention/rows.wgsl"),
+                imports: vec![STEP, reduce(target)],
+                constants: vec![
+                    ("HEAD_DIM", self.cache.head_dim.into()),
+                    ("HEADS", heads.into()),
+                    ("FIRST_HEAD", (part.heads.start * self.group()).into()),
+                    ("GROUP", self.group().into()),
+                    ("STRIDE", self.qkv.stride().into()),
+                    ("WIDTH", part.width(self.cache.head_dim).into()),
+                    ("Y_STRIDE", self.y.stride().into()),
+                ],
+            },
+            uses: vec![
+                Use::Read(self.qkv.buffer),
+                Use::Read(part.buffer),
+                Use::Read(self.scalars.buffer),
+                Use::Write(self.y.buffer),
+            ],
+            grid: Grid::per_row(heads),
+        }
+    }
+
+    /// Few rows, over splits of the context.
+    fn split(&self, target: &Target, part: &CachePart) -> Dispatch {
+        let (dim, group) = (self.cache.head_dim, self.group());
+        let at_once = (1..=4).rev().find(|n| group.is_multiple_of(*n)).expect("one always fits");
+        let bundles = part.heads.len() as u32 * group / at_once;
+        let values = match dim.is_multiple_of(4) {
+            true => include_str!("../../shaders/values/fours.wgsl"),
+            false => include_str!("../../shaders/values/ones.wgsl"),
+        };
+        let mut constants = self.of_splits();
+        constants.extend([
+            ("AT_ONCE", at_once.into()),
+            ("GROUP", group.into()),
+            ("BUNDLES", bundles.into()),
+            ("FIRST_HEAD", (part.heads.start * group).into()),
+            ("STRIDE", self.qkv.stride().into()),
+            ("WIDTH", part.width(dim).into()),
+        ]);
+        Dispatch {
+            program: Program {
+                name: "attention",
+                source: include_str!("../../shaders/attention/split.wgsl"),
+                imports: vec![STEP, reduce(target), REACH, ("values", values)],
+                constants,
+            },
+            uses: vec![
+                Use::Read(self.qkv.buffer),
+                Use::Read(part.buffer),
+                Use::Read(self.scalars.buffer),
+                Use::Write(self.y.buffer),
+                Use::Write(self.partials.buffer),
+            ],
+            grid: Grid { splits: Splits::Each(self.partials.split), ..Grid::per_row(bundles) },
+        }
+    }
+
+    fn merge(&self) -> Dispatch {
+        Dispatch {
+            program: Program {
+                name: "attention",
+                source: include_str!("../../shaders/attention/merge.wgsl"),
+                imports: vec![STEP, REACH],
+                constants: self.of_splits(),
+            },
+            uses: vec![
+                Use::Read(self.partials.buffer),
+                Use::Read(self.scalars.buffer),
+                Use::Write(self.y.buffer),
+            ],
+            grid: Grid {
+                splits: Splits::Beyond(self.partials.split),
+                ..Grid::per_row(self.y.width / self.cache.head_dim)
+            },
+        }
+    }
+
+    /// What split.wgsl and merge.wgsl both are told.
+    fn of_splits(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("SPLIT", self.partials.split.into()),
+            ("SPLITS", self.partials.splits.into()),
+            ("HEAD_DIM", self.cache.head_dim.into()),
+            ("HEADS", (self.y.width / self.cache.head_dim).into()),
+            ("Y_STRIDE", self.y.stride().into()),
+        ]
+    }
+}
+
+/// The interface `reach`.
+const REACH: (&str, &str) = ("reach", include_str!("../../shaders/attention/reach.wgsl"));
 
 /// The positions that a row sees.
 fn reach(row: &Row, window: f32) -> Range<u32> {
@@ -78,37 +209,16 @@ impl Kernel for Attention {
         let parts = self.cache.parts.iter().map(|p| Use::Read(p.buffer));
         std::iter::once(Use::Read(self.qkv.buffer))
             .chain(parts)
-            .chain([Use::Read(self.scalars.buffer), Use::Write(self.y.buffer)])
+            .chain([Use::Read(self.scalars.buffer)])
+            .chain([Use::Write(self.partials.buffer), Use::Write(self.y.buffer)])
             .collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
-        let dispatch = |part: &CachePart| {
-            let heads = part.heads.len() as u32 * self.group();
-            Dispatch {
-                program: Program {
-                    name: "attention",
-                    source: include_str!("../../shaders/attention.wgsl"),
-                    imports: vec![STEP, reduce(target)],
-                    constants: vec![
-                        ("HEAD_DIM", self.cache.head_dim.into()),
-                        ("HEADS", heads.into()),
-                        ("FIRST_HEAD", (part.heads.start * self.group()).into()),
-                        ("GROUP", self.group().into()),
-                        ("STRIDE", self.qkv.stride().into()),
-                        ("WIDTH", part.width(self.cache.head_dim).into()),
-                        ("Y_STRIDE", self.y.stride().into()),
-                    ],
-                },
-                uses: vec![
-                    Use::Read(self.qkv.buffer),
-                    Use::Read(part.buffer),
-                    Use::Read(self.scalars.buffer),
-                    Use::Write(self.y.buffer),
-                ],
-                grid: Grid::per_row(heads),
-            }
-        };
-        self.cache.parts.iter().map(dispatch).collect()
+        let parts = self.cache.parts.iter();
+        match target.shape {
+            Shape::Prefill => parts.map(|part| self.rows(target, part)).collect(),
+            Shape::Decode => parts.map(|part| self.split(target, part)).chain([self.merge()]).collect(),
+        }
     }
     fn cost(&self, load: &Load) -> Cost {
         let (rows, context) = (u64::from(load.rows), u64::from(load.context));

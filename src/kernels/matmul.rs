@@ -1,5 +1,5 @@
 use super::{
-    Activation, Cache, Cost, Dispatch, Grid, Kernel, STEP, Target, flag,
+    Activation, Cache, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, flag,
     kv_write::{KvWrite, kv_write},
     norm::Normalize,
     reduce,
@@ -226,7 +226,12 @@ impl Matmul {
         Dispatch {
             program,
             uses,
-            grid: Grid { groups: rows.div_ceil(tile), per: self.y.per, rows: tile_rows },
+            grid: Grid {
+                groups: rows.div_ceil(tile),
+                per: self.y.per,
+                rows: tile_rows,
+                splits: Splits::Whole,
+            },
         }
     }
 }

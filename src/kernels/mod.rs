@@ -20,7 +20,7 @@ mod rope;
 mod sample;
 
 pub use activation::Activation;
-pub use attention::attention;
+pub use attention::{Partials, attention};
 pub use embed::{By, embed};
 pub use kv_write::{Cache, CachePart, kv_write};
 pub use matmul::{Input, matmul, normed};
@@ -69,23 +69,42 @@ pub struct Dispatch {
     pub grid: Grid,
 }
 
-/// `groups` workgroups for every `rows` rows (or outputs).
+/// `groups` workgroups for every `rows` rows (or outputs), and for every split of the context where there are some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     pub groups: u32,
     pub per: Per,
     pub rows: u32,
+    pub splits: Splits,
+}
+
+/// What a grid has to do with the length of the context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splits {
+    /// Nothing.
+    Whole,
+    /// The groups once for each so many positions.
+    Each(u32),
+    /// The groups only where the context is longer.
+    Beyond(u32),
 }
 
 impl Grid {
     pub fn per_row(groups: u32) -> Self {
-        Self { groups, per: Per::Row, rows: 1 }
+        Self { groups, per: Per::Row, rows: 1, splits: Splits::Whole }
     }
 
-    /// The workgroups to dispatch: the groups folded over x and y, no side above `most`; the rows along z.
-    pub fn workgroups(&self, load: &Load, most: u32) -> [u32; 3] {
-        let y = self.groups.div_ceil(most);
-        [self.groups.div_ceil(y.max(1)), y, self.per.count(load).div_ceil(self.rows)]
+    /// The workgroups to dispatch: the groups folded over x and y, no side above `most`; the rows along z. None where
+    /// there is nothing to do.
+    pub fn workgroups(&self, load: &Load, most: u32) -> Option<[u32; 3]> {
+        let groups = match self.splits {
+            Splits::Whole => self.groups,
+            Splits::Each(positions) => self.groups * load.context.div_ceil(positions),
+            Splits::Beyond(positions) if load.context > positions => self.groups,
+            Splits::Beyond(_) => 0,
+        };
+        let (y, z) = (groups.div_ceil(most), self.per.count(load).div_ceil(self.rows));
+        (y > 0 && z > 0).then(|| [groups.div_ceil(y), y, z])
     }
 }
 

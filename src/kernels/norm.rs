@@ -1,4 +1,4 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target, flag, reduce};
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, flag, reduce};
 use crate::{
     architecture::NormKind,
     memory::Memory,
@@ -53,7 +53,11 @@ impl Kernel for Norm {
                 ("BIAS", flag(self.by.bias.is_some())),
             ],
         };
-        vec![Dispatch { program, uses: self.uses(), grid: Grid { groups: 1, per: self.x.per, rows: 1 } }]
+        vec![Dispatch {
+            program,
+            uses: self.uses(),
+            grid: Grid { groups: 1, per: self.x.per, rows: 1, splits: Splits::Whole },
+        }]
     }
     fn cost(&self, load: &Load) -> Cost {
         let values = u64::from(self.x.per.count(load)) * u64::from(self.x.width);

@@ -1,4 +1,4 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target};
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target};
 use crate::{
     memory::Memory,
     plan::{Buffer, Per, Rows, Use},
@@ -35,7 +35,7 @@ impl Kernel for Sample {
             imports: vec![STEP],
             constants: vec![("VOCAB", self.logits.width.into()), ("STRIDE", self.logits.stride().into())],
         };
-        let grid = Grid { groups: 1, per: Per::Output, rows: 1 };
+        let grid = Grid { groups: 1, per: Per::Output, rows: 1, splits: Splits::Whole };
         vec![Dispatch { program, uses: self.uses(), grid }]
     }
     fn cost(&self, load: &Load) -> Cost {

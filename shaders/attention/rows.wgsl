@@ -50,7 +50,7 @@ fn main(
             score = 0.0;
             for (var i = 0u; i < HEAD_DIM; i++) { score += query[i] * cache[key + i]; }
         }
-        let new_top = max(top, highest(t, score));
+        let new_top = max(top, highest(t, vec4(score)).x);
         let keep = exp(top - new_top);
         top = new_top;
         var w = 0.0;

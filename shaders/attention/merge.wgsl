@@ -1,0 +1,39 @@
+// y = what the splits of a row's context leave, weighted by how much each of them counts: one workgroup for each row
+// and query head. Rows that see a single split have their y already.
+override WORKGROUP: u32 = 64u;
+override SPLIT: u32;
+override HEAD_DIM: u32;
+override HEADS: u32;
+override SPLITS: u32;
+override Y_STRIDE: u32;
+#import step
+#import reach
+@group(1) @binding(0) var<storage, read> partials: array<f32>; // as split.wgsl leaves them
+@group(1) @binding(1) var<storage, read> vectors: array<f32>;  // the layer's: [1] window or 0
+@group(1) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let head = group_index(group, groups);
+    let r = reach(row_at(group.z).position, u32(vectors[1]));
+    if head >= HEADS || r.first_split == r.last_split { return; }
+    let first = (group.z * HEADS + head) * SPLITS;
+    let stride = HEAD_DIM + 2u;
+    var top = partials[(first + r.first_split) * stride];
+    for (var s = r.first_split + 1u; s <= r.last_split; s++) { top = max(top, partials[(first + s) * stride]); }
+    for (var i = index; i < HEAD_DIM; i += WORKGROUP) {
+        var total = 0.0;
+        var mixed = 0.0;
+        for (var s = r.first_split; s <= r.last_split; s++) {
+            let at = (first + s) * stride;
+            let by = exp(partials[at] - top);
+            total += by * partials[at + 1u];
+            mixed += by * partials[at + 2u + i];
+        }
+        y[group.z * Y_STRIDE + head * HEAD_DIM + i] = mixed / total;
+    }
+}

@@ -1,0 +1,139 @@
+// y = softmax(q k * scale) v for few rows. The context is split at multiples of SPLIT: a workgroup makes, for one
+// row, one split of it and up to four query heads that share a key head, so that keys and values are read once for
+// all of them. Where a row sees one split, that is y; else merge.wgsl makes y of what each split leaves in `partials`.
+override SPLIT: u32;         // positions, at least FOURS; a thread scores one
+override WORKGROUP: u32 = SPLIT;
+override HEAD_DIM: u32;
+override AT_ONCE: u32;       // query heads of a workgroup
+override GROUP: u32;         // query heads that share a key head, a multiple of AT_ONCE
+override BUNDLES: u32;       // AT_ONCEs of query heads in this part
+override FIRST_HEAD: u32;    // the first of them
+override STRIDE: u32;        // values from one row of qkv to the next
+override WIDTH: u32;         // values of a key (or value) row in this part of the cache
+override Y_STRIDE: u32;
+override HEADS: u32;         // query heads in all
+override SPLITS: u32;        // of the longest context
+#import step
+#import reduce
+#import reach
+#import values
+@group(1) @binding(2) var<storage, read> vectors: array<f32>; // the layer's: [0] scale, [1] window or 0
+@group(1) @binding(3) var<storage, read_write> y: array<f32>;
+// [row][head][split]: the highest score, the weights' sum, then the weighted values' sums.
+@group(1) @binding(4) var<storage, read_write> partials: array<f32>;
+
+const LOWEST = -3.0e38;
+override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // fours of a head
+override QUERY: u32 = 4u * FOURS;
+var<workgroup> query: array<vec4<f32>, QUERY>; // [head][four]
+var<workgroup> weight: array<vec4<f32>, WORKGROUP>; // [position], of the four heads
+
+// Sums over the threads that share a four of a head; the first FOURS threads get the sums.
+fn gather(t: Thread, value: vec4<f32>) -> vec4<f32> {
+    partial[t.index] = value;
+    workgroupBarrier();
+    var total = vec4(0.0);
+    if t.index < FOURS {
+        for (var i = t.index; i < WORKGROUP / FOURS * FOURS; i += FOURS) { total += partial[i]; }
+    }
+    workgroupBarrier();
+    return total;
+}
+
+// What became of one head: the first FOURS threads hold its sums.
+fn leave(t: Thread, row: u32, head: u32, split: u32, whole: bool, top: f32, total: f32, mixed: vec4<f32>) {
+    if t.index >= FOURS { return; }
+    let at = ((row * HEADS + head) * SPLITS + split) * (HEAD_DIM + 2u);
+    for (var j = 0u; j < 4u; j++) {
+        let i = 4u * t.index + j;
+        if i < HEAD_DIM {
+            if whole {
+                y[row * Y_STRIDE + head * HEAD_DIM + i] = mixed[j] / total;
+            } else {
+                partials[at + 2u + i] = mixed[j];
+            }
+        }
+    }
+    if !whole && t.index == 0u {
+        partials[at] = top;
+        partials[at + 1u] = total;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    t: Thread,
+) {
+    let id = group_index(group, groups);
+    let bundle = id % BUNDLES;
+    let split = id / BUNDLES;
+    let row = row_at(group.z);
+    let r = reach(row.position, u32(vectors[1]));
+    if split < r.first_split || split > r.last_split { return; }
+    let head = FIRST_HEAD + bundle * AT_ONCE;
+    let key_at = bundle * AT_ONCE / GROUP * HEAD_DIM;
+    for (var i = t.index; i < QUERY; i += WORKGROUP) {
+        var q = vec4(0.0);
+        if i / FOURS < AT_ONCE {
+            q = query4(group.z * STRIDE + (head + i / FOURS) * HEAD_DIM, i % FOURS) * vectors[0];
+        }
+        query[i] = q;
+    }
+    workgroupBarrier();
+
+    let position = split * SPLIT + t.index;
+    let seen = position >= r.start && position < r.end;
+    var score = vec4(LOWEST);
+    if seen {
+        let key = slot_of(row.sequence, position) * 2u * WIDTH + key_at;
+        score = vec4(0.0);
+        for (var i = 0u; i < FOURS; i++) {
+            let k = cache4(key, i);
+            score += vec4(
+                dot(query[i], k),
+                dot(query[FOURS + i], k),
+                dot(query[2u * FOURS + i], k),
+                dot(query[3u * FOURS + i], k),
+            );
+        }
+    }
+    let top = highest(t, score);
+    let w = select(vec4(0.0), exp(score - top), seen);
+    weight[t.index] = w;
+    let total = sum4(t, w); // which waits for all weights
+
+    // A thread for each four of a head, and as many times over as there are threads: those share the positions.
+    let four = t.index % FOURS;
+    let count = min(SPLIT, r.end - split * SPLIT);
+    var a = vec4(0.0);
+    var b = vec4(0.0);
+    var c = vec4(0.0);
+    var d = vec4(0.0);
+    if t.index < WORKGROUP / FOURS * FOURS {
+        for (var p = t.index / FOURS; p < count; p += WORKGROUP / FOURS) {
+            let at = slot_of(row.sequence, split * SPLIT + p) * 2u * WIDTH + WIDTH + key_at;
+            let v = cache4(at, four);
+            a += weight[p].x * v;
+            b += weight[p].y * v;
+            c += weight[p].z * v;
+            d += weight[p].w * v;
+        }
+    }
+    let whole = r.first_split == r.last_split;
+    let mixed_a = gather(t, a);
+    leave(t, group.z, head, split, whole, top.x, total.x, mixed_a);
+    if AT_ONCE > 1u {
+        let mixed_b = gather(t, b);
+        leave(t, group.z, head + 1u, split, whole, top.y, total.y, mixed_b);
+    }
+    if AT_ONCE > 2u {
+        let mixed_c = gather(t, c);
+        leave(t, group.z, head + 2u, split, whole, top.z, total.z, mixed_c);
+    }
+    if AT_ONCE > 3u {
+        let mixed_d = gather(t, d);
+        leave(t, group.z, head + 3u, split, whole, top.w, total.w, mixed_d);
+    }
+}

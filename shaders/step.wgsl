@@ -10,6 +10,18 @@ fn row_at(i: u32) -> Row {
     let at = step[2] + 4u * i;
     return Row(step[at], step[at + 1u], step[at + 2u]);
 }
+// How a sequence's next token is drawn. `least`: how much lower than the highest a logit may be.
+struct Sampling { temperature: f32, top_k: u32, top_p: f32, least: f32, seed: vec2<u32> }
+fn sampling_of(sequence: u32) -> Sampling {
+    let at = step[6] + 8u * sequence;
+    return Sampling(
+        bitcast<f32>(step[at]),
+        step[at + 1u],
+        bitcast<f32>(step[at + 2u]),
+        bitcast<f32>(step[at + 3u]),
+        vec2(step[at + 4u], step[at + 5u]),
+    );
+}
 // The row whose logits are output i.
 fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
 // Where in the cache a position of a sequence lies.

@@ -166,7 +166,12 @@ impl Bench {
         let stride = sizes.context.div_ceil(BLOCK);
         let tables: Vec<Vec<u32>> =
             (0..test.sequences).map(|s| (s * stride..(s + 1) * stride).collect()).collect();
-        let step = |rows: Vec<Row>, outputs: Vec<u32>| Step { rows, outputs, tables: tables.clone() };
+        let step = |rows: Vec<Row>, outputs: Vec<u32>| Step {
+            rows,
+            outputs,
+            tables: tables.clone(),
+            sampling: Vec::new(),
+        };
         let positions: Range<u32> = test.depth..test.depth + test.tokens;
         let mut steps = Vec::new();
         match test.kind {

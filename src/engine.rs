@@ -95,21 +95,10 @@ impl Engine {
         let room = self.context() as usize - prompt.len();
         let left = max_tokens.min(room);
         let positions = (prompt.len() + left) as u32;
-        let slot = self.add(prompt.to_vec(), prompt.len() - 1, positions)?;
+        let slot = self.add(prompt.to_vec(), prompt.len() - 1, positions, sampling)?;
         let finish = (left == 0).then_some(FinishReason::Length);
         let timing = Timing { prefill_tokens: prompt.len(), ..Timing::default() };
-        Ok(Generation {
-            engine: self,
-            slot,
-            sampling,
-            position: prompt.len() as u32,
-            left,
-            last: None,
-            asked: 0,
-            under_way: 0,
-            finish,
-            timing,
-        })
+        Ok(Generation { engine: self, slot, left, is_first: true, asked: 0, under_way: 0, finish, timing })
     }
 
     /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at least
@@ -118,7 +107,7 @@ impl Engine {
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         self.check_prompt(tokens)?;
         let fed = tokens.len() - 1;
-        let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32)?;
+        let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32, Sampling::GREEDY)?;
         let mut logprobs = Vec::with_capacity(tokens.len() - from);
         let mut all = || -> Result<()> {
             while let Some(work) = self.scheduler.next_work() {
@@ -162,8 +151,14 @@ impl Engine {
         Ok(())
     }
 
-    fn add(&mut self, prompt: Vec<u32>, outputs_from: usize, positions: u32) -> Result<Slot> {
-        let slot = self.scheduler.add(prompt, outputs_from, positions);
+    fn add(
+        &mut self,
+        prompt: Vec<u32>,
+        outputs_from: usize,
+        positions: u32,
+        sampling: Sampling,
+    ) -> Result<Slot> {
+        let slot = self.scheduler.add(prompt, outputs_from, positions, sampling);
         slot.ok_or_else(|| Error::run("every sequence slot is taken"))
     }
 
@@ -253,11 +248,8 @@ pub struct Timing {
 pub struct Generation<'a> {
     engine: &'a mut Engine,
     slot: Slot,
-    sampling: Sampling,
-    /// Of the next token.
-    position: u32,
     left: usize,
-    last: Option<u32>,
+    is_first: bool,
     /// Tokens that steps were run for.
     asked: usize,
     /// Of those, how many have not come back.
@@ -275,52 +267,41 @@ impl Generation<'_> {
         self.timing
     }
 
-    /// Runs what gives the next token: the prompt, or the token before it, which the device may alone know.
-    fn ask(&mut self, token: u32) -> Result<Work> {
-        if self.asked > 0 {
-            self.engine.scheduler.push(self.slot, token);
-        }
-        self.asked += 1;
+    /// Runs what gives the next token, the prompt or the token before it, without waiting for it.
+    fn ask(&mut self) -> Result<()> {
         let Engine { scheduler, backend, .. } = &mut *self.engine;
+        if self.asked > 0 {
+            scheduler.push(self.slot, SAMPLED);
+        }
         let mut work = scheduler.next_work().expect("a token whose successor is wanted");
         while let Some(next) = scheduler.next_work() {
             backend.run(work.shape, &work.step)?;
             work = next;
         }
-        Ok(work)
+        backend.run_ahead(work.shape, &work.step)?;
+        self.asked += 1;
+        self.under_way += 1;
+        Ok(())
     }
 
-    /// The next token as the device picks it, which goes on meanwhile with those after it.
-    fn next_of_device(&mut self) -> Result<u32> {
-        while self.under_way < self.left.min(self.engine.backend.ahead()) {
-            let work = self.ask(SAMPLED)?;
-            self.engine.backend.run_ahead(work.shape, &work.step)?;
-            self.under_way += 1;
-        }
-        self.under_way -= 1;
-        Ok(self.engine.backend.next_ids()?[self.slot as usize])
-    }
-
-    /// The next token as it is picked here, from its logits.
-    fn next_of_host(&mut self) -> Result<u32> {
-        let work = self.ask(self.last.unwrap_or_default())?;
-        self.engine.backend.run(work.shape, &work.step)?;
-        Ok(self.sampling.pick(&self.engine.logits(&work)?, self.position))
-    }
-
+    /// The next token, as the device picks it, which goes on meanwhile with those after it.
     fn step(&mut self) -> Result<u32> {
         let start = Instant::now();
-        let id = if self.sampling.is_greedy() { self.next_of_device() } else { self.next_of_host() }?;
+        while self.under_way < self.left.min(self.engine.backend.ahead()) {
+            self.ask()?;
+        }
+        self.under_way -= 1;
+        let id = self.engine.backend.next_ids()?[self.slot as usize];
         if id >= self.engine.vocab_size {
             return Err(not_numbers(&self.engine.info));
         }
-        match self.last {
-            None => self.timing.prefill += start.elapsed(),
-            Some(_) => {
-                self.timing.decode += start.elapsed();
-                self.timing.decode_tokens += 1;
-            }
+        if self.is_first {
+            self.timing.prefill += start.elapsed();
+        } else {
+            self.timing.decode += start.elapsed();
+            self.timing.decode_tokens += 1;
         }
+        self.is_first = false;
         Ok(id)
     }
 }
@@ -339,8 +320,6 @@ impl Iterator for Generation<'_> {
                 return Some(Err(e));
             }
         };
-        self.last = Some(id);
-        self.position += 1;
         self.left -= 1;
         if self.engine.eos.contains(&id) {
             self.finish = Some(FinishReason::Stop);

@@ -3,9 +3,12 @@
 //! Chance comes from a counter-based generator: which number a candidate draws follows from the seed, its position
 //! and its id alone. Adding noise −ln(−ln u) to logits over temperature and taking the highest is a draw from
 //! their softmax (Gumbel 1954), with no sum over the vocabulary, and a filter that drops some candidates changes
-//! nothing for the others.
+//! nothing for the others. In f32 throughout, for the device does the same (shaders/sample.wgsl).
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    simd::exp,
+};
 
 /// How the next token is picked: temperature first, then top-k, top-p, min-p, in the order and meaning that
 /// transformers gives them.
@@ -46,47 +49,81 @@ impl Sampling {
         Ok(())
     }
 
+    /// How much lower than the highest a logit may be, by min-p.
+    pub fn least(&self) -> f32 {
+        if self.min_p > 0.0 { self.temperature * self.min_p.ln() } else { NO_CUT }
+    }
+
     /// The id of the token at `position`; [`NO_ID`] where no logit is a number.
+    ///
+    /// Each filter is a cut: what is as probable as the last that is kept is kept too, as transformers' top-k has it.
     pub fn pick(&self, logits: &[f32], position: u32) -> u32 {
         if self.is_greedy() {
             return greedy(logits);
         }
-        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |logit: f32| f64::from((logit - top) / self.temperature).exp();
-        // The candidates, best first where a filter asks for their order.
-        let mut kept: Vec<(u32, f32)> = logits
-            .iter()
-            .zip(0..)
-            .filter(|(logit, _)| !logit.is_nan())
-            .map(|(logit, id)| (id, *logit))
-            .collect();
-        if self.min_p > 0.0 {
-            // As probable as the best is weight 1; the best itself always stays.
-            kept.retain(|(_, logit)| weight(*logit) >= f64::from(self.min_p));
+        let mut top = f32::MIN;
+        for logit in logits {
+            top = if *logit > top { *logit } else { top };
         }
-        let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let mut cut = f32::MIN.max(top + self.least());
         let k = self.top_k as usize;
-        if k > 0 && k < kept.len() {
-            kept.select_nth_unstable_by(k - 1, by_logit);
-            kept.truncate(k);
+        if k > 0 && k < logits.len() {
+            cut = cut.max(highest_first(logits, f32::MIN, k).last().map_or(f32::MIN, |(_, logit)| *logit));
         }
         if self.top_p < 1.0 {
-            kept.sort_unstable_by(by_logit);
-            let total: f64 = kept.iter().map(|(_, logit)| weight(*logit)).sum();
-            let mut sum = 0.0;
-            let enough = kept.iter().position(|(_, logit)| {
-                sum += weight(*logit);
-                sum >= f64::from(self.top_p) * total
-            });
-            kept.truncate(enough.map_or(kept.len(), |last| last + 1));
+            cut = self.nucleus(logits, top, cut);
         }
-        let noisy = |(id, logit): &(u32, f32)| {
-            f64::from(logit / self.temperature) - (-uniform(self.seed, position, *id).ln()).ln()
-        };
-        let best = kept.iter().max_by(|a, b| noisy(a).total_cmp(&noisy(b)).then(b.0.cmp(&a.0)));
-        best.map_or(NO_ID, |(id, _)| *id)
+        let (mut best, mut highest) = (NO_ID, f32::MIN);
+        for (logit, id) in logits.iter().zip(0..) {
+            if *logit >= cut {
+                let drawn = (logit - top) / self.temperature - ln(wait(self.seed, position, id));
+                if drawn > highest || best == NO_ID {
+                    (best, highest) = (id, drawn);
+                }
+            }
+        }
+        best
+    }
+
+    /// The highest cut above which the probabilities reach p of those above `cut`.
+    fn nucleus(&self, logits: &[f32], top: f32, cut: f32) -> f32 {
+        let weight = |logit: f32| f64::from(exp((logit - top) / self.temperature));
+        let total: f64 = logits.iter().filter(|logit| **logit >= cut).map(|logit| weight(*logit)).sum();
+        let enough = f64::from(self.top_p) * total;
+        // Mostly a few reach it: only as many are sorted as it takes.
+        let mut count = 64;
+        loop {
+            let best = highest_first(logits, cut, count);
+            let mut sum = 0.0;
+            for (_, logit) in &best {
+                sum += weight(*logit);
+                if sum >= enough {
+                    return *logit;
+                }
+            }
+            if best.len() < count {
+                return cut;
+            }
+            count *= 8;
+        }
     }
 }
+
+/// The highest logits that are at least `cut`, with their ids, as many as `count`, the highest first.
+fn highest_first(logits: &[f32], cut: f32, count: usize) -> Vec<(u32, f32)> {
+    let mut kept: Vec<(u32, f32)> =
+        (0..).zip(logits).filter(|(_, logit)| **logit >= cut).map(|(id, logit)| (id, *logit)).collect();
+    let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if count < kept.len() {
+        kept.select_nth_unstable_by(count, by_logit);
+        kept.truncate(count);
+    }
+    kept.sort_unstable_by(by_logit);
+    kept
+}
+
+/// Lower than any logit is below the highest; what it is added to is still a number.
+const NO_CUT: f32 = -1e30;
 
 /// What stands in place of an id where no logit is a number.
 pub const NO_ID: u32 = u32::MAX;
@@ -102,10 +139,34 @@ pub fn greedy(logits: &[f32]) -> u32 {
     best
 }
 
-/// A number between 0 and 1, both excluded.
-fn uniform(seed: u64, position: u32, id: u32) -> f64 {
+/// How long a candidate waits for a draw, exponentially distributed: of those that wait, divided by their weights, the
+/// first is drawn. Computed as shaders/random.wgsl has it.
+fn wait(seed: u64, position: u32, id: u32) -> f32 {
     let [word, ..] = philox([id, position, 0, 0], [seed as u32, (seed >> 32) as u32]);
-    (f64::from(word) + 0.5) / 4294967296.0
+    -ln(((word >> 9) as f32 + 0.5) / 8_388_608.0)
+}
+
+/// The natural logarithm of a normal number above zero (Cephes, Moshier 1984).
+fn ln(v: f32) -> f32 {
+    // m from the root of a half to the root of two, v = m 2^e
+    let shifted = v.to_bits().wrapping_sub(0x3f35_04f3);
+    let e = (shifted as i32 >> 23) as f32;
+    let f = f32::from_bits((shifted & 0x007f_ffff) + 0x3f35_04f3) - 1.0;
+    let z = f * f;
+    let mut p = 7.037_683_6e-2;
+    for c in [
+        -1.151_461e-1,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_4e-1,
+        -2.499_999_4e-1,
+        3.333_333e-1,
+    ] {
+        p = p * f + c;
+    }
+    f + (f * z * p - 2.121_944_4e-4 * e - 0.5 * z) + 0.693_359_4 * e
 }
 
 /// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
@@ -139,6 +200,16 @@ mod tests {
             philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn ln_is_right() {
+        for i in 1..200_000 {
+            for v in [i as f32 * 1e-5, 1.0 - i as f32 * 5e-8, i as f32] {
+                let (got, exact) = (f64::from(ln(v)), f64::from(v).ln());
+                assert!((got - exact).abs() <= exact.abs() * 3e-7, "{v}: {got} for {exact}");
+            }
+        }
     }
 
     /// How often each id is picked over many positions, against the exact probabilities (chi-squared, 99.9 %).

@@ -6,6 +6,7 @@
 use crate::{
     cache::Blocks,
     plan::{Shape, Sizes},
+    sampling::Sampling,
     step::{Row, Step},
 };
 use std::ops::Range;
@@ -23,6 +24,7 @@ struct Sequence {
     done: usize,
     /// From which prompt token on the logits are wanted.
     outputs_from: usize,
+    sampling: Sampling,
 }
 
 /// What a backend is to run next, and whose logits come out of it.
@@ -53,14 +55,20 @@ impl Scheduler {
 
     /// Takes in a prompt of which the logits from token `outputs_from` on are wanted, with room for `positions`
     /// in all. None where there is no free slot or not enough cache.
-    pub fn add(&mut self, prompt: Vec<u32>, outputs_from: usize, positions: u32) -> Option<Slot> {
+    pub fn add(
+        &mut self,
+        prompt: Vec<u32>,
+        outputs_from: usize,
+        positions: u32,
+        sampling: Sampling,
+    ) -> Option<Slot> {
         assert!(outputs_from < prompt.len(), "the last token's logits are always wanted");
         assert!(positions <= self.sizes.context, "a sequence within the context");
         let slot = self.sequences.iter().position(Option::is_none)? as Slot;
         if !self.blocks.reserve(slot, positions.max(prompt.len() as u32)) {
             return None;
         }
-        let sequence = Sequence { prompt: prompt.len(), tokens: prompt, done: 0, outputs_from };
+        let sequence = Sequence { prompt: prompt.len(), tokens: prompt, done: 0, outputs_from, sampling };
         self.sequences[slot as usize] = Some(sequence);
         Some(slot)
     }
@@ -98,7 +106,7 @@ impl Scheduler {
             let outputs_from = sequence.outputs_from;
             work.take(slot, sequence, taken, |i| i >= outputs_from);
         }
-        work.filled(&self.blocks)
+        self.filled(work)
     }
 
     fn decode(&mut self) -> Option<Work> {
@@ -109,7 +117,15 @@ impl Scheduler {
             let end = sequence.tokens.len().min(sequence.done + most - work.step.rows.len());
             work.take(slot, sequence, sequence.done..end, |_| true);
         }
-        work.filled(&self.blocks)
+        self.filled(work)
+    }
+
+    /// What all steps say, where there is one at all.
+    fn filled(&self, mut work: Work) -> Option<Work> {
+        work.step.tables = self.blocks.tables().to_vec();
+        let sampling = |s: &Option<Sequence>| s.as_ref().map_or(Sampling::GREEDY, |s| s.sampling);
+        work.step.sampling = self.sequences.iter().map(sampling).collect();
+        (!work.step.rows.is_empty()).then_some(work)
     }
 
     fn empty(&self, shape: Shape) -> Work {
@@ -134,11 +150,6 @@ impl Work {
         }
         sequence.done = sequence.done.max(tokens.end);
     }
-
-    fn filled(mut self, blocks: &Blocks) -> Option<Self> {
-        self.step.tables = blocks.tables().to_vec();
-        (!self.step.rows.is_empty()).then_some(self)
-    }
 }
 
 #[cfg(test)]
@@ -157,9 +168,9 @@ mod tests {
         let prompts = [(0..27).collect::<Vec<u32>>(), (100..104).collect(), (200..233).collect()];
         let from = [26, 0, 30];
         for (prompt, from) in prompts.iter().zip(from) {
-            scheduler.add(prompt.clone(), from, 50).expect("room");
+            scheduler.add(prompt.clone(), from, 50, Sampling::GREEDY).expect("room");
         }
-        assert_eq!(scheduler.add(vec![1], 0, 1), None, "no fourth slot");
+        assert_eq!(scheduler.add(vec![1], 0, 1, Sampling::GREEDY), None, "no fourth slot");
         let (mut seen, mut outputs) = (vec![Vec::new(); 3], vec![Vec::new(); 3]);
         while let Some(work) = scheduler.next_work() {
             assert_eq!(work.shape, Shape::Prefill);
@@ -180,7 +191,7 @@ mod tests {
     #[test]
     fn what_the_device_sampled_is_named_so_and_decoded() {
         let mut scheduler = Scheduler::new(sizes());
-        let slot = scheduler.add(vec![5, 6], 1, 10).expect("room");
+        let slot = scheduler.add(vec![5, 6], 1, 10, Sampling::GREEDY).expect("room");
         assert_eq!(scheduler.next_work().expect("the prompt").shape, Shape::Prefill);
         assert!(scheduler.next_work().is_none());
         scheduler.push(slot, SAMPLED);

@@ -1,7 +1,9 @@
 //! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
-//! `HEADER` words, the rows, the outputs, the block tables.
+//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked.
+
+use crate::sampling::Sampling;
 
 /// Positions in one block of the cache.
 pub const BLOCK: u32 = 32;
@@ -27,6 +29,8 @@ pub struct Step {
     pub outputs: Vec<u32>,
     /// For each sequence slot, the cache blocks that hold its positions, in order.
     pub tables: Vec<Vec<u32>>,
+    /// For each sequence slot, how its next token is picked; greedily where nothing is said.
+    pub sampling: Vec<Sampling>,
 }
 
 /// How much a step asks for: what grids and costs follow from.
@@ -42,11 +46,18 @@ pub struct Load {
 const HEADER: usize = 8;
 /// Words of a row.
 const ROW: usize = 4;
+/// Words that say how a sequence's next token is picked.
+const SAMPLING: usize = 8;
 
 impl Step {
     /// Where in the cache a position of a sequence lies.
     pub fn slot(&self, sequence: u32, position: u32) -> u32 {
         self.tables[sequence as usize][(position / BLOCK) as usize] * BLOCK + position % BLOCK
+    }
+
+    /// How a sequence's next token is picked.
+    pub fn sampling_of(&self, sequence: u32) -> Sampling {
+        self.sampling.get(sequence as usize).copied().unwrap_or(Sampling::GREEDY)
     }
 
     pub fn load(&self) -> Load {
@@ -62,6 +73,7 @@ impl Step {
         let stride = self.tables.iter().map(Vec::len).max().unwrap_or(0);
         let outputs_at = HEADER + self.rows.len() * ROW;
         let tables_at = outputs_at + self.outputs.len();
+        let sampling_at = tables_at + stride * self.tables.len();
         let mut words = vec![
             self.rows.len() as u32,
             self.outputs.len() as u32,
@@ -69,7 +81,7 @@ impl Step {
             outputs_at as u32,
             tables_at as u32,
             stride as u32,
-            0,
+            sampling_at as u32,
             0,
         ];
         words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, 0]));
@@ -78,12 +90,18 @@ impl Step {
             words.extend(table);
             words.extend(std::iter::repeat_n(0, stride - table.len()));
         }
+        for sequence in 0..self.tables.len() as u32 {
+            let of = self.sampling_of(sequence);
+            let [temperature, top_p, least] = [of.temperature, of.top_p, of.least()].map(f32::to_bits);
+            let seed = [of.seed as u32, (of.seed >> 32) as u32];
+            words.extend([temperature, of.top_k, top_p, least, seed[0], seed[1], 0, 0]);
+        }
         words
     }
 
     /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
     pub fn most_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
-        HEADER as u64 + rows * ROW as u64 + outputs + sequences * blocks
+        HEADER as u64 + rows * ROW as u64 + outputs + sequences * (blocks + SAMPLING as u64)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     model::Model,
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
-    sampling::greedy,
+    sampling::{Sampling, greedy},
     simd::Math,
     step::{BLOCK, Row, Step},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
@@ -120,6 +120,7 @@ pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<
             rows: vec![Row { token: *token, position, sequence: 0 }],
             outputs: vec![0],
             tables: vec![(0..blocks).collect()],
+            ..Step::default()
         };
         let mut found = Vec::new();
         for backend in &mut backends {
@@ -205,13 +206,20 @@ fn steps() -> Vec<(Shape, Step)> {
     // The first's blocks from the last on, the second's from the first on.
     let blocks = CONTEXT.div_ceil(BLOCK);
     let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
+    // The first's tokens are drawn, through all filters.
+    let drawn = Sampling { temperature: 0.9, top_k: 50, top_p: 0.9, min_p: 0.01, seed: 7 };
+    let sampling = vec![drawn, Sampling::GREEDY];
     let row = |sequence: u32, position: u32| Row {
         token: (position * 37 + sequence * 11) % VOCAB,
         position,
         sequence,
     };
-    let step =
-        |rows: Vec<Row>, outputs: &[u32]| Step { rows, outputs: outputs.to_vec(), tables: tables.clone() };
+    let step = |rows: Vec<Row>, outputs: &[u32]| Step {
+        rows,
+        outputs: outputs.to_vec(),
+        tables: tables.clone(),
+        sampling: sampling.clone(),
+    };
     let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
     vec![
         (Shape::Prefill, step(prompt.collect(), &[3, 36, 43])),

@@ -11,6 +11,7 @@ mod passes;
 mod plans;
 mod programs;
 mod quantize;
+mod sampling;
 mod smollm2;
 mod steps;
 mod tokenizer;

@@ -21,6 +21,7 @@ fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
         rows: positions.map(|p| Row { token: tokens[p as usize], position: p, sequence: 0 }).collect(),
         outputs,
         tables: vec![vec![1, 0]],
+        ..Step::default()
     };
     vec![
         (Shape::Prefill, step(0..13, vec![3, 12])),

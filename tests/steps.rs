@@ -5,6 +5,7 @@ use wgpt::{
     backend::Backend,
     engine::plans,
     plan::{Shape, Sizes},
+    sampling::Sampling,
     scheduler::Scheduler,
     step::{Row, Step},
 };
@@ -29,7 +30,7 @@ fn run(backend: &mut dyn Backend, sequences: &[(&[u32], &[u32])]) -> Vec<Vec<u32
         .iter()
         .map(|(prompt, rest)| {
             let positions = (prompt.len() + rest.len()) as u32;
-            scheduler.add(prompt.to_vec(), 0, positions).expect("room")
+            scheduler.add(prompt.to_vec(), 0, positions, Sampling::GREEDY).expect("room")
         })
         .collect();
     let mut logits = vec![Vec::new(); sequences.len()];
@@ -91,7 +92,12 @@ fn threads_change_no_sum() {
         let mut backend = device.prepare(plans, &|_| ()).expect("memory");
         let rows =
             prompt.iter().zip(0..).map(|(token, position)| Row { token: *token, position, sequence: 0 });
-        let step = Step { rows: rows.collect(), outputs: (0..100).collect(), tables: vec![vec![2, 0, 3, 1]] };
+        let step = Step {
+            rows: rows.collect(),
+            outputs: (0..100).collect(),
+            tables: vec![vec![2, 0, 3, 1]],
+            ..Step::default()
+        };
         backend.run(Shape::Prefill, &step).expect("the CPU");
         bits(&backend.read(backend.plans().logits, 100).expect("logits"))
     });

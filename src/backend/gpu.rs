@@ -494,6 +494,7 @@ mod tests {
             rows: vec![Row { token: 1, position: 0, sequence: 0 }],
             outputs: vec![0],
             tables: vec![vec![0]],
+            ..Step::default()
         };
         Some((backend, step))
     }

@@ -1,13 +1,12 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target};
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
 use crate::{
     memory::Memory,
     plan::{Buffer, Per, Rows, Use},
-    sampling::greedy,
     shader::Program,
-    step::{Load, Step},
+    step::{Load, Row, Step},
 };
 
-/// `ids[sequence]` = the id of the highest logit of the sequence's (last) output, the lowest id of those that share it
+/// `ids[sequence]` = the token that follows the sequence's (last) output, picked from its logits as the step says
 pub fn sample(logits: Rows, ids: Buffer) -> Sample {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
     Sample { logits, ids }
@@ -22,17 +21,14 @@ impl Kernel for Sample {
     fn name(&self) -> &'static str {
         "sample"
     }
-    fn note(&self) -> String {
-        "argmax".to_owned()
-    }
     fn uses(&self) -> Vec<Use> {
         vec![Use::Read(self.logits.buffer), Use::Write(self.ids)]
     }
-    fn dispatches(&self, _: &Target) -> Vec<Dispatch> {
+    fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
         let program = Program {
             name: "sample",
             source: include_str!("../../shaders/sample.wgsl"),
-            imports: vec![STEP],
+            imports: vec![STEP, reduce(target), ("random", include_str!("../../shaders/random.wgsl"))],
             constants: vec![("VOCAB", self.logits.width.into()), ("STRIDE", self.logits.stride().into())],
         };
         let grid = Grid { groups: 1, per: Per::Output, rows: 1, splits: Splits::Whole };
@@ -46,8 +42,9 @@ impl Kernel for Sample {
         let logits = memory.read(self.logits.buffer);
         let mut ids = memory.ids_mut(self.ids);
         for (output, logits) in step.outputs.iter().zip(logits.chunks(self.logits.stride() as usize)) {
-            let best = greedy(&logits[..self.logits.width as usize]);
-            ids[step.rows[*output as usize].sequence as usize] = best;
+            let Row { position, sequence, .. } = step.rows[*output as usize];
+            let logits = &logits[..self.logits.width as usize];
+            ids[sequence as usize] = step.sampling_of(sequence).pick(logits, position + 1);
         }
     }
 }

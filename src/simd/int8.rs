@@ -4,8 +4,6 @@
 //! A value of the formats here is s · u + m, u a small integer, s and m the same for 16 or 32 of them; so that
 //! Σ (s u + m) x = s Σ u x + m Σ x.
 
-#![allow(clippy::needless_range_loop)] // one index says which of several arrays' lanes meet
-
 use super::{
     highest,
     lanes::{Job, Lanes},

@@ -1,6 +1,8 @@
 //! What the kernels' fast CPU forms share: threads that cost little to call, and lanes of f32 in which products,
 //! sums and exponentials are computed. On one machine every sum is taken in one order, whatever runs beside it.
 
+#![allow(clippy::needless_range_loop)] // one index says which of several arrays' lanes meet
+
 mod exp;
 mod int8;
 mod lanes;

@@ -71,6 +71,21 @@ pub struct Measured {
     pub gb_s: f64,
 }
 
+/// Where the time of a step went: all passes that do the same, of all layers together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Profiled {
+    pub kernel: &'static str,
+    /// What a listing says beside it.
+    pub note: String,
+    pub passes: usize,
+    /// In a step, the mean of some.
+    pub us: f64,
+    /// Of the step's.
+    pub share: f64,
+    pub gb_s: f64,
+    pub gflop_s: f64,
+}
+
 /// A model on a device, ready to be measured.
 pub struct Bench {
     backend: Box<dyn Backend>,
@@ -153,6 +168,41 @@ impl Bench {
             tps_sd: variance.sqrt(),
             gb_s: bytes as f64 * n / seconds.iter().sum::<f64>() / 1e9,
         })
+    }
+
+    /// Runs the last step of a test so many times, and once before, and tells where its time went, the most first.
+    pub fn profile(&mut self, test: &Test, runs: u32) -> Result<Vec<Profiled>> {
+        let (shape, step) = self.steps(test).pop().expect("a step");
+        let mut seconds = vec![0.0; self.backend.plans().of(shape).passes.len()];
+        self.backend.profile(shape, &step)?;
+        for _ in 0..runs {
+            for (total, time) in seconds.iter_mut().zip(self.backend.profile(shape, &step)?) {
+                *total += time.as_secs_f64() / f64::from(runs);
+            }
+        }
+        let whole: f64 = seconds.iter().sum();
+        let load = step.load();
+        // [passes, seconds, bytes, operations]
+        let mut all: Vec<((&'static str, String), [f64; 4])> = Vec::new();
+        for (pass, seconds) in self.backend.plans().of(shape).passes.iter().zip(&seconds) {
+            let (what, cost) = ((pass.kernel.name(), pass.kernel.note()), pass.kernel.cost(&load));
+            let more = [1.0, *seconds, cost.bytes as f64, cost.flops as f64];
+            match all.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, sums)) => (0..4).for_each(|i| sums[i] += more[i]),
+                None => all.push((what, more)),
+            }
+        }
+        all.sort_by(|a, b| b.1[1].total_cmp(&a.1[1]));
+        let profiled = |((kernel, note), [passes, seconds, bytes, flops]): (_, [f64; 4])| Profiled {
+            kernel,
+            note,
+            passes: passes as usize,
+            us: seconds * 1e6,
+            share: seconds / whole,
+            gb_s: bytes / seconds / 1e9,
+            gflop_s: flops / seconds / 1e9,
+        };
+        Ok(all.into_iter().map(profiled).collect())
     }
 
     fn bytes(&self, shape: Shape, step: &Step) -> u64 {

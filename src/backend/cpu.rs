@@ -8,7 +8,10 @@ use crate::{
     simd::{Cpu, Math},
     step::Step,
 };
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 /// A model on the CPU.
 pub struct CpuBackend {
@@ -60,6 +63,15 @@ impl Backend for CpuBackend {
             }
         }
         Ok(())
+    }
+    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
+        let count = self.plans.of(shape).passes.len();
+        let timed = |pass| {
+            let start = Instant::now();
+            self.run_passes(shape, pass..pass + 1, step)?;
+            Ok(start.elapsed())
+        };
+        (0..count).map(timed).collect()
     }
     fn ahead(&self) -> usize {
         1

@@ -4,6 +4,7 @@ use super::{
     Backend, DeviceInfo, HostTime,
     adapter::{backend_name, driver},
     bandwidth::BandwidthKernel,
+    profile::profile,
     upload::Upload,
 };
 use crate::{
@@ -58,7 +59,7 @@ impl Gpu {
             limits.max_storage_buffer_binding_size =
                 most.max_storage_buffer_binding_size.min((1 << 31) - 256);
             limits.max_buffer_size = most.max_buffer_size;
-            features = adapter.features() & wgpu::Features::SUBGROUP;
+            features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         }
         let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let can = Capabilities {
@@ -132,19 +133,19 @@ impl Gpu {
         self.check()
     }
 
-    fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    pub(super) fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let label = Some(label);
         self.made.fetch_add(1, Ordering::Relaxed);
         self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
     }
 
     /// A buffer that results are read back through, in whole words.
-    fn readback(&self, bytes: u64) -> wgpu::Buffer {
+    pub(super) fn readback(&self, bytes: u64) -> wgpu::Buffer {
         self.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
     /// The first bytes of a buffer that is being mapped, once a submission is done; it is unmapped again.
-    fn mapped(
+    pub(super) fn mapped(
         &self,
         buffer: &wgpu::Buffer,
         bytes: u64,
@@ -251,10 +252,10 @@ impl Gpu {
 }
 
 /// A dispatch made ready.
-struct Ready {
-    pipeline: wgpu::ComputePipeline,
-    operands: wgpu::BindGroup,
-    grid: Grid,
+pub(super) struct Ready {
+    pub pipeline: wgpu::ComputePipeline,
+    pub operands: wgpu::BindGroup,
+    pub grid: Grid,
 }
 
 /// Steps under way at once: one at work, one that waits for it, one being written.
@@ -428,6 +429,10 @@ impl Backend for GpuBackend {
         let encoder = self.encode(shape, passes, step);
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check()
+    }
+    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
+        let offset = self.steps.write(&self.gpu, step);
+        profile(&self.gpu, &self.ready[shape as usize], &step.load(), (&self.steps.group, offset))
     }
     fn ahead(&self) -> usize {
         AHEAD

@@ -4,6 +4,7 @@ mod adapter;
 mod bandwidth;
 mod cpu;
 mod gpu;
+mod profile;
 mod upload;
 
 pub use adapter::{AdapterSummary, Device, DeviceChoice, adapters};
@@ -50,6 +51,9 @@ pub trait Backend {
         let all = 0..self.plans().of(shape).passes.len();
         self.run_passes(shape, all, step)
     }
+
+    /// Runs a step and says how long each of its passes took.
+    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>>;
 
     /// How many steps are worth having under way at once: where it is more than one, a device works on a step while the
     /// next is being written.

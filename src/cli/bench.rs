@@ -3,7 +3,7 @@
 use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     backend::{Bandwidth, DeviceInfo},
-    bench::{Bench as Prepared, Measured, Test, TestKind},
+    bench::{Bench as Prepared, Measured, Profiled, Test, TestKind},
     error::{Error, Result},
     shapes,
     simd::Math,
@@ -47,6 +47,9 @@ pub struct Bench {
     /// How often each test is run
     #[arg(short, long, value_name = "TIMES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
+    /// Tell where the time of a step goes, kernel by kernel
+    #[arg(long)]
+    profile: bool,
     /// How to write the results
     #[arg(short, long, value_enum, default_value_t = Output::Md)]
     output: Output,
@@ -82,6 +85,8 @@ struct Line {
     #[serde(flatten)]
     measured: Measured,
     bandwidth_share: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    profile: Vec<Profiled>,
 }
 
 impl Bench {
@@ -164,7 +169,11 @@ impl Bench {
             .iter()
             .map(|test| {
                 let measured = prepared.measure(test, self.repetitions)?;
-                Ok(Line { bandwidth_share: measured.gb_s / bandwidth.read_gb_s, measured })
+                let profile = match self.profile {
+                    true => prepared.profile(test, self.repetitions)?,
+                    false => Vec::new(),
+                };
+                Ok(Line { bandwidth_share: measured.gb_s / bandwidth.read_gb_s, measured, profile })
             })
             .collect::<Result<_>>()?;
         let entries = || model.checkpoint.entries().map(|(_, entry)| entry);
@@ -193,7 +202,7 @@ impl Bench {
             _ => (),
         }
         let Report { model, params, size_bytes, format, math, device, driver, bandwidth_gb_s, .. } = report;
-        for Line { measured, bandwidth_share } in &report.results {
+        for Line { measured, bandwidth_share, .. } in &report.results {
             let Measured { test, tokens, tps_mean, tps_sd, gb_s, dispatches, encode_us, submit_us } =
                 measured;
             let line = if self.output == Output::Csv {
@@ -218,6 +227,24 @@ impl Bench {
             };
             terminal::write(line)?;
         }
-        Ok(())
+        let profiles = report.results.iter().filter(|line| !line.profile.is_empty());
+        match self.output {
+            Output::Md => profiles.into_iter().try_for_each(write_profile),
+            _ => Ok(()),
+        }
     }
+}
+
+/// A step's time as a table of its own.
+fn write_profile(line: &Line) -> Result<()> {
+    let mut text = format!(
+        "\n| {}, a step | passes | µs | share | GB/s | GFLOP/s |\n| --- | ---: | ---: | ---: | ---: | ---: |\n",
+        line.measured.test
+    );
+    for Profiled { kernel, note, passes, us, share, gb_s, gflop_s } in &line.profile {
+        let share = 100.0 * share;
+        text +=
+            &format!("| {kernel} {note} | {passes} | {us:.1} | {share:.0} % | {gb_s:.1} | {gflop_s:.1} |\n");
+    }
+    terminal::write(text).map(|_| ())
 }

@@ -1,0 +1,73 @@
+//! How long each pass of a plan takes on a GPU, by timestamps before and after each dispatch.
+//!
+//! Each dispatch is a compute pass of its own, for not every device can take the time within one; that costs a little
+//! more than the single pass that a step otherwise is.
+
+use super::{Gpu, gpu::Ready};
+use crate::{
+    error::{Error, Result},
+    step::Load,
+};
+use std::time::Duration;
+
+/// Dispatches in one submission: a query set holds two times for each.
+const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
+
+/// Runs the dispatches of some passes and times each pass. `step` is the bind group of group 0 and its offset.
+pub(super) fn profile(
+    gpu: &Gpu,
+    passes: &[Vec<Ready>],
+    load: &Load,
+    step: (&wgpu::BindGroup, u32),
+) -> Result<Vec<Duration>> {
+    if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        return Err(Error::device(format!(
+            "{} cannot tell how long a pass takes (it lacks timestamp queries); measure without --profile",
+            gpu.info.name
+        )));
+    }
+    let mut times = vec![Duration::ZERO; passes.len()];
+    let dispatches: Vec<(usize, &Ready, [u32; 3])> = passes
+        .iter()
+        .enumerate()
+        .flat_map(|(pass, all)| all.iter().map(move |ready| (pass, ready)))
+        .filter_map(|(pass, ready)| Some((pass, ready, ready.grid.workgroups(load, gpu.can.most_groups)?)))
+        .collect();
+    for dispatches in dispatches.chunks(MOST) {
+        let count = 2 * dispatches.len() as u32;
+        let query_set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("profile"),
+            ty: wgpu::QueryType::Timestamp,
+            count,
+        });
+        let bytes = u64::from(count) * 8;
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let (resolved, readback) = (gpu.buffer("profile", bytes, usage), gpu.readback(bytes));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for ((_, ready, [x, y, z]), at) in dispatches.iter().zip((0..).step_by(2)) {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: &query_set,
+                    beginning_of_pass_write_index: Some(at),
+                    end_of_pass_write_index: Some(at + 1),
+                }),
+            });
+            pass.set_bind_group(0, step.0, &[step.1]);
+            pass.set_pipeline(&ready.pipeline);
+            pass.set_bind_group(1, &ready.operands, &[]);
+            pass.dispatch_workgroups(*x, *y, *z);
+        }
+        encoder.resolve_query_set(&query_set, 0..count, &resolved, 0);
+        encoder.copy_buffer_to_buffer(&resolved, 0, &readback, 0, bytes);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        readback.map_async(wgpu::MapMode::Read, .., |_| {});
+        let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.mapped(&readback, bytes, submission)?);
+        let nanoseconds = f64::from(gpu.queue.get_timestamp_period());
+        for ((pass, ..), [start, end]) in dispatches.iter().zip(stamps.as_chunks::<2>().0) {
+            let ticks = end.saturating_sub(*start) as f64;
+            times[*pass] += Duration::from_secs_f64(ticks * nanoseconds * 1e-9);
+        }
+    }
+    Ok(times)
+}

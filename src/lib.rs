@@ -69,7 +69,7 @@ pub mod kernels;
 pub mod shader;
 // The buffers' contents on the CPU.
 pub mod memory;
-// SIMD and threads for the kernels' fast CPU forms.
+// SIMD, products of bytes and threads for the kernels' fast CPU forms.
 pub mod simd;
 // Where plans run: the CPU, or a GPU through wgpu.
 pub mod backend;

@@ -610,7 +610,21 @@ fn bench_says_tokens_per_second_and_bytes() {
     let devices = ["cpu".to_owned()].into_iter().chain(crate::support::adapter_name());
     for device in devices {
         let args = [
-            "bench", "-p", "8", "-n", "4", "-d", "0,40", "-b", "1,2", "-r", "2", "--device", &device, "-o",
+            "bench",
+            "-p",
+            "8",
+            "-n",
+            "4",
+            "-d",
+            "0,40",
+            "-b",
+            "1,2",
+            "-r",
+            "2",
+            "--device",
+            &device,
+            "--profile",
+            "-o",
             "json",
         ];
         let found = json_of(&args);
@@ -629,6 +643,11 @@ fn bench_says_tokens_per_second_and_bytes() {
                 assert!(result[key].as_f64().is_some_and(|n| n > 0.0), "{key} in {result}");
             }
             assert!(result["tps_sd"].as_f64().is_some_and(|n| n >= 0.0), "{result}");
+            let profile = result["profile"].as_array().expect("a profile");
+            let share: f64 = profile.iter().map(|p| p["share"].as_f64().expect("a share")).sum();
+            assert!((share - 1.0).abs() < 1e-6, "{result}");
+            let passes: u64 = profile.iter().map(|p| p["passes"].as_u64().expect("a number")).sum();
+            assert!(passes >= result["dispatches"].as_u64().expect("a number"), "{result}");
         }
         assert_eq!(found["results"][4]["tokens"], json!(16));
         assert!(found["bandwidth_gb_s"].as_f64().is_some_and(|n| n > 0.1), "{found}");

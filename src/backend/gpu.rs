@@ -1,29 +1,19 @@
-//! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
+//! A GPU through wgpu: opened, asked what went wrong, and made to hold buffers and programs.
 
 use super::{
-    Backend, DeviceInfo, HostTime,
+    DeviceInfo,
     adapter::{backend_name, driver},
     bandwidth::BandwidthKernel,
-    profile::profile,
-    upload::Upload,
 };
 use crate::{
     capabilities::{Capabilities, SPLIT},
     error::{Error, Kind, Result},
-    kernels::{Dispatch, Grid, Target},
-    plan::{Buffer, Content, Plans, Rows, Shape, Use},
     shader::Program,
-    step::Step,
     weights::Layout,
 };
-use std::{
-    collections::{HashMap, VecDeque},
-    ops::Range,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
 };
 
 /// How a device is opened.
@@ -44,7 +34,7 @@ pub struct Gpu {
     pub can: Capabilities,
     options: GpuOptions,
     /// Buffers, bind groups and pipelines made so far: none is to be made while tokens flow.
-    made: AtomicU32,
+    pub(super) made: AtomicU32,
     /// The first thing that went wrong; wgpu reports it out of line.
     failure: Arc<Mutex<Option<(Kind, String)>>>,
 }
@@ -161,7 +151,7 @@ impl Gpu {
     }
 
     /// A layout of storage buffers, by whether each is written.
-    fn layout(&self, writes: &[bool], dynamic: bool) -> wgpu::BindGroupLayout {
+    pub(super) fn layout(&self, writes: &[bool], dynamic: bool) -> wgpu::BindGroupLayout {
         let entry = |(binding, writes): (usize, &bool)| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -179,7 +169,7 @@ impl Gpu {
     }
 
     /// Buffers bound in order.
-    fn bind_group<'a>(
+    pub(super) fn bind_group<'a>(
         &self,
         label: &str,
         layout: &wgpu::BindGroupLayout,
@@ -197,7 +187,11 @@ impl Gpu {
         })
     }
 
-    fn pipeline(&self, program: &Program, layouts: &[&wgpu::BindGroupLayout]) -> wgpu::ComputePipeline {
+    pub(super) fn pipeline(
+        &self,
+        program: &Program,
+        layouts: &[&wgpu::BindGroupLayout],
+    ) -> wgpu::ComputePipeline {
         self.made.fetch_add(1, Ordering::Relaxed);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(program.name),
@@ -248,297 +242,5 @@ impl Gpu {
         let pipeline = self.pipeline(&program, &[&layout]);
         self.check()?;
         Ok(BandwidthKernel { pipeline, operands })
-    }
-}
-
-/// A dispatch made ready.
-pub(super) struct Ready {
-    pub pipeline: wgpu::ComputePipeline,
-    pub operands: wgpu::BindGroup,
-    pub grid: Grid,
-}
-
-/// Steps under way at once: one at work, one that waits for it, one being written.
-const AHEAD: usize = 3;
-/// Slots for steps: one more, for a step whose ids nobody asks for.
-const RING: u64 = AHEAD as u64 + 1;
-
-/// Where steps are written for the device: a ring, bound at group 0 with a dynamic offset.
-struct StepRing {
-    buffer: wgpu::Buffer,
-    group: wgpu::BindGroup,
-    slot_bytes: u64,
-    next: u64,
-}
-
-/// A model on a GPU.
-pub struct GpuBackend {
-    gpu: Gpu,
-    plans: Plans,
-    buffers: Vec<wgpu::Buffer>,
-    /// By shape, then by pass.
-    ready: [Vec<Vec<Ready>>; 2],
-    steps: StepRing,
-    /// Where results are read back.
-    readback: wgpu::Buffer,
-    ids_ahead: IdsAhead,
-    host_time: HostTime,
-    compile_time: Duration,
-}
-
-/// The ids of the steps under way, each copied to a buffer of its own as part of the step.
-struct IdsAhead {
-    free: Vec<wgpu::Buffer>,
-    /// The oldest first.
-    under_way: VecDeque<(wgpu::SubmissionIndex, wgpu::Buffer)>,
-}
-
-impl GpuBackend {
-    /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is told of each run of
-    /// bytes that went up.
-    pub fn prepare(gpu: Gpu, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let make = |buffer: Buffer| {
-            gpu.buffer(plans.buffers.label(buffer), plans.buffers.bytes(buffer, &plans.sizes), usage)
-        };
-        let buffers: Vec<_> = plans.buffers.all().map(make).collect();
-        let steps = StepRing::new(&gpu, &plans);
-        let ids_bytes = plans.buffers.bytes(plans.ids, &plans.sizes);
-        let logits_bytes = plans.buffers.bytes(plans.logits.buffer, &plans.sizes);
-        let readback = gpu.readback(ids_bytes.max(logits_bytes));
-        let free = (0..AHEAD).map(|_| gpu.readback(ids_bytes)).collect();
-        let ids_ahead = IdsAhead { free, under_way: VecDeque::new() };
-        gpu.check()?;
-        let mut upload = Upload::new(&gpu);
-        for buffer in plans.buffers.all() {
-            if let Content::Loaded(contents) = plans.buffers.content(buffer) {
-                upload.fill(&buffers[buffer.0 as usize], &**contents, progress)?;
-            }
-        }
-        gpu.wait(None)?;
-        drop(upload);
-        let start = Instant::now();
-        let ready = compile(&gpu, &plans, &buffers, &steps)?;
-        let compile_time = start.elapsed();
-        Ok(Self {
-            gpu,
-            plans,
-            buffers,
-            ready,
-            steps: steps.0,
-            readback,
-            ids_ahead,
-            host_time: HostTime::default(),
-            compile_time,
-        })
-    }
-
-    /// So many bytes of a buffer, as they are after all that was submitted.
-    fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
-        if self.readback.size() < bytes {
-            // Only who looks at activations, which a test does, asks for more than logits.
-            self.readback = self.gpu.readback(bytes);
-        }
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], 0, &self.readback, 0, bytes);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.readback.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
-        self.gpu.mapped(&self.readback, bytes, submission)
-    }
-
-    /// Records some passes of a shape's plan over a step, which is written to where they read it.
-    fn encode(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> wgpu::CommandEncoder {
-        let load = step.load();
-        let offset = self.steps.write(&self.gpu, step);
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_bind_group(0, &self.steps.group, &[offset]);
-        for ready in self.ready[shape as usize][passes].iter().flatten() {
-            if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.most_groups) {
-                pass.set_pipeline(&ready.pipeline);
-                pass.set_bind_group(1, &ready.operands, &[]);
-                pass.dispatch_workgroups(x, y, z);
-            }
-        }
-        drop(pass);
-        encoder
-    }
-}
-
-impl StepRing {
-    fn new(gpu: &Gpu, plans: &Plans) -> (Self, wgpu::BindGroupLayout) {
-        let sizes = &plans.sizes;
-        let blocks = sizes.context.div_ceil(crate::step::BLOCK);
-        let words = Step::most_words(sizes.most_rows(), sizes.outputs, sizes.sequences, blocks);
-        let slot_bytes = (words * 4).next_multiple_of(256);
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer("steps", slot_bytes * RING, usage);
-        let layout = gpu.layout(&[false], true);
-        let size = std::num::NonZero::new(slot_bytes);
-        let slot = wgpu::BufferBinding { buffer: &buffer, offset: 0, size };
-        let group = gpu.bind_group("step", &layout, std::iter::once(slot));
-        (Self { buffer, group, slot_bytes, next: 0 }, layout)
-    }
-
-    /// Writes a step into the next slot; its offset.
-    fn write(&mut self, gpu: &Gpu, step: &Step) -> u32 {
-        let at = self.next * self.slot_bytes;
-        self.next = (self.next + 1) % RING;
-        gpu.queue.write_buffer(&self.buffer, at, bytemuck::cast_slice(&step.words()));
-        at as u32
-    }
-}
-
-/// Every dispatch's pipeline and bind group; programs that are the same share one pipeline.
-fn compile(
-    gpu: &Gpu,
-    plans: &Plans,
-    buffers: &[wgpu::Buffer],
-    (_, step_layout): &(StepRing, wgpu::BindGroupLayout),
-) -> Result<[Vec<Vec<Ready>>; 2]> {
-    let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
-    let mut pipelines: HashMap<String, wgpu::ComputePipeline> = HashMap::new();
-    let mut ready = |dispatch: Dispatch| {
-        let writes: Vec<bool> = dispatch.uses.iter().map(|u| matches!(u, Use::Write(_))).collect();
-        let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
-        let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
-        let pipeline =
-            pipelines.entry(key).or_insert_with(|| gpu.pipeline(&dispatch.program, &[step_layout, layout]));
-        let bound = dispatch.uses.iter().map(|u| buffers[u.buffer().0 as usize].as_entire_buffer_binding());
-        let operands = gpu.bind_group(dispatch.program.name, layout, bound);
-        Ready { pipeline: pipeline.clone(), operands, grid: dispatch.grid }
-    };
-    let ready = Shape::ALL.map(|shape| {
-        let target = Target { can: &gpu.can, shape };
-        let passes = plans.of(shape).passes.iter();
-        passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
-    });
-    tracing::debug!("{} pipelines, {} layouts", pipelines.len(), layouts.len());
-    gpu.check()?;
-    Ok(ready)
-}
-
-impl Backend for GpuBackend {
-    fn plans(&self) -> &Plans {
-        &self.plans
-    }
-    fn compile_time(&self) -> Duration {
-        self.compile_time
-    }
-    fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
-        let encoder = self.encode(shape, passes, step);
-        self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.check()
-    }
-    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
-        let offset = self.steps.write(&self.gpu, step);
-        profile(&self.gpu, &self.ready[shape as usize], &step.load(), (&self.steps.group, offset))
-    }
-    fn ahead(&self) -> usize {
-        AHEAD
-    }
-    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
-        let start = Instant::now();
-        let all = 0..self.plans.of(shape).passes.len();
-        let mut encoder = self.encode(shape, all, step);
-        let buffer = self.ids_ahead.free.pop().expect("no more steps under way than `ahead`");
-        let ids = &self.buffers[self.plans.ids.0 as usize];
-        encoder.copy_buffer_to_buffer(ids, 0, &buffer, 0, buffer.size());
-        let commands = encoder.finish();
-        let encode = start.elapsed();
-        let submission = self.gpu.queue.submit([commands]);
-        self.host_time = HostTime { encode, submit: start.elapsed() - encode };
-        buffer.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.ids_ahead.under_way.push_back((submission, buffer));
-        self.gpu.check()
-    }
-    fn host_time(&self) -> HostTime {
-        self.host_time
-    }
-    fn next_ids(&mut self) -> Result<Vec<u32>> {
-        let (submission, buffer) = self.ids_ahead.under_way.pop_front().expect("a step under way");
-        let bytes = self.gpu.mapped(&buffer, buffer.size(), submission);
-        self.ids_ahead.free.push(buffer);
-        Ok(bytemuck::pod_collect_to_vec(&bytes?))
-    }
-    fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
-        let bytes = self.read_bytes(rows.buffer, count as u64 * u64::from(rows.stride()) * 4)?;
-        let row_bytes = rows.stride() as usize * 4;
-        let values = |row: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(&row[..rows.width as usize * 4]);
-        Ok(bytes.chunks(row_bytes).flat_map(values).collect())
-    }
-    fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>> {
-        let bytes = self.read_bytes(ids, u64::from(self.plans.sizes.sequences) * 4)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{engine::plans, model::Model, plan::Sizes, step::Row};
-
-    /// The built-in model on the first device there is, and a step of one token for it.
-    fn prepared() -> Option<(GpuBackend, Step)> {
-        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-            backends,
-            ..wgpu::InstanceDescriptor::new_without_display_handle()
-        });
-        let found = pollster::block_on(instance.enumerate_adapters(backends));
-        let Some(adapter) = found.first() else {
-            eprintln!("skipped: no GPU, not even a software one");
-            return None;
-        };
-        let gpu = pollster::block_on(Gpu::open(adapter, GpuOptions::default())).expect("a device");
-        let (model, _) = Model::built_in().expect("the built-in model");
-        let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
-        let plans = plans(&model, &gpu.can, sizes).expect("plans");
-        let backend = GpuBackend::prepare(gpu, plans, &|_| ()).expect("a device made ready");
-        let step = Step {
-            rows: vec![Row { token: 1, position: 0, sequence: 0 }],
-            outputs: vec![0],
-            tables: vec![vec![0]],
-            ..Step::default()
-        };
-        Some((backend, step))
-    }
-
-    /// A device that goes away in the midst of the work: an error of one sentence, no panic.
-    #[test]
-    fn a_lost_device_is_an_error() {
-        let Some((mut backend, step)) = prepared() else { return };
-        backend.run(Shape::Prefill, &step).expect("it is still there");
-        backend.gpu.device.destroy();
-        let ids = backend.plans.ids;
-        let error =
-            backend.run(Shape::Decode, &step).and_then(|()| backend.ids(ids)).expect_err("it is gone");
-        assert_eq!(error.kind(), Kind::Run);
-        assert!(!error.to_string().contains('\n'), "{error}");
-    }
-
-    /// While tokens flow, a step only encodes.
-    #[test]
-    fn nothing_is_made_after_prepare() {
-        let Some((mut backend, mut step)) = prepared() else { return };
-        let made = |backend: &GpuBackend| backend.gpu.made.load(Ordering::Relaxed);
-        let before = made(&backend);
-        assert!(before > 30, "buffers, bind groups and pipelines of five layers: {before}");
-        backend.run_ahead(Shape::Prefill, &step).expect("a prompt");
-        let mut under_way = 1;
-        for position in 1..20 {
-            step.rows[0] = Row { token: crate::step::SAMPLED, position, sequence: 0 };
-            if under_way == backend.ahead() {
-                let ids = backend.next_ids().expect("ids");
-                assert!(ids[0] < 512, "{ids:?}");
-                under_way -= 1;
-            }
-            backend.run_ahead(Shape::Decode, &step).expect("a token");
-            under_way += 1;
-        }
-        (0..under_way).for_each(|_| drop(backend.next_ids().expect("ids")));
-        let logits = backend.plans.logits;
-        assert!(backend.read(logits, 1).expect("logits").iter().all(|l| l.is_finite()));
-        assert_eq!(made(&backend), before);
     }
 }

@@ -3,6 +3,7 @@
 mod adapter;
 mod bandwidth;
 mod cpu;
+mod executor;
 mod gpu;
 mod profile;
 mod upload;
@@ -10,7 +11,8 @@ mod upload;
 pub use adapter::{AdapterSummary, Device, DeviceChoice, adapters};
 pub use bandwidth::Bandwidth;
 pub use cpu::CpuBackend;
-pub use gpu::{Gpu, GpuBackend, GpuOptions};
+pub use executor::GpuBackend;
+pub use gpu::{Gpu, GpuOptions};
 
 use crate::{
     error::Result,

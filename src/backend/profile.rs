@@ -3,7 +3,7 @@
 //! Each dispatch is a compute pass of its own, for not every device can take the time within one; that costs a little
 //! more than the single pass that a step otherwise is.
 
-use super::{Gpu, gpu::Ready};
+use super::{Gpu, executor::Ready};
 use crate::{
     error::{Error, Result},
     step::Load,

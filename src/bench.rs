@@ -4,7 +4,7 @@
 //! says that so many positions are in the cache already. Each is run once to warm up, which is not counted.
 
 use crate::{
-    backend::{Backend, Device, HostTime},
+    backend::{Backend, Device},
     decoder::longest_context,
     engine::{CHUNK, GROUP, plans},
     error::{Error, Result},
@@ -64,7 +64,8 @@ pub struct Measured {
     pub tps_sd: f64,
     /// In a step: a token of each sequence, or a chunk of a prompt.
     pub dispatches: usize,
-    /// What the host spent on them, the median: microseconds to record them and to hand them over.
+    /// Microseconds that the host takes to record the last step's while the device rests, the median of 100; and took
+    /// to hand a step's over, the median of all.
     pub encode_us: f64,
     pub submit_us: f64,
     /// Bytes of weights, cache and activations that the passes read and write, each counted once a pass.
@@ -120,10 +121,10 @@ impl Bench {
 
     /// Runs a test so many times, and once before.
     pub fn measure(&mut self, test: &Test, runs: u32) -> Result<Measured> {
-        let (mut seconds, mut host) = (Vec::new(), Vec::new());
+        let (mut seconds, mut submit) = (Vec::new(), Vec::new());
+        let steps = self.steps(test);
         let mut bytes = 0;
         for run in 0..=runs {
-            let steps = self.steps(test);
             // What is in the cache does not matter to the time; that it is finite does, and zeros are.
             let start = Instant::now();
             bytes = 0;
@@ -138,7 +139,7 @@ impl Bench {
                 self.backend.run_ahead(*shape, step)?;
                 under_way += 1;
                 if run > 0 {
-                    host.push(self.backend.host_time());
+                    submit.push(self.backend.submit_time());
                 }
             }
             for _ in 0..under_way {
@@ -153,15 +154,12 @@ impl Bench {
         let n = rates.len() as f64;
         let tps_mean = rates.iter().sum::<f64>() / n;
         let variance = rates.iter().map(|r| (r - tps_mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let median = |of: fn(&HostTime) -> Duration| {
-            let mut all: Vec<Duration> = host.iter().map(of).collect();
-            all.sort_unstable();
-            all.get(all.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6)
-        };
+        let (shape, step) = steps.last().expect("a step");
+        let encode = (0..100).map(|_| self.backend.encode_time(*shape, step)).collect();
         Ok(Measured {
             dispatches: self.dispatches[test.kind.shape() as usize],
-            encode_us: median(|time| time.encode),
-            submit_us: median(|time| time.submit),
+            encode_us: median_us(encode),
+            submit_us: median_us(submit),
             test: test.name(),
             tokens,
             tps_mean,
@@ -254,4 +252,9 @@ impl Bench {
         }
         steps
     }
+}
+
+fn median_us(mut all: Vec<Duration>) -> f64 {
+    all.sort_unstable();
+    all.get(all.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6)
 }

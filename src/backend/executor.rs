@@ -1,6 +1,6 @@
 //! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
 
-use super::{Backend, Gpu, HostTime, profile::profile, upload::Upload};
+use super::{Backend, Gpu, profile::profile, upload::Upload};
 use crate::{
     error::Result,
     kernels::{Dispatch, Grid, Target},
@@ -44,7 +44,7 @@ pub struct GpuBackend {
     /// Where results are read back.
     readback: wgpu::Buffer,
     ids_ahead: IdsAhead,
-    host_time: HostTime,
+    submit_time: Duration,
     compile_time: Duration,
 }
 
@@ -90,7 +90,7 @@ impl GpuBackend {
             steps: steps.0,
             readback,
             ids_ahead,
-            host_time: HostTime::default(),
+            submit_time: Duration::ZERO,
             compile_time,
         })
     }
@@ -124,6 +124,15 @@ impl GpuBackend {
         }
         drop(pass);
         encoder
+    }
+
+    /// All of a shape's plan over a step, and the ids that come of it copied to where the host reads them.
+    fn encode_all(&mut self, shape: Shape, step: &Step, ids_to: &wgpu::Buffer) -> wgpu::CommandBuffer {
+        let all = 0..self.plans.of(shape).passes.len();
+        let mut encoder = self.encode(shape, all, step);
+        let ids = &self.buffers[self.plans.ids.0 as usize];
+        encoder.copy_buffer_to_buffer(ids, 0, ids_to, 0, ids_to.size());
+        encoder.finish()
     }
 }
 
@@ -200,22 +209,26 @@ impl Backend for GpuBackend {
         AHEAD
     }
     fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
-        let start = Instant::now();
-        let all = 0..self.plans.of(shape).passes.len();
-        let mut encoder = self.encode(shape, all, step);
         let buffer = self.ids_ahead.free.pop().expect("no more steps under way than `ahead`");
-        let ids = &self.buffers[self.plans.ids.0 as usize];
-        encoder.copy_buffer_to_buffer(ids, 0, &buffer, 0, buffer.size());
-        let commands = encoder.finish();
-        let encode = start.elapsed();
+        let commands = self.encode_all(shape, step, &buffer);
+        let start = Instant::now();
         let submission = self.gpu.queue.submit([commands]);
-        self.host_time = HostTime { encode, submit: start.elapsed() - encode };
+        self.submit_time = start.elapsed();
         buffer.map_async(wgpu::MapMode::Read, .., |_| {});
         self.ids_ahead.under_way.push_back((submission, buffer));
         self.gpu.check()
     }
-    fn host_time(&self) -> HostTime {
-        self.host_time
+    fn encode_time(&mut self, shape: Shape, step: &Step) -> Duration {
+        let buffer = self.ids_ahead.free.pop().expect("nothing is under way");
+        let start = Instant::now();
+        let commands = self.encode_all(shape, step, &buffer);
+        let time = start.elapsed();
+        drop(commands);
+        self.ids_ahead.free.push(buffer);
+        time
+    }
+    fn submit_time(&self) -> Duration {
+        self.submit_time
     }
     fn next_ids(&mut self) -> Result<Vec<u32>> {
         let (submission, buffer) = self.ids_ahead.under_way.pop_front().expect("a step under way");

@@ -29,15 +29,6 @@ pub struct DeviceInfo {
     pub name: String,
 }
 
-/// What the host spent on a step that a device was to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostTime {
-    /// Writing the step and recording its dispatches.
-    pub encode: Duration,
-    /// Handing them over.
-    pub submit: Duration,
-}
-
 /// A model made ready on a device.
 pub trait Backend {
     fn plans(&self) -> &Plans;
@@ -64,9 +55,15 @@ pub trait Backend {
     /// Runs a step whose ids are wanted, without waiting for them: at most [`Backend::ahead`] may be under way.
     fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()>;
 
-    /// What the host spent on the last of them; nothing to speak of where the host itself computes.
-    fn host_time(&self) -> HostTime {
-        HostTime::default()
+    /// How long the host takes to write a step and record its dispatches, which are thrown away; nothing where the
+    /// host itself computes. Asked while nothing is under way, for a device that is the host's own cores competes.
+    fn encode_time(&mut self, _shape: Shape, _step: &Step) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How long it took to hand over the last step that was run ahead.
+    fn submit_time(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// The ids last sampled for each sequence by the oldest step under way, once it is done.

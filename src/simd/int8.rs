@@ -94,8 +94,8 @@ impl Job for RoundedProducts<'_> {
             Format::Q4_1 => products::<L, Q4_1>(rows, x, out, stride),
             Format::Q5_0 => products::<L, Q5_0>(rows, x, out, stride),
             Format::Q5_1 => products::<L, Q5_1>(rows, x, out, stride),
-            Format::Q4_K => products::<L, Q4_K>(rows, x, out, stride),
-            Format::Q5_K => products::<L, Q5_K>(rows, x, out, stride),
+            Format::Q4_K => products::<L, K<false>>(rows, x, out, stride),
+            Format::Q5_K => products::<L, K<true>>(rows, x, out, stride),
             Format::Q6_K => products::<L, Q6_K>(rows, x, out, stride),
             other => panic!("{other:?} has no products of bytes"),
         }
@@ -183,7 +183,6 @@ impl<L: Lanes> Sums<L> {
                     false => L::byte_products::<false>(u.as_ptr(), q.as_ptr().add(i * BLOCK)),
                 }
             };
-            let products = products.expect("lanes with products of bytes");
             let scale = if F::HALVES {
                 let [a, b] = [s[0][i], s[1][i]];
                 let both = [a, a, a, a, b, b, b, b];
@@ -306,12 +305,12 @@ fn nibble(qs: &[u8], high: bool) -> [u8; BLOCK] {
     u
 }
 
-#[allow(non_camel_case_types)]
-struct Q4_K;
-impl Ints for Q4_K {
+/// Q4_K, or Q5_K, whose fifth bits lie between scales and nibbles.
+struct K<const FIFTH: bool>;
+impl<const FIFTH: bool> Ints for K<FIFTH> {
     #[inline(always)]
     fn bytes(parts: usize) -> usize {
-        parts / PARTS * 144
+        parts / PARTS * if FIFTH { 176 } else { 144 }
     }
     #[inline(always)]
     fn scales<L: Lanes>(packed: &[u8], _: usize) -> Scales {
@@ -319,27 +318,13 @@ impl Ints for Q4_K {
     }
     #[inline(always)]
     fn u(packed: &[u8], p: usize) -> [u8; BLOCK] {
-        nibble(&packed[16 + p / 2 * 32..], p % 2 == 1)
-    }
-}
-
-#[allow(non_camel_case_types)]
-struct Q5_K;
-impl Ints for Q5_K {
-    #[inline(always)]
-    fn bytes(parts: usize) -> usize {
-        parts / PARTS * 176
-    }
-    #[inline(always)]
-    fn scales<L: Lanes>(packed: &[u8], _: usize) -> Scales {
-        k_scales::<L>(packed)
-    }
-    #[inline(always)]
-    fn u(packed: &[u8], p: usize) -> [u8; BLOCK] {
-        let high: &[u8; BLOCK] = packed[16..].first_chunk().expect("32 bytes");
-        let mut u = nibble(&packed[48 + p / 2 * 32..], p % 2 == 1);
-        for i in 0..BLOCK {
-            u[i] |= ((high[i] >> p) & 1) << 4;
+        let nibbles_at = if FIFTH { 48 } else { 16 };
+        let mut u = nibble(&packed[nibbles_at + p / 2 * 32..], p % 2 == 1);
+        if FIFTH {
+            let high: &[u8; BLOCK] = packed[16..].first_chunk().expect("32 bytes");
+            for i in 0..BLOCK {
+                u[i] |= ((high[i] >> p) & 1) << 4;
+            }
         }
         u
     }

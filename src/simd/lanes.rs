@@ -57,7 +57,7 @@ impl Simd {
         }
     }
 
-    /// Whether [`Lanes::byte_products`] has a form.
+    /// Whether [`Lanes::byte_products`] has a quick form.
     pub fn has_byte_products(self) -> bool {
         self != Self::Portable
     }
@@ -99,11 +99,8 @@ pub trait Lanes {
     /// The sum of the lanes.
     fn sum(v: Self::V) -> f32;
     /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
-    /// -128 with x's -128; none where there is no quick form.
-    unsafe fn byte_products<const SIGNED: bool>(
-        u: *const u8,
-        x: *const i8,
-    ) -> Option<<Self::Eight as Lanes>::V>;
+    /// -128 with x's -128.
+    unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;
 }
 
 pub struct Portable;
@@ -151,8 +148,10 @@ impl Lanes for Portable {
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
     #[inline(always)]
-    unsafe fn byte_products<const SIGNED: bool>(_: *const u8, _: *const i8) -> Option<Self::V> {
-        None
+    unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Self::V {
+        let (u, x) = unsafe { (u.cast::<[[u8; 4]; 8]>().read(), x.cast::<[[i8; 4]; 8]>().read()) };
+        let factor = |u: u8| if SIGNED { i32::from(u as i8) } else { i32::from(u) };
+        std::array::from_fn(|i| (0..4).map(|j| factor(u[i][j]) * i32::from(x[i][j])).sum::<i32>() as f32)
     }
 }
 
@@ -235,12 +234,12 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Option<__m256> {
+        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> __m256 {
             unsafe {
                 let (u, x) = factors::<SIGNED>(u, x);
                 // No pair of 127 · 127, or 128 · 127, overflows 16 bits.
                 let pairs = _mm256_maddubs_epi16(u, x);
-                Some(_mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
+                _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
             }
         }
     }
@@ -293,10 +292,10 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Option<__m256> {
+        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> __m256 {
             unsafe {
                 let (u, x) = factors::<SIGNED>(u, x);
-                Some(_mm256_cvtepi32_ps(_mm256_dpbusd_epi32(_mm256_setzero_si256(), u, x)))
+                _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(_mm256_setzero_si256(), u, x))
             }
         }
     }

@@ -94,6 +94,8 @@ pub struct Bench {
     dispatches: [usize; 2],
     pub load: Duration,
     pub compile: Duration,
+    /// To the first token, from before loading, after a prompt of one.
+    pub first_token: Duration,
 }
 
 impl Bench {
@@ -114,57 +116,83 @@ impl Bench {
         let plans = plans(model, &can, sizes)?;
         let dispatches = Shape::ALL.map(|shape| plans.dispatches(shape, &can).all);
         let start = Instant::now();
-        let backend = device.prepare(plans, progress)?;
-        let compile = backend.compile_time();
-        Ok(Self { backend, dispatches, load: start.elapsed() - compile, compile })
+        let mut backend = device.prepare(plans, progress)?;
+        let (ready, compile) = (start.elapsed(), backend.compile_time());
+        let step = Step {
+            rows: vec![Row { token: 1, position: 0, sequence: 0 }],
+            outputs: vec![0],
+            tables: vec![vec![0]],
+            sampling: Vec::new(),
+        };
+        backend.run_ahead(Shape::Prefill, &step)?;
+        backend.next_ids()?;
+        Ok(Self { backend, dispatches, load: ready - compile, compile, first_token: start.elapsed() })
+    }
+
+    /// Runs a test once: how long it took, and the bytes that it moved. `each` is called after each step.
+    fn run_with(&mut self, test: &Test, mut each: impl FnMut(&dyn Backend)) -> Result<(Duration, u64)> {
+        let steps = self.steps(test);
+        // What is in the cache does not matter to the time; that it is finite does, and zeros are.
+        let start = Instant::now();
+        let (mut bytes, mut under_way) = (0, 0);
+        for (shape, step) in &steps {
+            bytes += self.bytes(*shape, step);
+            // As an answer is made: the device is a few tokens ahead of whom it tells.
+            if under_way == self.backend.ahead() {
+                self.backend.next_ids()?;
+                under_way -= 1;
+            }
+            self.backend.run_ahead(*shape, step)?;
+            under_way += 1;
+            each(&*self.backend);
+        }
+        for _ in 0..under_way {
+            self.backend.next_ids()?;
+        }
+        Ok((start.elapsed(), bytes))
+    }
+
+    /// Runs a test once: how long it took.
+    pub fn run(&mut self, test: &Test) -> Result<Duration> {
+        Ok(self.run_with(test, |_| ())?.0)
+    }
+
+    /// How long the host takes to record the last step of a test while the device rests.
+    pub fn encode(&mut self, test: &Test) -> Duration {
+        let (shape, step) = self.steps(test).pop().expect("a step");
+        self.backend.encode_time(shape, &step)
+    }
+
+    /// Dispatches in the last step of a test.
+    pub fn dispatches(&self, test: &Test) -> usize {
+        self.dispatches[test.kind.shape() as usize]
     }
 
     /// Runs a test so many times, and once before.
     pub fn measure(&mut self, test: &Test, runs: u32) -> Result<Measured> {
-        let (mut seconds, mut submit) = (Vec::new(), Vec::new());
-        let steps = self.steps(test);
-        let mut bytes = 0;
-        for run in 0..=runs {
-            // What is in the cache does not matter to the time; that it is finite does, and zeros are.
-            let start = Instant::now();
-            bytes = 0;
-            let mut under_way = 0;
-            for (shape, step) in &steps {
-                bytes += self.bytes(*shape, step);
-                // As an answer is made: the device is a few tokens ahead of whom it tells.
-                if under_way == self.backend.ahead() {
-                    self.backend.next_ids()?;
-                    under_way -= 1;
-                }
-                self.backend.run_ahead(*shape, step)?;
-                under_way += 1;
-                if run > 0 {
-                    submit.push(self.backend.submit_time());
-                }
-            }
-            for _ in 0..under_way {
-                self.backend.next_ids()?;
-            }
-            if run > 0 {
-                seconds.push(start.elapsed().as_secs_f64());
-            }
-        }
+        self.run(test)?;
+        let (mut rates, mut submit) = (Vec::new(), Vec::new());
         let tokens = u64::from(test.tokens) * u64::from(test.sequences);
-        let rates: Vec<f64> = seconds.iter().map(|s| tokens as f64 / s).collect();
+        let (mut seconds, mut moved) = (0.0, 0);
+        for _ in 0..runs {
+            let (time, bytes) = self.run_with(test, |backend| submit.push(backend.submit_time()))?;
+            rates.push(tokens as f64 / time.as_secs_f64());
+            seconds += time.as_secs_f64();
+            moved += bytes;
+        }
         let n = rates.len() as f64;
         let tps_mean = rates.iter().sum::<f64>() / n;
         let variance = rates.iter().map(|r| (r - tps_mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let (shape, step) = steps.last().expect("a step");
-        let encode = (0..100).map(|_| self.backend.encode_time(*shape, step)).collect();
+        let encode = (0..100).map(|_| self.encode(test)).collect();
         Ok(Measured {
-            dispatches: self.dispatches[test.kind.shape() as usize],
+            dispatches: self.dispatches(test),
             encode_us: median_us(encode),
             submit_us: median_us(submit),
             test: test.name(),
             tokens,
             tps_mean,
             tps_sd: variance.sqrt(),
-            gb_s: bytes as f64 * n / seconds.iter().sum::<f64>() / 1e9,
+            gb_s: moved as f64 / seconds / 1e9,
         })
     }
 

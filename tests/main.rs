@@ -13,5 +13,6 @@ mod programs;
 mod quantize;
 mod sampling;
 mod smollm2;
+mod start;
 mod steps;
 mod tokenizer;

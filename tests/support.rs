@@ -34,7 +34,11 @@ impl On {
             Self::Cpu => DeviceChoice::Cpu,
             _ => gpu()?,
         };
-        let options = GpuOptions { checked: self == Self::Checked, webgpu_defaults: self == Self::WebGpu };
+        let options = GpuOptions {
+            checked: self == Self::Checked,
+            webgpu_defaults: self == Self::WebGpu,
+            ..GpuOptions::default()
+        };
         Some(Device::open(&choice, false, Some(2), options).expect("the device opens"))
     }
 }

@@ -5,8 +5,10 @@ use crate::{
     error::Result,
     kernels::{Dispatch, Grid, Target},
     plan::{Buffer, Content, Plans, Rows, Shape, Use},
+    shader::Program,
     step::Step,
 };
+use rayon::prelude::*;
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
@@ -15,7 +17,8 @@ use std::{
 
 /// A dispatch made ready.
 pub(super) struct Ready {
-    pub pipeline: wgpu::ComputePipeline,
+    /// One of the backend's pipelines.
+    pub pipeline: usize,
     pub operands: wgpu::BindGroup,
     pub grid: Grid,
 }
@@ -40,6 +43,7 @@ pub struct GpuBackend {
     buffers: Vec<wgpu::Buffer>,
     /// By shape, then by pass.
     ready: [Vec<Vec<Ready>>; 2],
+    pipelines: Vec<wgpu::ComputePipeline>,
     steps: StepRing,
     /// Where results are read back.
     readback: wgpu::Buffer,
@@ -71,22 +75,27 @@ impl GpuBackend {
         let free = (0..AHEAD).map(|_| gpu.readback(ids_bytes)).collect();
         let ids_ahead = IdsAhead { free, under_way: VecDeque::new() };
         gpu.check()?;
-        let mut upload = Upload::new(&gpu);
-        for buffer in plans.buffers.all() {
-            if let Content::Loaded(contents) = plans.buffers.content(buffer) {
-                upload.fill(&buffers[buffer.0 as usize], &**contents, progress)?;
+        let (programs, ready) = bind(&gpu, &plans, &buffers);
+        let (pipelines, compile_time) = std::thread::scope(|scope| {
+            let compiling = scope.spawn(|| compile(&gpu, &programs, &steps.1));
+            let mut upload = Upload::new(&gpu);
+            for buffer in plans.buffers.all() {
+                if let Content::Loaded(contents) = plans.buffers.content(buffer) {
+                    upload.fill(&buffers[buffer.0 as usize], &**contents, progress)?;
+                }
             }
-        }
-        gpu.wait(None)?;
-        drop(upload);
-        let start = Instant::now();
-        let ready = compile(&gpu, &plans, &buffers, &steps)?;
-        let compile_time = start.elapsed();
+            gpu.wait(None)?;
+            let uploaded = Instant::now();
+            let pipelines = compiling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok((pipelines, uploaded.elapsed()))
+        })?;
+        gpu.check()?;
         Ok(Self {
             gpu,
             plans,
             buffers,
             ready,
+            pipelines,
             steps: steps.0,
             readback,
             ids_ahead,
@@ -117,7 +126,7 @@ impl GpuBackend {
         pass.set_bind_group(0, &self.steps.group, &[offset]);
         for ready in self.ready[shape as usize][passes].iter().flatten() {
             if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.most_groups) {
-                pass.set_pipeline(&ready.pipeline);
+                pass.set_pipeline(&self.pipelines[ready.pipeline]);
                 pass.set_bind_group(1, &ready.operands, &[]);
                 pass.dispatch_workgroups(x, y, z);
             }
@@ -160,33 +169,43 @@ impl StepRing {
     }
 }
 
-/// Every dispatch's pipeline and bind group; programs that are the same share one pipeline.
-fn compile(
-    gpu: &Gpu,
-    plans: &Plans,
-    buffers: &[wgpu::Buffer],
-    (_, step_layout): &(StepRing, wgpu::BindGroupLayout),
-) -> Result<[Vec<Vec<Ready>>; 2]> {
+/// A program and the layout of its operands.
+type Bound = (Program, wgpu::BindGroupLayout);
+
+/// Every dispatch's bind group, and the programs that they run, each once.
+fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, [Vec<Vec<Ready>>; 2]) {
     let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
-    let mut pipelines: HashMap<String, wgpu::ComputePipeline> = HashMap::new();
+    let (mut programs, mut known) = (Vec::new(), HashMap::new());
     let mut ready = |dispatch: Dispatch| {
         let writes: Vec<bool> = dispatch.uses.iter().map(|u| matches!(u, Use::Write(_))).collect();
         let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
-        let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
-        let pipeline =
-            pipelines.entry(key).or_insert_with(|| gpu.pipeline(&dispatch.program, &[step_layout, layout]));
         let bound = dispatch.uses.iter().map(|u| buffers[u.buffer().0 as usize].as_entire_buffer_binding());
         let operands = gpu.bind_group(dispatch.program.name, layout, bound);
-        Ready { pipeline: pipeline.clone(), operands, grid: dispatch.grid }
+        let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
+        let pipeline = *known.entry(key).or_insert_with(|| {
+            programs.push((dispatch.program, layout.clone()));
+            programs.len() - 1
+        });
+        Ready { pipeline, operands, grid: dispatch.grid }
     };
     let ready = Shape::ALL.map(|shape| {
         let target = Target { can: &gpu.can, shape };
         let passes = plans.of(shape).passes.iter();
         passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
     });
-    tracing::debug!("{} pipelines, {} layouts", pipelines.len(), layouts.len());
-    gpu.check()?;
-    Ok(ready)
+    (programs, ready)
+}
+
+/// The programs' pipelines, by all threads, and kept for the next run.
+fn compile(gpu: &Gpu, programs: &[Bound], step_layout: &wgpu::BindGroupLayout) -> Vec<wgpu::ComputePipeline> {
+    let start = Instant::now();
+    let pipeline = |(program, layout): &Bound| gpu.pipeline(program, &[step_layout, layout]);
+    let pipelines: Vec<_> = programs.par_iter().map(pipeline).collect();
+    if let Some(cache) = &gpu.pipeline_cache {
+        cache.keep();
+    }
+    tracing::debug!("{} pipelines in {:.3} s", pipelines.len(), start.elapsed().as_secs_f64());
+    pipelines
 }
 
 impl Backend for GpuBackend {
@@ -203,7 +222,12 @@ impl Backend for GpuBackend {
     }
     fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
         let offset = self.steps.write(&self.gpu, step);
-        profile(&self.gpu, &self.ready[shape as usize], &step.load(), (&self.steps.group, offset))
+        profile(
+            &self.gpu,
+            (&self.ready[shape as usize], &self.pipelines),
+            &step.load(),
+            (&self.steps.group, offset),
+        )
     }
     fn ahead(&self) -> usize {
         AHEAD

@@ -4,6 +4,7 @@ use super::{
     DeviceInfo,
     adapter::{backend_name, driver},
     bandwidth::BandwidthKernel,
+    pipeline_cache::PipelineCache,
 };
 use crate::{
     capabilities::{Capabilities, SPLIT},
@@ -23,6 +24,8 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Ask for WebGPU's default limits and no features, whatever the adapter has.
     pub webgpu_defaults: bool,
+    /// Keep compiled programs in the user's cache folder, for the next run to start sooner.
+    pub keep_pipelines: bool,
 }
 
 /// An open GPU.
@@ -33,6 +36,7 @@ pub struct Gpu {
     pub driver: String,
     pub can: Capabilities,
     options: GpuOptions,
+    pub(super) pipeline_cache: Option<PipelineCache>,
     /// Buffers, bind groups and pipelines made so far: none is to be made while tokens flow.
     pub(super) made: AtomicU32,
     /// The first thing that went wrong; wgpu reports it out of line.
@@ -49,7 +53,9 @@ impl Gpu {
             limits.max_storage_buffer_binding_size =
                 most.max_storage_buffer_binding_size.min((1 << 31) - 256);
             limits.max_buffer_size = most.max_buffer_size;
-            features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+            let useful =
+                wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+            features = adapter.features() & useful;
         }
         let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let can = Capabilities {
@@ -92,9 +98,21 @@ impl Gpu {
                 record(Kind::Run, format!("the device was lost: {message}"));
             }
         });
+        let keeps = options.keep_pipelines;
+        let pipeline_cache = keeps.then(|| PipelineCache::open(&device, &info)).flatten();
         let driver = driver(&info);
         let info = DeviceInfo { backend: backend_name(info.backend), name: info.name };
-        Ok(Self { device, queue, info, driver, can, options, made: AtomicU32::new(0), failure })
+        Ok(Self {
+            device,
+            queue,
+            info,
+            driver,
+            can,
+            options,
+            pipeline_cache,
+            made: AtomicU32::new(0),
+            failure,
+        })
     }
 
     /// An error, where something went wrong since the device was opened.
@@ -221,7 +239,7 @@ impl Gpu {
                 // Workgroup memory is written before it is read, in every program.
                 zero_initialize_workgroup_memory: self.options.checked,
             },
-            cache: None,
+            cache: self.pipeline_cache.as_ref().map(|kept| &kept.cache),
         })
     }
 }

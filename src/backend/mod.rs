@@ -5,6 +5,7 @@ mod bandwidth;
 mod cpu;
 mod executor;
 mod gpu;
+mod pipeline_cache;
 mod profile;
 mod upload;
 
@@ -33,7 +34,7 @@ pub struct DeviceInfo {
 pub trait Backend {
     fn plans(&self) -> &Plans;
 
-    /// How long the programs took to compile.
+    /// How much longer the programs took to compile than the weights to go up, which happens meanwhile.
     fn compile_time(&self) -> Duration;
 
     /// Runs some passes of a shape's plan over a step.

@@ -16,7 +16,7 @@ const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 /// Runs the dispatches of some passes and times each pass. `step` is the bind group of group 0 and its offset.
 pub(super) fn profile(
     gpu: &Gpu,
-    passes: &[Vec<Ready>],
+    (passes, pipelines): (&[Vec<Ready>], &[wgpu::ComputePipeline]),
     load: &Load,
     step: (&wgpu::BindGroup, u32),
 ) -> Result<Vec<Duration>> {
@@ -54,7 +54,7 @@ pub(super) fn profile(
                 }),
             });
             pass.set_bind_group(0, step.0, &[step.1]);
-            pass.set_pipeline(&ready.pipeline);
+            pass.set_pipeline(&pipelines[ready.pipeline]);
             pass.set_bind_group(1, &ready.operands, &[]);
             pass.dispatch_workgroups(*x, *y, *z);
         }

@@ -77,6 +77,7 @@ struct Report {
     copy_gb_s: f64,
     load_s: f64,
     compile_s: f64,
+    first_token_s: f64,
     results: Vec<Line>,
 }
 
@@ -165,6 +166,13 @@ impl Bench {
             let total = model.checkpoint.entries().map(|(_, entry)| entry.bytes as u64).sum();
             Prepared::load(&model, device, tests, &|bytes| bar.advance(bytes, total))?
         };
+        terminal.say(format_args!(
+            "{}: weights there after {:.2} s, programs {:.2} s later, the first token after {:.2} s in all",
+            model.name,
+            prepared.load.as_secs_f64(),
+            prepared.compile.as_secs_f64(),
+            prepared.first_token.as_secs_f64()
+        ));
         let results = tests
             .iter()
             .map(|test| {
@@ -192,6 +200,7 @@ impl Bench {
             copy_gb_s: bandwidth.copy_gb_s,
             load_s: prepared.load.as_secs_f64(),
             compile_s: prepared.compile.as_secs_f64(),
+            first_token_s: prepared.first_token.as_secs_f64(),
             results,
         })
     }
@@ -229,22 +238,24 @@ impl Bench {
         }
         let profiles = report.results.iter().filter(|line| !line.profile.is_empty());
         match self.output {
-            Output::Md => profiles.into_iter().try_for_each(write_profile),
+            Output::Md => profiles.into_iter().try_for_each(|line| write_profile(line, *bandwidth_gb_s)),
             _ => Ok(()),
         }
     }
 }
 
 /// A step's time as a table of its own.
-fn write_profile(line: &Line) -> Result<()> {
+fn write_profile(line: &Line, bandwidth_gb_s: f64) -> Result<()> {
     let mut text = format!(
-        "\n| {}, a step | passes | µs | share | GB/s | GFLOP/s |\n| --- | ---: | ---: | ---: | ---: | ---: |\n",
+        "\n| {}, a step | passes | µs | share | GB/s | of the bandwidth | GFLOP/s |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         line.measured.test
     );
     for Profiled { kernel, note, passes, us, share, gb_s, gflop_s } in &line.profile {
-        let share = 100.0 * share;
-        text +=
-            &format!("| {kernel} {note} | {passes} | {us:.1} | {share:.0} % | {gb_s:.1} | {gflop_s:.1} |\n");
+        let (share, of_bandwidth) = (100.0 * share, 100.0 * gb_s / bandwidth_gb_s);
+        text += &format!(
+            "| {kernel} {note} | {passes} | {us:.1} | {share:.0} % | {gb_s:.1} | {of_bandwidth:.0} % | {gflop_s:.1} |\n"
+        );
     }
     terminal::write(text).map(|_| ())
 }

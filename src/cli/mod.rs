@@ -106,7 +106,7 @@ struct DeviceArgs {
 impl DeviceArgs {
     fn open(&self) -> Result<Device> {
         let choice = DeviceChoice::from(self.device.as_str());
-        let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false };
+        let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false, keep_pipelines: true };
         Device::open(&choice, self.require_gpu, self.threads.map(usize::from), gpu)
     }
 }

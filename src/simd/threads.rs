@@ -8,7 +8,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ pub struct Threads {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// What is to be done for each of 0..pieces. The lifetime is the caller's, who waits until all are done.
+/// What is to be done for each of 0..pieces. The lifetime is the caller's, who waits until nobody is at it.
 #[derive(Clone, Copy)]
 struct Job {
     work: *const (dyn Fn(usize) + Sync),
@@ -31,28 +31,61 @@ struct Job {
 }
 
 struct Shared {
-    /// Written by the caller while no worker is at work, read by workers once `jobs` has grown.
+    /// Written by the caller while the gate is shut and no worker within, read by workers within.
     job: UnsafeCell<Option<Job>>,
-    /// Jobs so far.
-    jobs: AtomicUsize,
+    gate: Gate,
     /// The piece to be taken next.
     next: AtomicUsize,
-    /// Workers that have not seen the last of the job.
-    at_work: AtomicUsize,
     asleep: AtomicUsize,
     panicked: AtomicBool,
     ended: AtomicBool,
 }
 
-// SAFETY: `job` is written only while `at_work` is zero, before `jobs` is released, and read only between the
-// acquisition of `jobs` and the release of `at_work`; what it points at is Sync.
+// SAFETY: `job` is written only while the gate is shut and nobody within, and read only within; what it points at is
+// Sync.
 unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
+
+/// Lets workers at a job until there is nothing left to take, and tells whether any is still at it. One that comes too
+/// late, for the system may give its processor to others for milliseconds, is not waited for.
+///
+/// One word: the job's number, whether the gate is open, and how many are within.
+struct Gate(AtomicU64);
+
+const NUMBER: u32 = 32;
+const OPEN: u64 = 1 << (NUMBER - 1);
+
+impl Gate {
+    /// The number of the latest job.
+    fn number(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) >> NUMBER
+    }
+    /// Announces another job, which workers may enter, or only its number.
+    fn announce(&self, open: bool) {
+        let next = (self.0.load(Ordering::Relaxed) >> NUMBER).wrapping_add(1) << NUMBER;
+        self.0.store(next | if open { OPEN } else { 0 }, Ordering::SeqCst);
+    }
+    fn shut(&self) {
+        self.0.fetch_and(!OPEN, Ordering::Relaxed);
+    }
+    /// Whether nobody is within; what was done there is seen then.
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) as u32 & !(OPEN as u32) == 0
+    }
+    /// Within, unless the gate is shut.
+    fn enter(&self) -> bool {
+        let one_more = |state| (state & OPEN != 0).then_some(state + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok()
+    }
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
 
 impl Shared {
     /// Takes pieces until there are none.
     fn work(&self, job: Job) {
-        // SAFETY: the caller of `for_each` keeps the closure until `at_work` is zero.
+        // SAFETY: the caller of `for_each` keeps the closure until nobody is at it.
         let work = unsafe { &*job.work };
         loop {
             let piece = self.next.fetch_add(1, Ordering::Relaxed);
@@ -68,33 +101,36 @@ impl Shared {
         loop {
             let waiting_since = Instant::now();
             let mut spins = 0u32;
-            while self.jobs.load(Ordering::Acquire) == seen {
+            while self.gate.number() == seen {
                 spins += 1;
                 if spins.is_multiple_of(128) && waiting_since.elapsed() > PATIENCE {
                     // Announced before the last look, and the caller looks after it has announced: one sees the other.
                     self.asleep.fetch_add(1, Ordering::SeqCst);
-                    while self.jobs.load(Ordering::SeqCst) == seen {
+                    while self.gate.number() == seen {
                         thread::park();
                     }
                     self.asleep.fetch_sub(1, Ordering::SeqCst);
                 }
                 std::hint::spin_loop();
             }
-            seen += 1;
+            seen = self.gate.number();
             if self.ended.load(Ordering::Acquire) {
                 return;
             }
-            // SAFETY: see `Shared`.
-            let job = unsafe { *self.job.get() }.expect("a job before `jobs` grows");
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(job))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
+            if self.gate.enter() {
+                // A later job than `seen` may be the one entered: then it is looked at once more, in vain.
+                // SAFETY: see `Shared`.
+                let job = unsafe { *self.job.get() }.expect("a job before the gate opens");
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(job))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+                self.gate.leave();
             }
-            self.at_work.fetch_sub(1, Ordering::Release);
         }
     }
 
-    fn start(&self, sleepers: impl Iterator<Item = Thread>) {
-        self.jobs.fetch_add(1, Ordering::SeqCst);
+    fn announce(&self, open: bool, sleepers: impl Iterator<Item = Thread>) {
+        self.gate.announce(open);
         if self.asleep.load(Ordering::SeqCst) > 0 {
             sleepers.for_each(|thread| thread.unpark());
         }
@@ -105,9 +141,8 @@ impl Threads {
     pub fn new(count: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
-            jobs: AtomicUsize::new(0),
+            gate: Gate(AtomicU64::new(0)),
             next: AtomicUsize::new(0),
-            at_work: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -132,18 +167,18 @@ impl Threads {
             return (0..pieces).for_each(work);
         }
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is another; no worker holds the job when this returns, for it waits for all of
-        // them, and also where the caller's own share panics.
+        // SAFETY: only the lifetime is another; no worker holds the job when this returns, for it shuts the gate and waits
+        // for those within, and also where the caller's own share panics.
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
         let job = Job { work, pieces };
-        // SAFETY: no worker is at work, and none looks before `jobs` grows; `&mut self`: there is no other caller.
+        // SAFETY: the gate is shut and nobody within; `&mut self`: there is no other caller.
         unsafe { *shared.job.get() = Some(job) };
         shared.next.store(0, Ordering::Relaxed);
-        shared.at_work.store(self.workers.len(), Ordering::Relaxed);
-        shared.start(self.workers.iter().map(|worker| worker.thread().clone()));
+        shared.announce(true, self.workers.iter().map(|worker| worker.thread().clone()));
         let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.work(job)));
+        shared.gate.shut();
         let mut spins = 0u32;
-        while shared.at_work.load(Ordering::Acquire) > 0 {
+        while !shared.gate.is_empty() {
             spins += 1;
             // Where there are fewer processors than threads, a worker may wait for this one's.
             if spins.is_multiple_of(1 << 12) { thread::yield_now() } else { std::hint::spin_loop() }
@@ -158,7 +193,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Release);
-        self.shared.start(self.workers.iter().map(|worker| worker.thread().clone()));
+        self.shared.announce(false, self.workers.iter().map(|worker| worker.thread().clone()));
         for worker in self.workers.drain(..) {
             // A worker's panic has been told by `for_each`.
             let _ = worker.join();

@@ -2,6 +2,10 @@
 
 #![allow(clippy::missing_safety_doc)] // `Lanes` says it for all of its functions
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use half::{bf16, f16};
 
 /// The instructions that a fast form is compiled for. Which there are is seen at run time, for a generic build must
@@ -16,6 +20,11 @@ pub enum Simd {
     /// AVX-512 with its byte products (VNNI).
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// With its byte products.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 /// A computation in lanes. `run` is to be inlined into a function that is compiled for the lanes' instructions: loops
@@ -44,6 +53,13 @@ impl Simd {
                 }
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.push(Self::Neon);
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                all.push(Self::NeonDot);
+            }
+        }
         all
     }
 
@@ -54,6 +70,10 @@ impl Simd {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => "neon-dotprod",
         }
     }
 
@@ -70,6 +90,11 @@ impl Simd {
             Self::Avx2 => unsafe { x86::avx2(job) },
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::avx512(job) },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => job.run::<neon::Neon<false>>(),
+            // SAFETY: likewise.
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => unsafe { neon::dotprod(job) },
         }
     }
 }
@@ -152,151 +177,5 @@ impl Lanes for Portable {
         let (u, x) = unsafe { (u.cast::<[[u8; 4]; 8]>().read(), x.cast::<[[i8; 4]; 8]>().read()) };
         let factor = |u: u8| if SIGNED { i32::from(u as i8) } else { i32::from(u) };
         std::array::from_fn(|i| (0..4).map(|j| factor(u[i][j]) * i32::from(x[i][j])).sum::<i32>() as f32)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{Job, Lanes};
-    use std::arch::x86_64::*;
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub fn avx2<J: Job>(job: J) -> J::Out {
-        job.run::<Avx2>()
-    }
-
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub fn avx512<J: Job>(job: J) -> J::Out {
-        job.run::<Avx512>()
-    }
-
-    /// Only named inside [`avx2`] and [`avx512`], so that the features are there.
-    pub struct Avx2;
-    pub struct Avx512;
-
-    /// Bytes as unsigned and signed factors, the sign of the one moved to the other where both have one.
-    #[inline(always)]
-    unsafe fn factors<const SIGNED: bool>(u: *const u8, x: *const i8) -> (__m256i, __m256i) {
-        unsafe {
-            let (u, x) = (_mm256_loadu_si256(u.cast()), _mm256_loadu_si256(x.cast()));
-            if SIGNED { (_mm256_abs_epi8(u), _mm256_sign_epi8(x, u)) } else { (u, x) }
-        }
-    }
-
-    // SAFETY (both): inlined into functions compiled for the features; the loads and stores are unaligned ones of
-    // as many bytes as the trait says.
-    impl Lanes for Avx2 {
-        const N: usize = 8;
-        const MANY_REGISTERS: bool = false;
-        type V = __m256;
-        type Eight = Self;
-        #[inline(always)]
-        fn splat(value: f32) -> __m256 {
-            unsafe { _mm256_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(values: *const f32) -> __m256 {
-            unsafe { _mm256_loadu_ps(values) }
-        }
-        #[inline(always)]
-        unsafe fn store(v: __m256, to: *mut f32) {
-            unsafe { _mm256_storeu_ps(to, v) }
-        }
-        #[inline(always)]
-        unsafe fn f16(bits: *const u8) -> __m256 {
-            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bits.cast())) }
-        }
-        #[inline(always)]
-        unsafe fn bf16(bits: *const u8) -> __m256 {
-            unsafe {
-                let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(bits.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
-            }
-        }
-        #[inline(always)]
-        unsafe fn bytes(bytes: *const u8) -> __m256 {
-            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.cast()))) }
-        }
-        #[inline(always)]
-        fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        fn add(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_add_ps(a, b) }
-        }
-        #[inline(always)]
-        fn sum(v: __m256) -> f32 {
-            unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-            }
-        }
-        #[inline(always)]
-        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> __m256 {
-            unsafe {
-                let (u, x) = factors::<SIGNED>(u, x);
-                // No pair of 127 · 127, or 128 · 127, overflows 16 bits.
-                let pairs = _mm256_maddubs_epi16(u, x);
-                _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-            }
-        }
-    }
-
-    impl Lanes for Avx512 {
-        const N: usize = 16;
-        const MANY_REGISTERS: bool = true;
-        type V = __m512;
-        type Eight = Avx2;
-        #[inline(always)]
-        fn splat(value: f32) -> __m512 {
-            unsafe { _mm512_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(values: *const f32) -> __m512 {
-            unsafe { _mm512_loadu_ps(values) }
-        }
-        #[inline(always)]
-        unsafe fn store(v: __m512, to: *mut f32) {
-            unsafe { _mm512_storeu_ps(to, v) }
-        }
-        #[inline(always)]
-        unsafe fn f16(bits: *const u8) -> __m512 {
-            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bits.cast())) }
-        }
-        #[inline(always)]
-        unsafe fn bf16(bits: *const u8) -> __m512 {
-            unsafe {
-                let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bits.cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
-            }
-        }
-        #[inline(always)]
-        unsafe fn bytes(bytes: *const u8) -> __m512 {
-            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.cast()))) }
-        }
-        #[inline(always)]
-        fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        fn add(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_add_ps(a, b) }
-        }
-        #[inline(always)]
-        fn sum(v: __m512) -> f32 {
-            unsafe {
-                let high = _mm512_extractf32x8_ps::<1>(v);
-                Avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(v), high))
-            }
-        }
-        #[inline(always)]
-        unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> __m256 {
-            unsafe {
-                let (u, x) = factors::<SIGNED>(u, x);
-                _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(_mm256_setzero_si256(), u, x))
-            }
-        }
     }
 }

@@ -6,9 +6,13 @@
 mod exp;
 mod int8;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod products;
 mod threads;
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use exp::exp;
 pub use int8::{Round, Rounded, RoundedProducts, takes};

@@ -12,6 +12,10 @@ override OUTPUTS: bool;    // x has a row for each row of the step, y one for ea
 @group(1) @binding(2) var<storage, read> vectors: array<vec4<f32>>; // the layer's, each at a multiple of eight
 @group(1) @binding(3) var<storage, read_write> y: array<f32>;
 
+fn y_rows() -> u32 {
+    if OUTPUTS { return output_count(); }
+    return row_count();
+}
 fn x_row(y_row: u32) -> u32 {
     if OUTPUTS { return output_row(y_row); }
     return y_row;

@@ -30,8 +30,7 @@ fn main(
     let first = TILE * group_index(group, groups);
     if first >= ROWS { return; }
     let first_row = TILE * group.z;
-    var count = row_count();
-    if OUTPUTS { count = output_count(); }
+    let count = y_rows();
     // What this thread brings into the tiles: eight columns of one output and of one row.
     let line = index / 2u;
     let half = index % 2u;
@@ -59,8 +58,8 @@ fn main(
         var low = vec4(0.0);
         var high = vec4(0.0);
         if eight < COLUMNS8 {
-            w = weights8(fetch_output, eight);
-            if GATED { u = weights8(fetch_output + ROWS, eight); }
+            w = weights8(fetch_output, eight, shared32(fetch_output, eight / 4u));
+            if GATED { u = weights8(fetch_output + ROWS, eight, shared32(fetch_output + ROWS, eight / 4u)); }
             let at = (fetch_row * COLUMNS8 + eight) * 2u;
             low = x[at];
             high = x[at + 1u];

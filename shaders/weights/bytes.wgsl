@@ -1,20 +1,33 @@
-// What the block formats share: packed rows as bytes at any address. The program says ROW_BYTES: from one row to
+// What most block formats share: packed rows as bytes at any address. The program says ROW_BYTES: from one row to
 // the next, a multiple of four.
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 override ROW_BYTES: u32;
 @group(1) @binding(0) var<storage, read> matrix: array<u32>;
-fn bytes4(at: u32) -> u32 {
-    let word = matrix[at / 4u];
+// Eight bytes.
+fn bytes8(at: u32) -> vec2<u32> {
+    let low = matrix[at / 4u];
+    let high = matrix[at / 4u + 1u];
     let shift = 8u * (at % 4u);
-    if shift == 0u { return word; }
-    return (word >> shift) | (matrix[at / 4u + 1u] << (32u - shift));
+    if shift == 0u { return vec2(low, high); }
+    return vec2(low, high) >> vec2(shift) | vec2(high, matrix[at / 4u + 2u]) << vec2(32u - shift);
 }
+// Eight bytes at a multiple of four.
+fn words2(at: u32) -> vec2<u32> { return vec2(matrix[at / 4u], matrix[at / 4u + 1u]); }
 fn byte(at: u32) -> u32 { return (matrix[at / 4u] >> (8u * (at % 4u))) & 255u; }
 // Two bytes at an even address.
 fn half(at: u32) -> f32 { return unpack2x16float(matrix[at / 4u] >> (8u * (at % 4u))).x; }
 // Four values of a few bits, one in each byte.
 fn bits4(word: u32, shift: u32, mask: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8((word >> shift) & (mask * 0x01010101u))); }
+// Eight values of a few bits: d · q + m.
+fn eight(words: vec2<u32>, shift: u32, mask: u32, d: f32, m: f32) -> Eight {
+    return Eight(d * bits4(words.x, shift, mask) + m, d * bits4(words.y, shift, mask) + m);
+}
 // Four bits to one in each byte.
 fn spread(bits: u32) -> u32 {
     return (bits & 1u) | ((bits & 2u) << 7u) | ((bits & 4u) << 14u) | ((bits & 8u) << 21u);
+}
+// Eight nibbles of bytes, each with a fifth bit above it.
+fn fifth(words: vec2<u32>, shift: u32, bits: u32) -> vec2<u32> {
+    let nibbles = (words >> vec2(shift)) & vec2(0x0f0f0f0fu);
+    return nibbles | (vec2(spread(bits), spread(bits >> 4u)) << vec2(4u));
 }

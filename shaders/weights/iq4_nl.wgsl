@@ -8,10 +8,9 @@ fn looked_up(word: u32, shift: u32) -> vec4<f32> {
     var table = TABLE;
     return vec4(table[q.x], table[q.y], table[q.z], table[q.w]);
 }
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 4u * 18u;
-    let d = half(block);
-    let q = block + 2u + i % 2u * 8u;
+fn shared32(row: u32, i: u32) -> vec4<f32> { return vec4(half(row * ROW_BYTES + i * 18u)); }
+fn weights8(row: u32, i: u32, d: vec4<f32>) -> Eight {
+    let q = bytes8(row * ROW_BYTES + i / 4u * 18u + 2u + i % 2u * 8u);
     let shift = i % 4u / 2u * 4u;
-    return Eight(d * looked_up(bytes4(q), shift), d * looked_up(bytes4(q + 4u), shift));
+    return Eight(d * looked_up(q.x, shift), d * looked_up(q.y, shift));
 }

@@ -9,13 +9,11 @@ fn e2m1(nibbles: vec4<u32>) -> vec4<f32> {
     let value = vec4<f32>(select(large, magnitude, magnitude < vec4(2u)));
     return select(value, -value, nibbles >= vec4(8u));
 }
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 4u * 17u;
-    let e = byte(block);
-    let d = bitcast<f32>(select((max(e, 1u) - 1u) << 23u, 0x00200000u << min(e, 1u), e < 2u));
-    let q = block + 1u + i % 2u * 8u;
-    let shift = i % 4u / 2u * 4u;
-    let low = unpack4xU8((bytes4(q) >> shift) & 0x0f0f0f0fu);
-    let high = unpack4xU8((bytes4(q + 4u) >> shift) & 0x0f0f0f0fu);
-    return Eight(d * e2m1(low), d * e2m1(high));
+fn shared32(row: u32, i: u32) -> vec4<f32> {
+    let e = byte(row * ROW_BYTES + i * 17u);
+    return vec4(bitcast<f32>(select((max(e, 1u) - 1u) << 23u, 0x00200000u << min(e, 1u), e < 2u)));
+}
+fn weights8(row: u32, i: u32, d: vec4<f32>) -> Eight {
+    let q = bytes8(row * ROW_BYTES + i / 4u * 17u + 1u + i % 2u * 8u) >> vec2(i % 4u / 2u * 4u);
+    return Eight(d * e2m1(unpack4xU8(q.x & 0x0f0f0f0fu)), d * e2m1(unpack4xU8(q.y & 0x0f0f0f0fu)));
 }

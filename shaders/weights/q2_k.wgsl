@@ -1,13 +1,18 @@
 // interface `weights`: Q2_K, blocks of 256 values: 16 bytes of scale and offset, 4 bits each, 64 bytes of 2 bits a
 // value, d, dmin f16.
 #import bytes
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 32u * 84u;
+// Of the first half of 32 values: scale, offset; and of the second.
+fn shared32(row: u32, i: u32) -> vec4<f32> {
+    let block = row * ROW_BYTES + i / 8u * 84u;
+    let both = vec2(byte(block + i % 8u * 2u), byte(block + i % 8u * 2u + 1u));
+    let d = unpack2x16float(matrix[(block + 80u) / 4u]);
+    let scale = d.x * vec2<f32>(both & vec2(15u));
+    let offset = -d.y * vec2<f32>(both >> vec2(4u));
+    return vec4(scale.x, offset.x, scale.y, offset.y);
+}
+fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
     let v = i % 32u * 8u; // the first value's place in the block
-    let both = byte(block + v / 16u);
-    let scale = half(block + 80u) * f32(both & 15u);
-    let offset = half(block + 82u) * f32(both >> 4u);
-    let q = block + 16u + v / 128u * 32u + v % 32u;
-    let shift = v % 128u / 32u * 2u;
-    return Eight(scale * bits4(bytes4(q), shift, 3u) - offset, scale * bits4(bytes4(q + 4u), shift, 3u) - offset);
+    let q = words2(row * ROW_BYTES + i / 32u * 84u + 16u + v / 128u * 32u + v % 32u);
+    let by = select(s.xy, s.zw, v % 32u >= 16u);
+    return eight(q, v % 128u / 32u * 2u, 3u, by.x, by.y);
 }

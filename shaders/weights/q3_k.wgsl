@@ -1,20 +1,21 @@
 // interface `weights`: Q3_K, blocks of 256 values: 32 bytes of high bits, 64 bytes of 2 low bits a value, 16 scales
 // of 6 bits, d f16. Where the high bit is absent, the value is four less.
 #import bytes
-fn weights8(row: u32, i: u32) -> Eight {
+fn scale(block: u32, s: u32) -> f32 {
+    let low = (byte(block + 96u + s % 8u) >> (s / 8u * 4u)) & 15u;
+    let high = (byte(block + 104u + s % 4u) >> (s / 4u * 2u)) & 3u;
+    return half(block + 108u) * (f32(low | (high << 4u)) - 32.0);
+}
+// Of the first half of 32 values, and of the second.
+fn shared32(row: u32, i: u32) -> vec4<f32> {
+    let block = row * ROW_BYTES + i / 8u * 110u;
+    return vec2(scale(block, i % 8u * 2u), scale(block, i % 8u * 2u + 1u)).xxyy;
+}
+fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
     let block = row * ROW_BYTES + i / 32u * 110u;
     let v = i % 32u * 8u; // the first value's place in the block
-    let s = v / 16u;
-    let low_scale = (byte(block + 96u + s % 8u) >> (s / 8u * 4u)) & 15u;
-    let high_scale = (byte(block + 104u + s % 4u) >> (s / 4u * 2u)) & 3u;
-    let scale = half(block + 108u) * (f32(low_scale | (high_scale << 4u)) - 32.0);
-    let q = block + 32u + v / 128u * 32u + v % 32u;
-    let shift = v % 128u / 32u * 2u;
-    let mask = block + v % 32u;
-    let absent_low = 4.0 - 4.0 * bits4(bytes4(mask), v / 32u, 1u);
-    let absent_high = 4.0 - 4.0 * bits4(bytes4(mask + 4u), v / 32u, 1u);
-    return Eight(
-        scale * (bits4(bytes4(q), shift, 3u) - absent_low),
-        scale * (bits4(bytes4(q + 4u), shift, 3u) - absent_high),
-    );
+    let low = (bytes8(block + 32u + v / 128u * 32u + v % 32u) >> vec2(v % 128u / 32u * 2u)) & vec2(0x03030303u);
+    let high = (bytes8(block + v % 32u) >> vec2(v / 32u)) & vec2(0x01010101u);
+    let by = select(s.x, s.z, v % 32u >= 16u);
+    return eight(low | (high << vec2(2u)), 0u, 7u, by, -4.0 * by);
 }

@@ -1,9 +1,7 @@
 // interface `weights`: Q4_0, blocks of 32 values: d f16, 16 bytes of low and high nibbles.
 #import bytes
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 4u * 18u;
-    let d = half(block);
-    let q = block + 2u + i % 2u * 8u;
-    let shift = i % 4u / 2u * 4u;
-    return Eight(d * (bits4(bytes4(q), shift, 15u) - 8.0), d * (bits4(bytes4(q + 4u), shift, 15u) - 8.0));
+fn shared32(row: u32, i: u32) -> vec4<f32> { return vec4(half(row * ROW_BYTES + i * 18u)); }
+fn weights8(row: u32, i: u32, d: vec4<f32>) -> Eight {
+    let q = bytes8(row * ROW_BYTES + i / 4u * 18u + 2u + i % 2u * 8u);
+    return eight(q, i % 4u / 2u * 4u, 15u, d.x, -8.0 * d.x);
 }

@@ -1,10 +1,9 @@
 // interface `weights`: Q4_1, blocks of 32 values: d, m f16, 16 bytes of low and high nibbles.
 #import bytes
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 4u * 20u;
-    let d = half(block);
-    let m = half(block + 2u);
-    let q = block + 4u + i % 2u * 8u;
-    let shift = i % 4u / 2u * 4u;
-    return Eight(d * bits4(bytes4(q), shift, 15u) + m, d * bits4(bytes4(q + 4u), shift, 15u) + m);
+fn shared32(row: u32, i: u32) -> vec4<f32> {
+    return unpack2x16float(matrix[(row * ROW_BYTES + i * 20u) / 4u]).xyxy;
+}
+fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
+    let q = words2(row * ROW_BYTES + i / 4u * 20u + 4u + i % 2u * 8u);
+    return eight(q, i % 4u / 2u * 4u, 15u, s.x, s.y);
 }

@@ -1,11 +1,9 @@
 // interface `weights`: Q4_K, blocks of 256 values: d, dmin f16, 12 bytes of scales, 128 bytes of nibbles.
-#import bytes
-#import k_scales
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 32u * 144u;
-    let v = i % 32u * 8u; // the first value's place in the block
-    let by = scale_and_offset(block + 4u, v / 32u) * vec2(half(block), half(block + 2u));
-    let q = block + 16u + v / 64u * 32u + v % 32u;
-    let shift = v % 64u / 32u * 4u;
-    return Eight(by.x * bits4(bytes4(q), shift, 15u) - by.y, by.x * bits4(bytes4(q + 4u), shift, 15u) - by.y);
+#import k_pairs
+fn shared32(row: u32, i: u32) -> vec4<f32> { return scale_and_offset(row * (ROW_BYTES / 8u) + i / 8u * 18u, i % 8u); }
+fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
+    let e = i % 32u; // the eight's place in the block
+    let q = matrix[row * (ROW_BYTES / 8u) + i / 32u * 18u + 2u + e / 8u * 4u + e % 4u];
+    let nibbles = (q >> vec2(e / 4u % 2u * 4u)) & vec2(0x0f0f0f0fu);
+    return Eight(s.x * bits4(nibbles.x) + s.y, s.x * bits4(nibbles.y) + s.y);
 }

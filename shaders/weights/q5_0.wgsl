@@ -1,12 +1,8 @@
 // interface `weights`: Q5_0, blocks of 32 values: d f16, 32 fifth bits, 16 bytes of low and high nibbles.
 #import bytes
-fn weights8(row: u32, i: u32) -> Eight {
+fn shared32(row: u32, i: u32) -> vec4<f32> { return vec4(half(row * ROW_BYTES + i * 22u)); }
+fn weights8(row: u32, i: u32, d: vec4<f32>) -> Eight {
     let block = row * ROW_BYTES + i / 4u * 22u;
-    let d = half(block);
-    let fifth = bytes4(block + 2u) >> (i % 4u * 8u);
-    let q = block + 6u + i % 2u * 8u;
-    let shift = i % 4u / 2u * 4u;
-    let low = bits4(bytes4(q), shift, 15u) + bits4(spread(fifth) << 4u, 0u, 16u);
-    let high = bits4(bytes4(q + 4u), shift, 15u) + bits4(spread(fifth >> 4u) << 4u, 0u, 16u);
-    return Eight(d * (low - 16.0), d * (high - 16.0));
+    let q = fifth(bytes8(block + 6u + i % 2u * 8u), i % 4u / 2u * 4u, bytes8(block + 2u).x >> (i % 4u * 8u));
+    return eight(q, 0u, 31u, d.x, -16.0 * d.x);
 }

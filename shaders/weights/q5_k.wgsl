@@ -1,15 +1,12 @@
 // interface `weights`: Q5_K, blocks of 256 values: d, dmin f16, 12 bytes of scales, 32 bytes of fifth bits, 128
 // bytes of nibbles.
-#import bytes
-#import k_scales
-fn weights8(row: u32, i: u32) -> Eight {
-    let block = row * ROW_BYTES + i / 32u * 176u;
-    let v = i % 32u * 8u; // the first value's place in the block
-    let by = scale_and_offset(block + 4u, v / 32u) * vec2(half(block), half(block + 2u));
-    let q = block + 48u + v / 64u * 32u + v % 32u;
-    let shift = v % 64u / 32u * 4u;
-    let fifth = block + 16u + v % 32u;
-    let low = bits4(bytes4(q), shift, 15u) + 16.0 * bits4(bytes4(fifth), v / 32u, 1u);
-    let high = bits4(bytes4(q + 4u), shift, 15u) + 16.0 * bits4(bytes4(fifth + 4u), v / 32u, 1u);
-    return Eight(by.x * low - by.y, by.x * high - by.y);
+#import k_pairs
+fn shared32(row: u32, i: u32) -> vec4<f32> { return scale_and_offset(row * (ROW_BYTES / 8u) + i / 8u * 22u, i % 8u); }
+fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
+    let block = row * (ROW_BYTES / 8u) + i / 32u * 22u;
+    let e = i % 32u; // the eight's place in the block
+    let nibbles = (matrix[block + 6u + e / 8u * 4u + e % 4u] >> vec2(e / 4u % 2u * 4u)) & vec2(0x0f0f0f0fu);
+    let fifth = (matrix[block + 2u + e % 4u] >> vec2(e / 4u)) & vec2(0x01010101u);
+    let q = nibbles | (fifth << vec2(4u));
+    return Eight(s.x * bits4(q.x) + s.y, s.x * bits4(q.y) + s.y);
 }

@@ -1,16 +1,20 @@
 // interface `weights`: Q6_K, blocks of 256 values: 128 bytes of nibbles, 64 bytes of 2 high bits a value, 16 scales
 // i8, d f16.
 #import bytes
-fn weights8(row: u32, i: u32) -> Eight {
+// Of the first half of 32 values, and of the second.
+fn shared32(row: u32, i: u32) -> vec4<f32> {
+    let block = row * ROW_BYTES + i / 8u * 210u;
+    let at = block + 192u + i % 8u * 2u;
+    let scales = vec2<f32>(vec2<i32>(vec2(byte(at), byte(at + 1u)) << vec2(24u)) >> vec2(24u));
+    return (half(block + 208u) * scales).xxyy;
+}
+fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
     let block = row * ROW_BYTES + i / 32u * 210u;
     let v = i % 32u * 8u; // the first value's place in the block
     let within = v % 128u;
-    let scale = half(block + 208u) * f32(i32(byte(block + 192u + v / 16u) << 24u) >> 24u);
-    let q = block + v / 128u * 64u + within % 64u;
-    let shift = within / 64u * 4u;
-    let top = block + 128u + v / 128u * 32u + within % 32u;
-    let top_shift = within / 32u * 2u;
-    let low = bits4(bytes4(q), shift, 15u) + 16.0 * bits4(bytes4(top), top_shift, 3u);
-    let high = bits4(bytes4(q + 4u), shift, 15u) + 16.0 * bits4(bytes4(top + 4u), top_shift, 3u);
-    return Eight(scale * (low - 32.0), scale * (high - 32.0));
+    let q = bytes8(block + v / 128u * 64u + within % 64u) >> vec2(within / 64u * 4u);
+    let top = bytes8(block + 128u + v / 128u * 32u + within % 32u) >> vec2(within / 32u * 2u);
+    let both = (q & vec2(0x0f0f0f0fu)) | ((top & vec2(0x03030303u)) << vec2(4u));
+    let by = select(s.x, s.z, v % 32u >= 16u);
+    return eight(both, 0u, 63u, by, -32.0 * by);
 }

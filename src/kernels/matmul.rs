@@ -210,7 +210,10 @@ impl Matmul {
             Shape::Decode => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
+                // Where there are blocks enough for all threads, each takes them whole, and their scales once.
+                let takes_blocks = part.format.is_blocks() && self.w.columns8() >= 4 * 64;
                 constants.extend([
+                    ("RUN", if takes_blocks { 4.0 } else { 1.0 }),
                     ("WIDTH", self.w.columns.into()),
                     ("NORM", flag(norm.is_some())),
                     ("NORM_CENTER", flag(norm.is_some_and(|n| n.kind == NormKind::Layer))),
@@ -219,7 +222,7 @@ impl Matmul {
                     ("NORM_BIAS_AT", norm_bias.map_or(0, |b| b.at).into()),
                     ("EPSILON", norm.map_or(0.0, |n| n.epsilon.into())),
                 ]);
-                (include_str!("../../shaders/matmul/vector.wgsl"), 4, 1)
+                (include_str!("../../shaders/matmul/vector.wgsl"), if form == Form::Gated { 2 } else { 4 }, 4)
             }
         };
         let program = Program { name: "matmul", source, imports, constants };

@@ -103,7 +103,7 @@ impl Format {
         let shared = if self.is_blocks() {
             &[
                 ("bytes", include_str!("../../shaders/weights/bytes.wgsl")),
-                ("k_scales", include_str!("../../shaders/weights/k_scales.wgsl")),
+                ("k_pairs", include_str!("../../shaders/weights/k_pairs.wgsl")),
             ][..]
         } else {
             &[]

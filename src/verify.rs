@@ -40,6 +40,7 @@ const TOLERANCE: f64 = 5e-5;
 const FAST_TOLERANCE: f64 = 0.01;
 
 const WIDTH: u32 = 512;
+const WIDE: u32 = 2304;
 const VOCAB: u32 = 391;
 /// Beyond two splits of attention's context.
 const CONTEXT: u32 = 544;
@@ -200,8 +201,8 @@ fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
     kernel.uses().into_iter().filter_map(one).collect()
 }
 
-/// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then one of one,
-/// whose id the device sampled.
+/// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then more rows than
+/// a decode takes at once; then one of one, whose id the device sampled.
 fn steps() -> Vec<(Shape, Step)> {
     // The first's blocks from the last on, the second's from the first on.
     let blocks = CONTEXT.div_ceil(BLOCK);
@@ -224,7 +225,8 @@ fn steps() -> Vec<(Shape, Step)> {
     vec![
         (Shape::Prefill, step(prompt.collect(), &[3, 36, 43])),
         (Shape::Decode, step(vec![row(1, 7), row(0, 520)], &[0, 1])),
-        (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 8) }], &[0])),
+        (Shape::Decode, step((8..14).map(|p| row(1, p)).chain([row(0, 521)]).collect(), &[0, 2, 3, 5, 6])),
+        (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }], &[0])),
     ]
 }
 
@@ -288,6 +290,15 @@ fn plans(can: &Capabilities) -> Plans {
         let matrix = w.matrix(format, 203, WIDTH, None);
         let y = w.row(203);
         push!(matmul(h, &matrix).to(y));
+    }
+    // Wide enough for a decode's threads to take whole blocks.
+    let wide = w.row(WIDE);
+    let widening = w.matrix(Format::F16, WIDE, WIDTH, None);
+    decode.push(matmul(h, &widening).to(wide));
+    for format in Format::ALL {
+        let matrix = w.matrix(format, 41, WIDE, None);
+        let y = w.row(41);
+        decode.push(matmul(wide, &matrix).to(y));
     }
     // Where rows end within what a shader reads at a time.
     for format in [Format::F32, Format::F16, Format::BF16] {

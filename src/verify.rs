@@ -315,7 +315,9 @@ fn plans(can: &Capabilities) -> Plans {
         let y = w.row(47);
         push!(matmul(h, &matrix).activation(activation).gated(true).to(y));
     }
-    for (n_heads, n_kv_heads, head_dim, window) in [(4, 4, 64, 0.0), (6, 2, 48, 0.0), (4, 1, 128, 20.0)] {
+    for (n_heads, n_kv_heads, head_dim, window) in
+        [(4, 4, 64, 0.0), (6, 2, 48, 0.0), (4, 1, 128, 20.0), (2, 1, 256, 0.0)]
+    {
         let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
         let (qkv, y) = (w.row(q + 2 * kv), w.row(q));

@@ -19,16 +19,18 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     let head = group_index(group, groups);
-    let r = reach(row_at(group.z).position, u32(vectors[1]));
-    if head >= HEADS || r.first_split == r.last_split { return; }
+    let position = row_at(group.z).position;
+    let first_split = reach(position, u32(vectors[1])).start / SPLIT;
+    let last_split = position / SPLIT;
+    if head >= HEADS || first_split == last_split { return; }
     let first = (group.z * HEADS + head) * SPLITS;
     let stride = HEAD_DIM + 2u;
-    var top = partials[(first + r.first_split) * stride];
-    for (var s = r.first_split + 1u; s <= r.last_split; s++) { top = max(top, partials[(first + s) * stride]); }
+    var top = partials[(first + first_split) * stride];
+    for (var s = first_split + 1u; s <= last_split; s++) { top = max(top, partials[(first + s) * stride]); }
     for (var i = index; i < HEAD_DIM; i += WORKGROUP) {
         var total = 0.0;
         var mixed = 0.0;
-        for (var s = r.first_split; s <= r.last_split; s++) {
+        for (var s = first_split; s <= last_split; s++) {
             let at = (first + s) * stride;
             let by = exp(partials[at] - top);
             total += by * partials[at + 1u];

@@ -71,7 +71,9 @@ fn main(
     let split = id / BUNDLES;
     let row = row_at(group.z);
     let r = reach(row.position, u32(vectors[1]));
-    if split < r.first_split || split > r.last_split { return; }
+    let first_split = r.start / SPLIT;
+    let last_split = row.position / SPLIT;
+    if split < first_split || split > last_split { return; }
     let head = FIRST_HEAD + bundle * AT_ONCE;
     let key_at = bundle * AT_ONCE / GROUP * HEAD_DIM;
     for (var i = t.index; i < QUERY; i += WORKGROUP) {
@@ -121,7 +123,7 @@ fn main(
             d += weight[p].w * v;
         }
     }
-    let whole = r.first_split == r.last_split;
+    let whole = first_split == last_split;
     let mixed_a = gather(t, a);
     leave(t, group.z, head, split, whole, top.x, total.x, mixed_a);
     if AT_ONCE > 1u {

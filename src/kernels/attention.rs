@@ -78,23 +78,22 @@ impl Attention {
 }
 
 impl Attention {
-    /// Any number of rows, one by one.
-    fn rows(&self, target: &Target, part: &CachePart) -> Dispatch {
-        let heads = part.heads.len() as u32 * self.group();
+    /// Many rows, in tiles.
+    fn tiled(&self, part: &CachePart) -> Dispatch {
+        let (dim, heads) = (self.cache.head_dim, part.heads.len() as u32 * self.group());
+        // A thread for each four of each row, and positions as they fit into the least workgroup memory there is.
+        let fours = dim.div_ceil(4);
+        let rows = (256 / fours).clamp(1, 16);
+        let keys = (512 / fours.next_power_of_two()).clamp(1, 16);
+        let mut constants = self.of_heads(part);
+        constants.extend([("ROWS", rows.into()), ("KEYS", keys.into()), ("HEAD_DIM", dim.into())]);
+        constants.extend([("HEADS", heads.into()), ("Y_STRIDE", self.y.stride().into())]);
         Dispatch {
             program: Program {
                 name: "attention",
-                source: include_str!("../../shaders/attention/rows.wgsl"),
-                imports: vec![STEP, reduce(target)],
-                constants: vec![
-                    ("HEAD_DIM", self.cache.head_dim.into()),
-                    ("HEADS", heads.into()),
-                    ("FIRST_HEAD", (part.heads.start * self.group()).into()),
-                    ("GROUP", self.group().into()),
-                    ("STRIDE", self.qkv.stride().into()),
-                    ("WIDTH", part.width(self.cache.head_dim).into()),
-                    ("Y_STRIDE", self.y.stride().into()),
-                ],
+                source: include_str!("../../shaders/attention/tiled.wgsl"),
+                imports: vec![STEP, REACH, self.values()],
+                constants,
             },
             uses: vec![
                 Use::Read(self.qkv.buffer),
@@ -102,33 +101,23 @@ impl Attention {
                 Use::Read(self.scalars.buffer),
                 Use::Write(self.y.buffer),
             ],
-            grid: Grid::per_row(heads),
+            grid: Grid { rows, ..Grid::per_row(heads) },
         }
     }
 
     /// Few rows, over splits of the context.
     fn split(&self, target: &Target, part: &CachePart) -> Dispatch {
-        let (dim, group) = (self.cache.head_dim, self.group());
+        let group = self.group();
         let at_once = (1..=4).rev().find(|n| group.is_multiple_of(*n)).expect("one always fits");
         let bundles = part.heads.len() as u32 * group / at_once;
-        let values = match dim.is_multiple_of(4) {
-            true => include_str!("../../shaders/values/fours.wgsl"),
-            false => include_str!("../../shaders/values/ones.wgsl"),
-        };
         let mut constants = self.of_splits();
-        constants.extend([
-            ("AT_ONCE", at_once.into()),
-            ("GROUP", group.into()),
-            ("BUNDLES", bundles.into()),
-            ("FIRST_HEAD", (part.heads.start * group).into()),
-            ("STRIDE", self.qkv.stride().into()),
-            ("WIDTH", part.width(dim).into()),
-        ]);
+        constants.extend(self.of_heads(part));
+        constants.extend([("AT_ONCE", at_once.into()), ("BUNDLES", bundles.into())]);
         Dispatch {
             program: Program {
                 name: "attention",
                 source: include_str!("../../shaders/attention/split.wgsl"),
-                imports: vec![STEP, reduce(target), REACH, ("values", values)],
+                imports: vec![STEP, reduce(target), REACH, self.values()],
                 constants,
             },
             uses: vec![
@@ -160,6 +149,25 @@ impl Attention {
                 ..Grid::per_row(self.y.width / self.cache.head_dim)
             },
         }
+    }
+
+    /// How tiled.wgsl and split.wgsl read heads.
+    fn values(&self) -> (&'static str, &'static str) {
+        let source = match self.cache.head_dim.is_multiple_of(4) {
+            true => include_str!("../../shaders/values/fours.wgsl"),
+            false => include_str!("../../shaders/values/ones.wgsl"),
+        };
+        ("values", source)
+    }
+
+    /// What both are told of the heads of a part.
+    fn of_heads(&self, part: &CachePart) -> Vec<(&'static str, f64)> {
+        vec![
+            ("GROUP", self.group().into()),
+            ("FIRST_HEAD", (part.heads.start * self.group()).into()),
+            ("STRIDE", self.qkv.stride().into()),
+            ("WIDTH", part.width(self.cache.head_dim).into()),
+        ]
     }
 
     /// What split.wgsl and merge.wgsl both are told.
@@ -216,7 +224,7 @@ impl Kernel for Attention {
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
         let parts = self.cache.parts.iter();
         match target.shape {
-            Shape::Prefill => parts.map(|part| self.rows(target, part)).collect(),
+            Shape::Prefill => parts.map(|part| self.tiled(part)).collect(),
             Shape::Decode => parts.map(|part| self.split(target, part)).chain([self.merge()]).collect(),
         }
     }

@@ -1,0 +1,110 @@
+// y = softmax(q k * scale) v for many rows, in one pass with an online softmax: one workgroup for a query head and a tile
+// of ROWS rows, KEYS positions at a time through workgroup memory, which all of its rows of one sequence share. They
+// start at multiples of KEYS, and what a row does not see changes nothing of it, so its sums are the same in whatever
+// company it comes.
+const WORKGROUP = 256u;
+override KEYS: u32;       // times FOURS at most 512
+override ROWS: u32;       // times KEYS, and times FOURS, at most WORKGROUP
+override HEAD_DIM: u32;
+override HEADS: u32;      // query heads of this part
+override FIRST_HEAD: u32; // the first of them
+override GROUP: u32;      // query heads that share a key head
+override STRIDE: u32;     // values from one row of qkv to the next
+override WIDTH: u32;      // values of a key (or value) row in this part of the cache
+override Y_STRIDE: u32;
+#import step
+#import reach
+#import values
+@group(1) @binding(2) var<storage, read> vectors: array<f32>; // the layer's: [0] scale, [1] window or 0
+@group(1) @binding(3) var<storage, read_write> y: array<f32>;
+
+const LOWEST = -3.0e38;
+override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // fours of a head
+override PITCH: u32 = FOURS | 1u; // from one key to the next: odd, so that neighbours read other banks
+override QUERY: u32 = ROWS * FOURS;
+override TILE: u32 = KEYS * PITCH;
+var<workgroup> query: array<vec4<f32>, QUERY>;  // [row][four]
+var<workgroup> tile: array<vec4<f32>, TILE>;    // [position][four] of keys, then of values
+var<workgroup> score: array<f32, WORKGROUP>;    // [row][position]
+var<workgroup> weight: array<f32, WORKGROUP>;
+var<workgroup> keep: array<f32, WORKGROUP>;     // [row]: what the sums so far count for
+
+// Brings fours of keys or values into the tile, zeros from `end` on.
+fn fetch(index: u32, sequence: u32, first: u32, end: u32, key_at: u32) {
+    for (var i = index; i < KEYS * FOURS; i += WORKGROUP) {
+        let position = first + i / FOURS;
+        var four = vec4(0.0);
+        if position < end { four = cache4(slot_of(sequence, position) * 2u * WIDTH + key_at, i % FOURS); }
+        tile[i / FOURS * PITCH + i % FOURS] = four;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let head = group_index(group, groups);
+    if head >= HEADS { return; }
+    let first_row = group.z * ROWS;
+    let count = min(ROWS, row_count() - first_row);
+    let window = u32(vectors[1]);
+    let key_at = head / GROUP * HEAD_DIM;
+    // A thread scores one position of one row, and mixes one four of another.
+    let scored = index / KEYS;
+    let key = index % KEYS;
+    let mixes = index / FOURS;
+    let four = index % FOURS;
+    if mixes < count { query[index] = query4((first_row + mixes) * STRIDE + (FIRST_HEAD + head) * HEAD_DIM, four) * vectors[0]; }
+    var top = LOWEST; // of the row that it scores
+    var total = 0.0;  // of the row that it mixes
+    var mixed = vec4(0.0);
+    // Runs of rows of one sequence.
+    var to = 0u;
+    while to < count {
+        let from_row = to;
+        let sequence = row_at(first_row + to).sequence;
+        var start = 0xffffffffu;
+        var end = 0u;
+        while to < count && row_at(first_row + to).sequence == sequence {
+            let seen = reach(row_at(first_row + to).position, window);
+            start = min(start, seen.start);
+            end = max(end, seen.end);
+            to++;
+        }
+        var seen = Reach(0u, 0u);
+        if scored >= from_row && scored < to { seen = reach(row_at(first_row + scored).position, window); }
+        for (var first = start / KEYS * KEYS; first < end; first += KEYS) {
+            fetch(index, sequence, first, end, key_at);
+            workgroupBarrier();
+            var s = LOWEST;
+            if first + key >= seen.start && first + key < seen.end {
+                s = 0.0;
+                for (var i = 0u; i < FOURS; i++) { s += dot(query[scored * FOURS + i], tile[key * PITCH + i]); }
+            }
+            score[index] = s;
+            workgroupBarrier();
+            fetch(index, sequence, first, end, WIDTH + key_at);
+            var new_top = top;
+            for (var i = 0u; i < KEYS; i++) { new_top = max(new_top, score[scored * KEYS + i]); }
+            weight[index] = select(exp(s - new_top), 0.0, s == LOWEST);
+            if key == 0u { keep[scored] = exp(top - new_top); }
+            top = new_top;
+            workgroupBarrier();
+            if mixes < ROWS {
+                total *= keep[mixes];
+                mixed *= keep[mixes];
+                for (var i = 0u; i < KEYS; i++) {
+                    total += weight[mixes * KEYS + i];
+                    mixed += weight[mixes * KEYS + i] * tile[i * PITCH + four];
+                }
+            }
+            workgroupBarrier();
+        }
+    }
+    if mixes >= count { return; }
+    mixed /= total;
+    let at = (first_row + mixes) * Y_STRIDE + (FIRST_HEAD + head) * HEAD_DIM + 4u * four;
+    for (var j = 0u; j < 4u; j++) { if 4u * four + j < HEAD_DIM { y[at + j] = mixed[j]; } }
+}

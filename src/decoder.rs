@@ -5,8 +5,8 @@ use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
     kernels::{
-        By, Cache, CachePart, Input, Partials, RopeTable, attention, embed, kv_write, matmul, norm, normed,
-        rope, sample,
+        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, attention, embed, kv_write, matmul,
+        norm, normed, rope, sample,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -35,6 +35,7 @@ struct Decoder<'a> {
     a: Activations,
     caches: Vec<Cache>,
     partials: Partials,
+    candidates: Candidates,
     /// cos and sin, where positions are rotary.
     turns: Option<Buffer>,
     ids: Buffer,
@@ -68,8 +69,9 @@ pub fn decoder(
         .map(|layer| cache(&mut buffers, layer, architecture, can, &sizes))
         .collect::<Result<_>>()?;
     let partials = Partials::declare(&mut buffers, architecture.n_heads, head_dim, can, &sizes);
+    let candidates = Candidates::declare(&mut buffers, architecture.vocab_size);
     let ids = buffers.declare("ids", Content::Ids);
-    let decoder = Decoder { architecture, weights, a, caches, partials, turns, ids };
+    let decoder = Decoder { architecture, weights, a, caches, partials, candidates, turns, ids };
     let [prefill, decode] = Shape::ALL.map(|shape| decoder.plan(shape));
     Ok(Plans { buffers, sizes, prefill, decode, logits, ids })
 }
@@ -127,7 +129,7 @@ impl Decoder<'_> {
             None => a.x.into(),
         };
         plan.push(matmul(last, &weights.head).to(a.logits));
-        plan.push(sample(a.logits, self.ids));
+        plan.push(sample(a.logits, self.candidates, self.ids));
         plan
     }
 

@@ -70,8 +70,8 @@ pub enum Content {
     Loaded(Arc<dyn Contents>),
     /// An activation of so many f32 for each row or output.
     Activation { per: Per, stride: u32 },
-    /// What the dispatches of one pass leave to each other: so many f32 for each row of a decode.
-    Partials { stride: u32 },
+    /// What the dispatches of one pass leave to each other: so many words for each row of a decode, or for each output.
+    Partials { per: Per, stride: u32 },
     /// Keys and values, so many f32 for each slot of the cache.
     Cache { stride: u32 },
     /// The id that was sampled last, one u32 for each sequence.
@@ -141,11 +141,12 @@ impl Buffers {
             Content::Activation { per: Per::Row, stride } => {
                 u64::from(sizes.most_rows()) * u64::from(*stride) * 4
             }
-            Content::Activation { per: Per::Output, stride } => {
-                u64::from(sizes.outputs) * u64::from(*stride) * 4
-            }
-            Content::Partials { stride } => {
+            Content::Partials { per: Per::Row, stride } => {
                 u64::from(sizes.rows[Shape::Decode as usize]) * u64::from(*stride) * 4
+            }
+            Content::Activation { per: Per::Output, stride }
+            | Content::Partials { per: Per::Output, stride } => {
+                u64::from(sizes.outputs) * u64::from(*stride) * 4
             }
             Content::Cache { stride } => {
                 u64::from(sizes.blocks) * u64::from(crate::step::BLOCK) * u64::from(*stride) * 4

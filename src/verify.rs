@@ -10,8 +10,8 @@ use crate::{
     engine::{self, log_softmax},
     error::Result,
     kernels::{
-        Activation, By, Cache, CachePart, Kernel, Partials, RopeTable, attention, embed, kv_write, matmul,
-        norm, normed, rope, sample,
+        Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, attention, embed,
+        kv_write, matmul, norm, normed, rope, sample,
     },
     model::Model,
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
@@ -207,26 +207,41 @@ fn steps() -> Vec<(Shape, Step)> {
     // The first's blocks from the last on, the second's from the first on.
     let blocks = CONTEXT.div_ceil(BLOCK);
     let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
-    // The first's tokens are drawn, through all filters.
+    // Tokens are drawn through all filters and through each, also where those reach beyond what is likely.
     let drawn = Sampling { temperature: 0.9, top_k: 50, top_p: 0.9, min_p: 0.01, seed: 7 };
-    let sampling = vec![drawn, Sampling::GREEDY];
+    let plain = Sampling { top_k: 0, top_p: 1.0, min_p: 0.0, ..drawn };
+    let flat = Sampling { temperature: 50.0, ..plain };
+    let sharp = Sampling { temperature: 0.02, ..plain };
     let row = |sequence: u32, position: u32| Row {
         token: (position * 37 + sequence * 11) % VOCAB,
         position,
         sequence,
     };
-    let step = |rows: Vec<Row>, outputs: &[u32]| Step {
+    let step = |rows: Vec<Row>, outputs: &[u32], sampling: [Sampling; 2]| Step {
         rows,
         outputs: outputs.to_vec(),
         tables: tables.clone(),
-        sampling: sampling.clone(),
+        sampling: sampling.to_vec(),
     };
+    let two = || vec![row(1, 7), row(0, 520)];
     let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
+    let many = (8..14).map(|p| row(1, p)).chain([row(0, 521)]);
     vec![
-        (Shape::Prefill, step(prompt.collect(), &[3, 36, 43])),
-        (Shape::Decode, step(vec![row(1, 7), row(0, 520)], &[0, 1])),
-        (Shape::Decode, step((8..14).map(|p| row(1, p)).chain([row(0, 521)]).collect(), &[0, 2, 3, 5, 6])),
-        (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }], &[0])),
+        (Shape::Prefill, step(prompt.collect(), &[3, 36, 43], [drawn, Sampling::GREEDY])),
+        (
+            Shape::Decode,
+            step(two(), &[0, 1], [Sampling { top_p: 0.8, ..flat }, Sampling { top_k: 300, ..flat }]),
+        ),
+        (
+            Shape::Decode,
+            step(two(), &[0, 1], [Sampling { top_p: 0.999, ..sharp }, Sampling { top_k: 2, ..sharp }]),
+        ),
+        (
+            Shape::Decode,
+            step(two(), &[0, 1], [Sampling { top_k: 300, ..sharp }, Sampling { min_p: 0.2, ..plain }]),
+        ),
+        (Shape::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain, drawn])),
+        (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }], &[0], [plain, drawn])),
     ]
 }
 
@@ -337,10 +352,14 @@ fn plans(can: &Capabilities) -> Plans {
         let partials = Partials::declare(&mut w.buffers, n_heads, head_dim, can, &SIZES);
         push!(attention(qkv, &cache, scalars, partials, y));
     }
-    let logits = w.buffers.activation("logits", Per::Output, VOCAB);
-    let head = w.matrix(Format::Q8_0, VOCAB, WIDTH, None);
-    push!(matmul(h, &head).to(logits));
-    push!(sample(logits, ids));
+    let mut logits = x;
+    for vocab in [5 * VOCAB, VOCAB] {
+        logits = w.buffers.activation("logits", Per::Output, vocab);
+        let head = w.matrix(Format::Q8_0, vocab, WIDTH, None);
+        push!(matmul(h, &head).to(logits));
+        let candidates = Candidates::declare(&mut w.buffers, vocab);
+        push!(sample(logits, candidates, ids));
+    }
     Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, ids }
 }
 

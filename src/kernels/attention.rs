@@ -2,7 +2,7 @@ use super::{Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target
 use crate::{
     capabilities::Capabilities,
     memory::Memory,
-    plan::{Buffer, Buffers, Content, Rows, Shape, Sizes, Use},
+    plan::{Buffer, Buffers, Content, Per, Rows, Shape, Sizes, Use},
     shader::Program,
     simd::{Cpu, Job, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
     step::{BLOCK, Load, Row, Step},
@@ -44,8 +44,8 @@ impl Partials {
         // A thread for each four of a head at least.
         let split = can.split.max(head_dim.div_ceil(4).next_power_of_two());
         let splits = sizes.context.div_ceil(split);
-        let stride = n_heads * splits * (head_dim + 2);
-        Self { buffer: buffers.declare("partials", Content::Partials { stride }), split, splits }
+        let content = Content::Partials { per: Per::Row, stride: n_heads * splits * (head_dim + 2) };
+        Self { buffer: buffers.declare("partials", content), split, splits }
     }
 }
 

@@ -26,7 +26,7 @@ pub use kv_write::{Cache, CachePart, kv_write};
 pub use matmul::{Input, matmul, normed};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
-pub use sample::sample;
+pub use sample::{Candidates, sample};
 
 /// One pass of a plan.
 pub trait Kernel: Send + Sync {

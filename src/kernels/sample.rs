@@ -1,19 +1,43 @@
 use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
 use crate::{
     memory::Memory,
-    plan::{Buffer, Per, Rows, Use},
+    plan::{Buffer, Buffers, Content, Per, Rows, Use},
     shader::Program,
     step::{Load, Row, Step},
 };
 
 /// `ids[sequence]` = the token that follows the sequence's (last) output, picked from its logits as the step says
-pub fn sample(logits: Rows, ids: Buffer) -> Sample {
+pub fn sample(logits: Rows, candidates: Candidates, ids: Buffer) -> Sample {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
-    Sample { logits, ids }
+    assert_eq!(candidates.slices, logits.width.div_ceil(SLICE), "candidates of as many logits");
+    Sample { logits, candidates, ids }
+}
+
+/// Logits of a slice, the candidates of it that are kept, and what else is told of it, as shaders/sample/candidates.wgsl
+/// has them.
+const SLICE: u32 = 1024;
+const MOST: u32 = 128;
+const TOLD: u32 = 6;
+
+/// Where a device's programs leave to each other which tokens are likely: of each slice of an output's logits a few.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates {
+    buffer: Buffer,
+    slices: u32,
+}
+
+impl Candidates {
+    pub fn declare(buffers: &mut Buffers, vocab_size: u32) -> Self {
+        let slices = vocab_size.div_ceil(SLICE);
+        let stride = slices * (TOLD + 2 * MOST);
+        let content = Content::Partials { per: Per::Output, stride };
+        Self { buffer: buffers.declare("candidates", content), slices }
+    }
 }
 
 pub struct Sample {
     logits: Rows,
+    candidates: Candidates,
     ids: Buffer,
 }
 
@@ -22,17 +46,45 @@ impl Kernel for Sample {
         "sample"
     }
     fn uses(&self) -> Vec<Use> {
-        vec![Use::Read(self.logits.buffer), Use::Write(self.ids)]
+        vec![Use::Read(self.logits.buffer), Use::Write(self.candidates.buffer), Use::Write(self.ids)]
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
-        let program = Program {
-            name: "sample",
-            source: include_str!("../../shaders/sample.wgsl"),
-            imports: vec![STEP, reduce(target), ("random", include_str!("../../shaders/random.wgsl"))],
-            constants: vec![("VOCAB", self.logits.width.into()), ("STRIDE", self.logits.stride().into())],
+        let random = ("random", include_str!("../../shaders/sample/random.wgsl"));
+        let dispatch = |source, imports: &[_], uses: &[Use], groups| Dispatch {
+            program: Program {
+                name: "sample",
+                source,
+                imports: [
+                    &[
+                        STEP,
+                        reduce(target),
+                        ("candidates", include_str!("../../shaders/sample/candidates.wgsl")),
+                    ],
+                    imports,
+                ]
+                .concat(),
+                constants: vec![
+                    ("VOCAB", self.logits.width.into()),
+                    ("STRIDE", self.logits.stride().into()),
+                    ("SLICES", self.candidates.slices.into()),
+                ],
+            },
+            uses: uses.to_vec(),
+            grid: Grid { groups, per: Per::Output, rows: 1, splits: Splits::Whole },
         };
-        let grid = Grid { groups: 1, per: Per::Output, rows: 1, splits: Splits::Whole };
-        vec![Dispatch { program, uses: self.uses(), grid }]
+        let (logits, candidates) = (Use::Read(self.logits.buffer), self.candidates.buffer);
+        let slices = self.candidates.slices;
+        let gathered = [logits, Use::Write(candidates)];
+        vec![
+            dispatch(include_str!("../../shaders/sample/slices.wgsl"), &[], &gathered, slices),
+            dispatch(include_str!("../../shaders/sample/gather.wgsl"), &[random], &gathered, slices),
+            dispatch(
+                include_str!("../../shaders/sample/draw.wgsl"),
+                &[random],
+                &[logits, Use::Read(candidates), Use::Write(self.ids)],
+                1,
+            ),
+        ]
     }
     fn cost(&self, load: &Load) -> Cost {
         let values = u64::from(load.outputs) * u64::from(self.logits.width);

@@ -1,0 +1,132 @@
+// The third: ids[sequence] = the next token of a sequence, drawn from its last output's logits as src/sampling.rs defines
+// it, one workgroup an output. The cuts of the filters are searched among the candidates; among all logits where these
+// do not suffice.
+#import candidates
+#import random
+@group(1) @binding(0) var<storage, read> logits: array<f32>;
+@group(1) @binding(1) var<storage, read> candidates: array<u32>;
+@group(1) @binding(2) var<storage, read_write> ids: array<u32>;
+
+// Where cuts are searched: among how many, and of which.
+struct Among { output: u32, all: bool, count: u32, top: f32, temperature: f32 }
+fn among(output: u32, all: bool, top: f32, temperature: f32) -> Among {
+    return Among(output, all, select(SLICES * MOST, VOCAB, all), top, temperature);
+}
+// The i-th, or nobody.
+fn candidate(a: Among, i: u32) -> Best {
+    if a.all { return Best(logits[a.output * STRIDE + i], i); }
+    let slice = i / MOST;
+    if i % MOST >= candidates[slice_at(a.output, slice) + 5u] { return NOBODY; }
+    let at = candidate_at(a.output, slice, i % MOST);
+    return Best(bitcast<f32>(candidates[at]), candidates[at + 1u]);
+}
+// Of the logits that are at least each of four cuts: how many there are, or, when `weigh`, the sum of their weights.
+fn above(t: Thread, a: Among, cuts: vec4<f32>, weigh: bool) -> vec4<f32> {
+    var total = vec4(0.0);
+    for (var i = t.index; i < a.count; i += WORKGROUP) {
+        let c = candidate(a, i);
+        if c.id != NO_ID && c.value >= cuts.x {
+            var weight = 1.0;
+            if weigh { weight = exp((c.value - a.top) / a.temperature); }
+            total += select(vec4(0.0), vec4(weight), vec4(c.value) >= cuts);
+        }
+    }
+    return sum4(t, total);
+}
+// Logits in the order of unsigned numbers, and back.
+fn key(v: f32) -> u32 {
+    let bits = bitcast<u32>(v);
+    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+fn value_of(k: u32) -> f32 { return bitcast<f32>(select(~k, k & 0x7fffffffu, k >= 0x80000000u)); }
+// The highest cut above which there is enough, as there is above `low`: by fifths.
+fn cut_for(t: Thread, a: Among, low: f32, enough: f32, weigh: bool) -> f32 {
+    var least = key(low);
+    var most = key(a.top);
+    while least < most {
+        let fifth = (most - least) / 5u + 1u;
+        // Each at most `most`, without overflow.
+        let k1 = least + min(fifth, most - least);
+        let k2 = k1 + min(fifth, most - k1);
+        let k3 = k2 + min(fifth, most - k2);
+        let k4 = k3 + min(fifth, most - k3);
+        let is_enough = above(t, a, vec4(value_of(k1), value_of(k2), value_of(k3), value_of(k4)), weigh) >= vec4(enough);
+        if is_enough.w { least = k4; } else {
+            most = k4 - 1u;
+            if is_enough.z { least = k3; } else {
+                most = min(most, k3 - 1u);
+                if is_enough.y { least = k2; } else {
+                    most = min(most, k2 - 1u);
+                    if is_enough.x { least = k1; } else { most = min(most, k1 - 1u); }
+                }
+            }
+        }
+    }
+    return value_of(least);
+}
+
+// The best of what slices tell at a place.
+fn best_of_slices(t: Thread, output: u32, place: u32) -> Best {
+    var own = NOBODY;
+    for (var s = t.index; s < SLICES; s += WORKGROUP) {
+        let at = slice_at(output, s) + place;
+        own = better(own, Best(bitcast<f32>(candidates[at]), candidates[at + 1u]));
+    }
+    return best(t, own);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
+    if !counts(group.z) { return; }
+    let row = row_at(output_row(group.z));
+    let how = sampling_of(row.sequence);
+    let is_greedy = how.temperature == 0.0;
+    if is_greedy || !filters(how) {
+        let drawn = best_of_slices(t, group.z, select(2u, 0u, is_greedy));
+        if t.index == 0u { ids[row.sequence] = drawn.id; }
+        return;
+    }
+    // The highest logit, the weight of all; the number of candidates, and whether a slice has too many.
+    var highest_here = LOWEST;
+    var here = vec4(0.0);
+    for (var s = t.index; s < SLICES; s += WORKGROUP) {
+        let at = slice_at(group.z, s);
+        highest_here = max(highest_here, bitcast<f32>(candidates[at]));
+        let count = candidates[at + 5u];
+        here += vec4(bitcast<f32>(candidates[at + 4u]), f32(count), select(0.0, 1.0, count > MOST), 0.0);
+    }
+    let top = highest(t, vec4(highest_here)).x;
+    let slices = sum4(t, here);
+    let least = max(LOWEST, top + how.least);
+    let likely = max(least, top - LIKELY * how.temperature);
+    var all = slices.z > 0.0;
+    var cut = least;
+    if how.top_k > 0u && how.top_k < VOCAB {
+        let k = f32(how.top_k);
+        all = all || (slices.y < k && likely > least);
+        // Where the least keeps fewer than k, it is the stricter filter.
+        if all || slices.y >= k {
+            cut = max(least, cut_for(t, among(group.z, all, top, 1.0), select(likely, LOWEST, all), k, false));
+        }
+    }
+    if how.top_p < 1.0 {
+        var weight = slices.x;
+        if cut > least { weight = above(t, among(group.z, all, top, how.temperature), vec4(cut), true).x; }
+        let enough = how.top_p * weight;
+        if !all && cut < likely {
+            all = above(t, among(group.z, false, top, how.temperature), vec4(likely), true).x < enough;
+        }
+        let from_ = select(max(cut, likely), cut, all);
+        cut = cut_for(t, among(group.z, all, top, how.temperature), from_, enough, true);
+    }
+    let a = among(group.z, all, top, how.temperature);
+    var own = NOBODY;
+    for (var i = t.index; i < a.count; i += WORKGROUP) {
+        let c = candidate(a, i);
+        if c.id != NO_ID && c.value >= cut {
+            own = better(own, Best((c.value - top) / how.temperature - ln(wait(how.seed, row.position + 1u, c.id)), c.id));
+        }
+    }
+    let drawn = best(t, own);
+    if t.index == 0u { ids[row.sequence] = drawn.id; }
+}

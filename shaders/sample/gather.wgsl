@@ -1,0 +1,84 @@
+// The second: what of a slice is likely enough to be drawn, in order, and what all of it weighs; or, where nothing but
+// min-p filters, the slice's draw.
+#import candidates
+#import random
+@group(1) @binding(0) var<storage, read> logits: array<f32>;
+@group(1) @binding(1) var<storage, read_write> candidates: array<u32>;
+var<workgroup> before: array<u32, WORKGROUP>;
+
+// The sum over the threads up to this one.
+fn running_sum(t: Thread, value: u32) -> u32 {
+    var sum = value;
+    for (var distance = 1u; distance < WORKGROUP; distance *= 2u) {
+        before[t.index] = sum;
+        workgroupBarrier();
+        if t.index >= distance { sum += before[t.index - distance]; }
+        workgroupBarrier();
+    }
+    return sum;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    t: Thread,
+) {
+    let slice = group_index(group, groups);
+    if slice >= SLICES || !counts(group.z) { return; }
+    let row = row_at(output_row(group.z));
+    let how = sampling_of(row.sequence);
+    if how.temperature == 0.0 { return; }
+    var highest_here = LOWEST;
+    for (var s = t.index; s < SLICES; s += WORKGROUP) {
+        highest_here = max(highest_here, bitcast<f32>(candidates[slice_at(group.z, s)]));
+    }
+    let top = highest(t, vec4(highest_here)).x;
+    let cut = max(LOWEST, top + how.least);
+    let at = slice_at(group.z, slice);
+    if !filters(how) {
+        var own = NOBODY;
+        for (var j = 0u; j < EACH; j++) {
+            let id = id_of(slice, j, t);
+            if id >= VOCAB { break; }
+            let logit = logits[group.z * STRIDE + id];
+            if logit >= cut {
+                own = better(own, Best((logit - top) / how.temperature - ln(wait(how.seed, row.position + 1u, id)), id));
+            }
+        }
+        let drawn = best(t, own);
+        if t.index == 0u {
+            candidates[at + 2u] = bitcast<u32>(drawn.value);
+            candidates[at + 3u] = drawn.id;
+        }
+        return;
+    }
+    let likely = max(cut, top - LIKELY * how.temperature);
+    var mass = 0.0;
+    var count = 0u;
+    for (var j = 0u; j < EACH; j++) {
+        let id = id_of(slice, j, t);
+        if id >= VOCAB { break; }
+        let logit = logits[group.z * STRIDE + id];
+        if logit >= cut { mass += exp((logit - top) / how.temperature); }
+        if logit >= likely { count++; }
+    }
+    mass = sum4(t, vec4(mass, 0.0, 0.0, 0.0)).x;
+    let end = running_sum(t, count);
+    if t.index == WORKGROUP - 1u {
+        candidates[at + 4u] = bitcast<u32>(mass);
+        candidates[at + 5u] = end;
+    }
+    var place = end - count;
+    for (var j = 0u; j < EACH && place < MOST; j++) {
+        let id = id_of(slice, j, t);
+        if id >= VOCAB { break; }
+        let logit = logits[group.z * STRIDE + id];
+        if logit >= likely {
+            let to = candidate_at(group.z, slice, place);
+            candidates[to] = bitcast<u32>(logit);
+            candidates[to + 1u] = id;
+            place++;
+        }
+    }
+}

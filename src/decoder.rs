@@ -14,7 +14,8 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What the passes hand on to each other.
+/// What the passes hand on to each other. All layers share them: in a chain a pass waits for the one before it anyway, so
+/// that buffers of a layer's own would save a device no barrier.
 struct Activations {
     /// The residual stream.
     x: Rows,

@@ -1,4 +1,6 @@
 //! Well-known models by their shapes alone: random weights, nothing to download, for measuring.
+//!
+//! The host makes them, once for each size and format, and they go up like any model's: so that loading is measured too.
 
 use crate::{
     architecture::Architecture,

@@ -33,13 +33,17 @@ struct Job {
 struct Shared {
     /// Written by the caller while the gate is shut and no worker within, read by workers within.
     job: UnsafeCell<Option<Job>>,
-    gate: Gate,
+    gate: Alone<Gate>,
     /// The piece to be taken next.
-    next: AtomicUsize,
+    next: Alone<AtomicUsize>,
     asleep: AtomicUsize,
     panicked: AtomicBool,
     ended: AtomicBool,
 }
+
+/// What threads look at over and over, in a cache line of its own.
+#[repr(align(128))]
+struct Alone<T>(T);
 
 // SAFETY: `job` is written only while the gate is shut and nobody within, and read only within; what it points at is
 // Sync.
@@ -88,7 +92,7 @@ impl Shared {
         // SAFETY: the caller of `for_each` keeps the closure until nobody is at it.
         let work = unsafe { &*job.work };
         loop {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            let piece = self.next.0.fetch_add(1, Ordering::Relaxed);
             if piece >= job.pieces {
                 return;
             }
@@ -101,36 +105,36 @@ impl Shared {
         loop {
             let waiting_since = Instant::now();
             let mut spins = 0u32;
-            while self.gate.number() == seen {
+            while self.gate.0.number() == seen {
                 spins += 1;
                 if spins.is_multiple_of(128) && waiting_since.elapsed() > PATIENCE {
                     // Announced before the last look, and the caller looks after it has announced: one sees the other.
                     self.asleep.fetch_add(1, Ordering::SeqCst);
-                    while self.gate.number() == seen {
+                    while self.gate.0.number() == seen {
                         thread::park();
                     }
                     self.asleep.fetch_sub(1, Ordering::SeqCst);
                 }
                 std::hint::spin_loop();
             }
-            seen = self.gate.number();
+            seen = self.gate.0.number();
             if self.ended.load(Ordering::Acquire) {
                 return;
             }
-            if self.gate.enter() {
+            if self.gate.0.enter() {
                 // A later job than `seen` may be the one entered: then it is looked at once more, in vain.
                 // SAFETY: see `Shared`.
                 let job = unsafe { *self.job.get() }.expect("a job before the gate opens");
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(job))).is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
                 }
-                self.gate.leave();
+                self.gate.0.leave();
             }
         }
     }
 
     fn announce(&self, open: bool, sleepers: impl Iterator<Item = Thread>) {
-        self.gate.announce(open);
+        self.gate.0.announce(open);
         if self.asleep.load(Ordering::SeqCst) > 0 {
             sleepers.for_each(|thread| thread.unpark());
         }
@@ -141,8 +145,8 @@ impl Threads {
     pub fn new(count: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
-            gate: Gate(AtomicU64::new(0)),
-            next: AtomicUsize::new(0),
+            gate: Alone(Gate(AtomicU64::new(0))),
+            next: Alone(AtomicUsize::new(0)),
             asleep: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -173,12 +177,12 @@ impl Threads {
         let job = Job { work, pieces };
         // SAFETY: the gate is shut and nobody within; `&mut self`: there is no other caller.
         unsafe { *shared.job.get() = Some(job) };
-        shared.next.store(0, Ordering::Relaxed);
+        shared.next.0.store(0, Ordering::Relaxed);
         shared.announce(true, self.workers.iter().map(|worker| worker.thread().clone()));
         let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.work(job)));
-        shared.gate.shut();
+        shared.gate.0.shut();
         let mut spins = 0u32;
-        while !shared.gate.is_empty() {
+        while !shared.gate.0.is_empty() {
             spins += 1;
             // Where there are fewer processors than threads, a worker may wait for this one's.
             if spins.is_multiple_of(1 << 12) { thread::yield_now() } else { std::hint::spin_loop() }

@@ -51,6 +51,8 @@ pub mod families;
 pub mod model;
 // Text ↔ ids.
 pub mod tokenizer;
+// Conversations ↔ prompts.
+pub mod chat;
 // Checkpoints, storage formats, and the matrices made of them.
 pub mod weights;
 // A model's files → a quantised GGUF file.

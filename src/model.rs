@@ -9,7 +9,7 @@ use crate::{
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized},
 };
 use serde_json::Value;
-use std::{fs::File, io::Read, ops::RangeInclusive, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read, ops::RangeInclusive, path::Path};
 
 /// A model to be loaded.
 pub struct Model {
@@ -24,6 +24,8 @@ pub struct Model {
     pub eos: Vec<u32>,
     /// How a conversation becomes a prompt, in Jinja's language.
     pub chat_template: Option<String>,
+    /// bos_token, eos_token and their like, by the names that templates have for them.
+    pub special_tokens: BTreeMap<String, String>,
 }
 
 /// What generation_config.json recommends.
@@ -107,7 +109,10 @@ impl Model {
         // The config first: what it says is wrong in fewer words than what the weights would.
         let (architecture, tensors) = families::read(&config_name, &config)?;
         let model = Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation);
-        Ok(Self { chat_template: chat_template(folder)?, ..model })
+        let tokenizer = folder.join("tokenizer_config.json");
+        let tokenizer = if tokenizer.is_file() { json(&tokenizer)? } else { Value::Null };
+        let chat_template = chat_template(folder, &tokenizer)?;
+        Ok(Self { chat_template, special_tokens: special_tokens(&tokenizer), ..model })
     }
 
     /// The model of a GGUF file.
@@ -115,7 +120,14 @@ impl Model {
         let (architecture, tensors) = families::read_gguf(gguf)?;
         let chat_template = gguf.string("tokenizer.chat_template")?.map(str::to_owned);
         let model = Self::new(name, architecture, tensors, gguf.checkpoint.clone(), Defaults::default());
-        Ok(Self { chat_template, ..model })
+        let tokens = gguf.strings("tokenizer.ggml.tokens")?.unwrap_or_default();
+        let roles = [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")];
+        let special_tokens = roles.into_iter().filter_map(|(name, role)| {
+            let token = tokens.get(gguf.id(&format!("tokenizer.ggml.{role}_token_id"))? as usize)?;
+            Some((format!("{name}_token"), token.to_string()))
+        });
+        let special_tokens = special_tokens.collect();
+        Ok(Self { chat_template, special_tokens, ..model })
     }
 
     /// The model built into the binary, and its tokenizer.
@@ -148,7 +160,17 @@ impl Model {
         };
         let eos = within("eos", if generation.eos.is_empty() { &architecture.eos } else { &generation.eos });
         let bos = within("bos", &architecture.bos).first().copied();
-        Self { name, architecture, tensors, checkpoint, defaults: generation, bos, eos, chat_template: None }
+        Self {
+            name,
+            architecture,
+            tensors,
+            checkpoint,
+            defaults: generation,
+            bos,
+            eos,
+            chat_template: None,
+            special_tokens: BTreeMap::new(),
+        }
     }
 
     /// Has the weights packed as `to` when they are loaded.
@@ -159,23 +181,29 @@ impl Model {
 
 /// A folder's chat template: chat_template.jinja, or what tokenizer_config.json holds, the one called default where
 /// there are several.
-fn chat_template(folder: &Path) -> Result<Option<String>> {
-    let [jinja, config] = ["chat_template.jinja", "tokenizer_config.json"].map(|name| folder.join(name));
+fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
+    let jinja = folder.join("chat_template.jinja");
     if jinja.is_file() {
         let text = std::fs::read_to_string(&jinja)
             .map_err(|e| Error::model(format!("{} cannot be read: {e}", jinja.display())).because(e))?;
         return Ok(Some(text));
     }
-    if !config.is_file() {
-        return Ok(None);
-    }
-    let config = json(&config)?;
     let is_default = |one: &&Value| one["name"] == "default";
-    Ok(match &config["chat_template"] {
+    Ok(match &tokenizer["chat_template"] {
         Value::Array(several) => several.iter().find(is_default).and_then(|one| one["template"].as_str()),
         one => one.as_str(),
     }
     .map(str::to_owned))
+}
+
+/// The special tokens that tokenizer_config.json names, each a text or an object that holds it.
+fn special_tokens(tokenizer: &Value) -> BTreeMap<String, String> {
+    let entries = tokenizer.as_object().into_iter().flatten();
+    let token = |(name, value): (&String, &Value)| {
+        let text = value.as_str().or(value["content"].as_str())?;
+        name.ends_with("_token").then(|| (name.clone(), text.to_owned()))
+    };
+    entries.filter_map(token).collect()
 }
 
 /// What a file is called without its extension.

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod chat;
 mod cli;
 mod gguf;
 mod limits;

@@ -1,0 +1,210 @@
+//! Conversations: what was said, and the template by which a model wants it as a prompt.
+//!
+//! Templates are Jinja's, rendered as transformers does (`apply_chat_template`): with its whitespace rules, its
+//! functions `raise_exception` and `strftime_now`, Python's methods, and JSON as Python writes it.
+
+use crate::{
+    error::{Error, Result},
+    model::Model,
+};
+use minijinja::{
+    Environment, ErrorKind, Value, context,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Serde},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something said, and by whom: system, user or assistant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: String,
+    pub content: String,
+}
+
+impl Message {
+    pub fn new(role: &str, content: impl Into<String>) -> Self {
+        Self { role: role.to_owned(), content: content.into() }
+    }
+}
+
+/// The form for a model without a template, as base models are: nobody taught it where a turn ends, so that an answer is
+/// to stop at [`Template::stop`].
+const PLAIN: &str = "{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\n\
+    {% else %}{{ message.role | title }}: {{ message.content | trim }}\n{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}Assistant:{% endif %}";
+
+/// How conversations become prompts.
+pub struct Template {
+    environment: Environment<'static>,
+    /// bos_token, eos_token and their like, as templates name them.
+    special_tokens: BTreeMap<String, String>,
+    is_plain: bool,
+}
+
+impl Template {
+    /// A model's own template, or the plain form where it has none.
+    pub fn of(model: &Model) -> Result<Self> {
+        match &model.chat_template {
+            Some(text) => Self::new(&model.name, text, model.special_tokens.clone()),
+            None => {
+                let plain = Self::new("the plain form", PLAIN, BTreeMap::new()).expect("a template");
+                Ok(Self { is_plain: true, ..plain })
+            }
+        }
+    }
+
+    /// A template; `name` is what errors call its model.
+    pub fn new(name: &str, text: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.expect("no delimiter changed"));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment
+            .add_function("strftime_now", |format: String| chrono::Local::now().format(&format).to_string());
+        environment.add_filter("tojson", to_json);
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+        environment.add_template_owned("chat", without_generation_tags(text)).map_err(|e| {
+            Error::model(format!("the chat template of {name} is not one: {}", one_line(&e))).because(e)
+        })?;
+        Ok(Self { environment, special_tokens, is_plain: false })
+    }
+
+    /// Whether it is the plain form, for want of the model's own.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Where an answer in the plain form ends.
+    pub fn stop(&self) -> Option<&'static str> {
+        self.is_plain.then_some("\nUser:")
+    }
+
+    /// The prompt of a conversation; with `add_generation_prompt`, up to where the assistant is to speak. An error where
+    /// the template refuses it, as some do where roles do not alternate.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let template = self.environment.get_template("chat").expect("added above");
+        let words = context! {
+            messages => Serde(messages),
+            add_generation_prompt,
+            tools => (),
+            documents => (),
+            ..Value::from(Serde(&self.special_tokens))
+        };
+        template.render(words).map_err(|e| {
+            let what = e.detail().map_or_else(|| one_line(&e), str::to_owned);
+            Error::request(format!("the model's chat template refuses this conversation: {what}")).because(e)
+        })
+    }
+
+    /// What stands right after each answer; nothing where the template refuses a conversation of one.
+    pub fn end_of_turn(&self) -> String {
+        const ANSWER: &str = "An answer of no other use";
+        let messages = [Message::new("user", "Hello"), Message::new("assistant", ANSWER)];
+        let text = self.render(&messages, false).unwrap_or_default();
+        text.rfind(ANSWER).map_or_else(String::new, |at| text[at + ANSWER.len()..].to_owned())
+    }
+}
+
+fn one_line(error: &minijinja::Error) -> String {
+    error.to_string().replace('\n', " ")
+}
+
+/// transformers marks what an assistant said by `{% generation %}`, which changes nothing of the text.
+fn without_generation_tags(text: &str) -> String {
+    let mut out = text.to_owned();
+    for (tag, instead) in [("generation", "if true"), ("endgeneration", "endif")] {
+        for open in ["{%", "{%-"] {
+            for close in ["%}", "-%}"] {
+                out = out.replace(&format!("{open} {tag} {close}"), &format!("{open} {instead} {close}"));
+            }
+        }
+    }
+    out
+}
+
+/// JSON with Python's spaces, indented where that is asked for.
+fn to_json(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    // transformers has these two besides, which change nothing here.
+    let _: (Option<bool>, Option<bool>) = (options.get("ensure_ascii")?, options.get("sort_keys")?);
+    options.assert_all_used()?;
+    let failed = |e: serde_json::Error| {
+        minijinja::Error::new(ErrorKind::BadSerialization, "it cannot be JSON").with_source(e)
+    };
+    let mut out = Vec::new();
+    match indent {
+        Some(n) => {
+            let indent = " ".repeat(n);
+            let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty)).map_err(failed)?;
+        }
+        None => {
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?
+        }
+    }
+    Ok(String::from_utf8(out).expect("JSON is UTF-8"))
+}
+
+/// `{"a": 1, "b": [2, 3]}`
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, to: &mut W) -> std::io::Result<()> {
+        to.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_form_is_as_documented() {
+        let (model, _) = Model::built_in().expect("the built-in model");
+        let template = Template::of(&model).expect("a template");
+        assert!(template.is_plain());
+        let said = [
+            Message::new("system", "Be kind."),
+            Message::new("user", "Hi "),
+            Message::new("assistant", "Hello."),
+        ];
+        let text = template.render(&said, true).expect("a prompt");
+        assert_eq!(text, "Be kind.\n\nUser: Hi\nAssistant: Hello.\nAssistant:");
+        assert_eq!(template.end_of_turn(), "\n");
+    }
+
+    #[test]
+    fn a_template_knows_the_date_and_json_as_python_writes_it() {
+        let text = "{{ strftime_now('%Y') }} {{ messages[0] | tojson }} {{ messages | tojson(indent=2) }}";
+        let template = Template::new("a test", text, BTreeMap::new()).expect("a template");
+        let text = template.render(&[Message::new("user", "é\"")], true).expect("a prompt");
+        let year = chrono::Datelike::year(&chrono::Local::now());
+        let indented = "[\n  {\n    \"role\": \"user\",\n    \"content\": \"é\\\"\"\n  }\n]";
+        assert_eq!(text, format!("{year} {{\"role\": \"user\", \"content\": \"é\\\"\"}} {indented}"));
+    }
+
+    #[test]
+    fn what_is_no_template_is_an_error() {
+        let error = Template::new("a test", "{% if %}", BTreeMap::new()).err().expect("no template");
+        assert_eq!(error.kind(), crate::error::Kind::Model);
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}

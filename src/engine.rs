@@ -44,7 +44,15 @@ pub struct Engine {
     info: DeviceInfo,
     eos: Vec<u32>,
     vocab_size: u32,
+    /// The sequence that the last [`Engine::resume`] left in the cache.
+    kept: Option<Kept>,
     pub load_time: LoadTime,
+}
+
+/// A sequence whose tokens are in the cache, all of them.
+struct Kept {
+    slot: Slot,
+    tokens: Vec<u32>,
 }
 
 impl Engine {
@@ -70,6 +78,7 @@ impl Engine {
             info,
             eos: model.eos.clone(),
             vocab_size: model.architecture.vocab_size,
+            kept: None,
             load_time: LoadTime { load: start.elapsed() - compile, compile },
         })
     }
@@ -90,15 +99,67 @@ impl Engine {
         sampling: Sampling,
         max_tokens: usize,
     ) -> Result<Generation<'_>> {
+        self.forget();
+        self.start(prompt, sampling, max_tokens, false)
+    }
+
+    /// The same for the turns of a conversation: how much of the prompt the last call left in the cache, its answer
+    /// included, is not computed again.
+    pub fn resume(
+        &mut self,
+        prompt: &[u32],
+        sampling: Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        self.start(prompt, sampling, max_tokens, true)
+    }
+
+    fn start(
+        &mut self,
+        prompt: &[u32],
+        sampling: Sampling,
+        max_tokens: usize,
+        keeps: bool,
+    ) -> Result<Generation<'_>> {
         sampling.check()?;
         self.check_prompt(prompt)?;
         let room = self.context() as usize - prompt.len();
         let left = max_tokens.min(room);
         let positions = (prompt.len() + left) as u32;
-        let slot = self.add(prompt.to_vec(), prompt.len() - 1, positions, sampling)?;
-        let finish = (left == 0).then_some(FinishReason::Length);
-        let timing = Timing { prefill_tokens: prompt.len(), ..Timing::default() };
-        Ok(Generation { engine: self, slot, left, is_first: true, asked: 0, under_way: 0, finish, timing })
+        let (slot, known) = self.take_up(prompt, positions, sampling)?;
+        Ok(Generation {
+            engine: self,
+            slot,
+            tokens: prompt.to_vec(),
+            keeps,
+            left,
+            is_first: true,
+            asked: 0,
+            under_way: 0,
+            finish: (left == 0).then_some(FinishReason::Length),
+            timing: Timing { prefill_tokens: prompt.len() - known, ..Timing::default() },
+        })
+    }
+
+    /// A sequence for a prompt, and how many of its tokens are in the cache already.
+    fn take_up(&mut self, prompt: &[u32], positions: u32, sampling: Sampling) -> Result<(Slot, usize)> {
+        if let Some(Kept { slot, tokens }) = self.kept.take() {
+            let same = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+            // The last token's logits are wanted, so that it runs again.
+            let known = same.min(prompt.len() - 1);
+            if self.scheduler.replace(slot, prompt.to_vec(), known, positions, sampling) {
+                return Ok((slot, known));
+            }
+            self.scheduler.remove(slot);
+        }
+        Ok((self.add(prompt.to_vec(), prompt.len() - 1, positions, sampling)?, 0))
+    }
+
+    /// Frees what [`Engine::resume`] left in the cache.
+    fn forget(&mut self) {
+        if let Some(Kept { slot, .. }) = self.kept.take() {
+            self.scheduler.remove(slot);
+        }
     }
 
     /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at least
@@ -106,6 +167,7 @@ impl Engine {
     pub fn logprobs(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         self.check_prompt(tokens)?;
+        self.forget();
         let fed = tokens.len() - 1;
         let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32, Sampling::GREEDY)?;
         let mut logprobs = Vec::with_capacity(tokens.len() - from);
@@ -248,6 +310,10 @@ pub struct Timing {
 pub struct Generation<'a> {
     engine: &'a mut Engine,
     slot: Slot,
+    /// The prompt and what was given out.
+    tokens: Vec<u32>,
+    /// Whether these stay in the cache for the next.
+    keeps: bool,
     left: usize,
     is_first: bool,
     /// Tokens that steps were run for.
@@ -316,11 +382,12 @@ impl Iterator for Generation<'_> {
         let id = match self.step() {
             Ok(id) => id,
             Err(e) => {
-                self.finish = Some(FinishReason::Stop);
+                (self.finish, self.keeps) = (Some(FinishReason::Stop), false);
                 return Some(Err(e));
             }
         };
         self.left -= 1;
+        self.tokens.push(id);
         if self.engine.eos.contains(&id) {
             self.finish = Some(FinishReason::Stop);
         } else if self.left == 0 {
@@ -336,6 +403,14 @@ impl Drop for Generation<'_> {
         while self.under_way > 0 && self.engine.backend.next_ids().is_ok() {
             self.under_way -= 1;
         }
-        self.engine.scheduler.remove(self.slot);
+        let Engine { scheduler, kept, .. } = &mut *self.engine;
+        // Where nothing ran, a sequence would still be waiting to.
+        if self.keeps && self.asked > 0 && self.under_way == 0 {
+            let mut tokens = std::mem::take(&mut self.tokens);
+            tokens.truncate(scheduler.done(self.slot));
+            *kept = Some(Kept { slot: self.slot, tokens });
+        } else {
+            scheduler.remove(self.slot);
+        }
     }
 }

@@ -73,6 +73,31 @@ impl Scheduler {
         Some(slot)
     }
 
+    /// Gives a sequence another prompt, whose first `done` tokens are those that the cache holds of it already, at most.
+    /// False, and nothing changed, where there is not enough cache.
+    pub fn replace(
+        &mut self,
+        slot: Slot,
+        prompt: Vec<u32>,
+        done: usize,
+        positions: u32,
+        sampling: Sampling,
+    ) -> bool {
+        let sequence = self.sequences[slot as usize].as_mut().expect("a sequence at work");
+        assert!(done < prompt.len() && done <= sequence.done, "what is in the cache, and the last token not");
+        if !self.blocks.reserve(slot, positions.max(prompt.len() as u32)) {
+            return false;
+        }
+        let outputs_from = prompt.len() - 1;
+        *sequence = Sequence { prompt: prompt.len(), tokens: prompt, done, outputs_from, sampling };
+        true
+    }
+
+    /// How many of a sequence's tokens are in the cache.
+    pub fn done(&self, slot: Slot) -> usize {
+        self.sequences[slot as usize].as_ref().expect("a sequence at work").done
+    }
+
     /// Appends the token that follows: its id, or [`crate::step::SAMPLED`] where the device picked it and holds it itself, before
     /// anybody else may know it.
     pub fn push(&mut self, slot: Slot, token: u32) {
@@ -205,5 +230,23 @@ mod tests {
         scheduler.remove(slot);
         assert!(scheduler.next_work().is_none());
         assert_eq!(scheduler.blocks.free(), 12);
+    }
+
+    /// Another prompt that begins as the cache does: only the rest of it runs, where the blocks have it.
+    #[test]
+    fn a_prompt_goes_on_where_the_cache_ends() {
+        let mut scheduler = Scheduler::new(sizes());
+        let slot = scheduler.add((0..9).collect(), 8, 40, Sampling::GREEDY).expect("room");
+        scheduler.next_work().expect("the prompt");
+        assert_eq!(scheduler.done(slot), 9);
+        let before = scheduler.blocks.tables()[slot as usize].clone();
+        assert!(scheduler.replace(slot, vec![0, 1, 2, 70, 71], 3, 90, Sampling::GREEDY));
+        let work = scheduler.next_work().expect("the rest");
+        let rows: Vec<_> = work.step.rows.iter().map(|row| (row.position, row.token)).collect();
+        assert_eq!((work.shape, rows), (Shape::Prefill, vec![(3, 70), (4, 71)]));
+        assert_eq!(work.outputs, [(slot, 4)]);
+        assert_eq!(scheduler.blocks.tables()[slot as usize][..2], before);
+        assert!(!scheduler.replace(slot, vec![0, 1, 2, 5], 3, 500, Sampling::GREEDY), "more than there is");
+        assert_eq!(scheduler.done(slot), 5);
     }
 }

@@ -1,9 +1,21 @@
 //! Conversations: templates against transformers' rendering, and `wgpt chat` from outside.
 
-use crate::support::path;
+use crate::{
+    models::engine,
+    support::{On, path},
+};
 use serde_json::Value;
-use std::collections::BTreeMap;
-use wgpt::chat::{Message, Template};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
+};
+use wgpt::{
+    chat::{Message, Template},
+    engine::{Engine, EngineOptions},
+    model::Model,
+    sampling::Sampling,
+};
 
 /// Every template and conversation of tests/fixtures/chat.py: the same text, or a refusal where transformers has one.
 #[test]
@@ -25,4 +37,74 @@ fn templates_render_as_transformers_renders_them() {
         }
     }
     assert_eq!(checked, 75, "all cases are there");
+}
+
+/// The tokens that follow, and how many of the prompt's were computed.
+fn resume(engine: &mut Engine, prompt: &[u32], taken: usize) -> (Vec<u32>, usize) {
+    let mut generation = engine.resume(prompt, Sampling::GREEDY, 40).expect("a prompt that fits");
+    let tokens = generation.by_ref().take(taken).map(|id| id.expect("a token")).collect();
+    (tokens, generation.timing().prefill_tokens)
+}
+
+/// Turns that begin as the cache does are not computed again, and change nothing of what follows: an answer taken whole,
+/// one left in the middle, a turn said otherwise, and a prompt that has nothing in common.
+#[test]
+fn what_is_in_the_cache_is_not_computed_again() {
+    let (model, tokenizer) = Model::built_in().expect("the built-in model");
+    let ids = |text: &str| tokenizer.encode(text, false).expect("ids");
+    for on in On::ALL {
+        let Some(mut one) = engine(&model, on, EngineOptions::default()) else { return };
+        let mut fresh = engine(&model, on, EngineOptions::default()).expect("it opened before");
+        let mut expected = |prompt: &[u32]| -> Vec<u32> {
+            let generation = fresh.generate(prompt, Sampling::GREEDY, 40).expect("a prompt that fits");
+            generation.map(|id| id.expect("a token")).collect()
+        };
+        let mut said = tokenizer.encode("Once upon a time there was a dog", true).expect("ids");
+        let whole = expected(&said);
+        assert_eq!(resume(&mut one, &said, 40), (whole.clone(), said.len()), "{on:?}");
+        // The last token of an answer was given out, but not fed.
+        said.extend(&whole);
+        said.extend(ids(" Then the cat"));
+        let new = ids(" Then the cat").len();
+        let second = expected(&said);
+        assert_eq!(resume(&mut one, &said, 7), (second[..7].to_vec(), new + 1), "{on:?}");
+        let half = said.iter().chain(&second[..5]).copied().chain(ids(" and")).collect::<Vec<_>>();
+        let (third, computed) = resume(&mut one, &half, 40);
+        assert_eq!((third, computed), (expected(&half), ids(" and").len()), "{on:?}");
+        let other = [&said[..20], &ids("But no")].concat();
+        assert_eq!(resume(&mut one, &other, 40), (expected(&other), ids("But no").len()), "{on:?}");
+        assert_eq!(resume(&mut one, &other, 0).1, 1, "the last token alone");
+        let new = ids("The end");
+        assert_eq!(resume(&mut one, &new, 40), (expected(&new), new.len()), "{on:?}");
+        let again = one.generate(&new, Sampling::GREEDY, 40).expect("a prompt that fits");
+        assert_eq!(again.timing().prefill_tokens, new.len(), "generate begins anew");
+    }
+}
+
+/// A line, a turn; the answers alone on stdout; the oldest turns go when the context is full, and it says so.
+#[test]
+fn lines_on_stdin_are_turns() {
+    let chat = |more: &[&str], lines: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+        command.args(["chat", "--device", "cpu", "-n", "12", "--greedy"]).args(more);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));
+        (output.status.code(), out, err)
+    };
+    let (code, one, err) = chat(&[], "Tell me of a dog.\n");
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("no chat template") && one.trim().len() > 10 && one.ends_with('\n'), "{one} {err}");
+    let (_, two, _) = chat(&[], "Tell me of a dog.\n\nAnd of a cat.");
+    assert!(two.starts_with(&one) && two.len() > one.len(), "{two:?} after {one:?}");
+    assert_ne!(chat(&["--system", "Be sad."], "Tell me of a dog.\n").1, one);
+    let (code, many, err) = chat(&["--ctx", "64"], &"Tell me of a dog.\n".repeat(5));
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("are forgotten") && many.lines().count() >= 5, "{many} {err}");
+    let (code, out, err) =
+        chat(&["--ctx", "16"], "Tell me of a dog and of a cat and of all that they did.\n");
+    assert_eq!((code, &*out), (Some(2), ""), "{err}");
+    assert_eq!(chat(&["--stop", "a"], "Tell me of a dog.\n").1.contains('a'), false);
 }

@@ -673,3 +673,16 @@ fn bench_says_tokens_per_second_and_bytes() {
     fails(&["bench", "--shape", "gpt9"], 2, &["gpt9", "gpt2-xl"]);
     fails(&["bench", "-d", "600", "--device", "cpu"], 2, &["1112", "512"]);
 }
+
+#[test]
+fn shells_and_the_manual_know_every_command() {
+    for args in [&["completions", "bash"][..], &["completions", "zsh"], &["completions", "fish"], &["man"]] {
+        let (code, out, err) = run(args);
+        assert_eq!(code, 0, "{err}");
+        for word in ["generate", "chat", "perplexity", "quantize", "top-p", "ctx"] {
+            let plain = out.replace("\\-", "-");
+            assert!(plain.contains(word), "{args:?} should name {word}");
+        }
+    }
+    fails(&["completions", "cobol"], 2, &["cobol", "bash"]);
+}

@@ -7,8 +7,10 @@ use crate::{
 use serde::Deserialize;
 use std::path::Path;
 use wgpt::{
+    chat::{Message, Template},
     engine::EngineOptions,
     model::Model,
+    sampling::Sampling,
     simd::Math,
     tokenizer::Tokenizer,
     verify::{Agreement, agreement},
@@ -76,6 +78,28 @@ fn on_the_cpu_smollm2_is_as_transformers_has_it() {
 #[test]
 fn on_the_gpu_smollm2_is_as_transformers_has_it() {
     check(On::Gpu, 40, 1);
+}
+
+/// A conversation by the file's own template, the second question understood by the first.
+#[test]
+fn smollm2_answers_questions() {
+    let Some((model, tokenizer, _)) = smollm2() else { return };
+    let template = Template::of(&model).expect("a template");
+    let options = EngineOptions { context: Some(256), ..EngineOptions::default() };
+    let mut engine = engine(&model, On::Cpu, options).expect("the CPU");
+    let mut said = Vec::new();
+    for (question, answer) in [("What is the capital of France?", "Paris"), ("And of Italy?", "Rome")] {
+        said.push(Message::new("user", question));
+        let prompt = tokenizer.encode(&template.render(&said, true).expect("a prompt"), false).expect("ids");
+        let mut generation = engine.resume(&prompt, Sampling::GREEDY, 30).expect("a prompt that fits");
+        let computed = generation.timing().prefill_tokens;
+        let ids: Vec<u32> = generation.by_ref().map(|id| id.expect("a token")).collect();
+        drop(generation);
+        let text = tokenizer.decode(&ids, true);
+        assert!(text.contains(answer), "{question} {text}");
+        assert!(said.len() == 1 || computed < prompt.len() / 2, "{computed} of {} tokens", prompt.len());
+        said.push(Message::new("assistant", text));
+    }
 }
 
 /// What rounding activations changes of its predictions, in nats and in top tokens.

@@ -1,19 +1,17 @@
 //! `wgpt generate`
 
-use super::{ModelArgs, interrupt, prompt::Prompt, terminal, terminal::Terminal};
+use super::{
+    ModelArgs, interrupt, prompt::Prompt, sampling::SamplingArgs, stopping::Stopping, terminal,
+    terminal::Terminal,
+};
 use crate::{
     backend::DeviceInfo,
     engine::{FinishReason, Generation},
     error::Result,
-    model::Model,
-    sampling::Sampling,
 };
 use clap::Args;
 use serde::Serialize;
-use std::{
-    hash::{BuildHasher, RandomState},
-    io::IsTerminal,
-};
+use std::io::IsTerminal;
 
 #[derive(Args)]
 pub struct Generate {
@@ -32,48 +30,6 @@ pub struct Generate {
     /// One JSON object at the end instead of text
     #[arg(long)]
     json: bool,
-}
-
-/// How tokens are picked; what is absent comes from generation_config.json, or else is the default said here.
-#[derive(Args)]
-struct SamplingArgs {
-    /// How adventurous; 0: always the most probable token [default: 0.8]
-    #[arg(long, allow_negative_numbers = true)]
-    temperature: Option<f32>,
-    /// Always the most probable token
-    #[arg(long, conflicts_with = "temperature")]
-    greedy: bool,
-    /// Consider only the K most probable tokens; 0: all
-    #[arg(long, value_name = "K")]
-    top_k: Option<u32>,
-    /// Consider only the fewest tokens whose probabilities reach P [default: 0.95]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f32>,
-    /// Consider only tokens at least P times as probable as the best
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    min_p: Option<f32>,
-    /// What chance starts from: the same seed gives the same text on the same device. Default: random
-    #[arg(long)]
-    seed: Option<u64>,
-}
-
-impl SamplingArgs {
-    fn sampling(&self, model: &Model) -> Result<Sampling> {
-        let defaults = &model.defaults;
-        let temperature = match self.greedy {
-            true => 0.0,
-            false => self.temperature.or(defaults.temperature).unwrap_or(0.8),
-        };
-        let sampling = Sampling {
-            temperature,
-            top_k: self.top_k.or(defaults.top_k).unwrap_or(0),
-            top_p: self.top_p.or(defaults.top_p).unwrap_or(0.95),
-            min_p: self.min_p.or(defaults.min_p).unwrap_or(0.0),
-            seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
-        };
-        sampling.check()?;
-        Ok(sampling)
-    }
 }
 
 #[derive(Serialize)]
@@ -163,88 +119,5 @@ fn timings(generation: &Generation, load: crate::engine::LoadTime) -> Timings {
         prefill_s: timing.prefill.as_secs_f64(),
         decode_tokens: timing.decode_tokens,
         decode_s: timing.decode.as_secs_f64(),
-    }
-}
-
-/// The answer's text so far, up to the first stop string. What could be the beginning of one is held back until it
-/// is clear that it is not.
-struct Stopping<'a> {
-    stops: &'a [String],
-    text: String,
-    /// Bytes of `text` that were given out.
-    shown: usize,
-    stopped: bool,
-}
-
-impl<'a> Stopping<'a> {
-    fn new(stops: &'a [String]) -> Self {
-        Self { stops, text: String::new(), shown: 0, stopped: false }
-    }
-
-    /// Takes in a piece; what of the text can be shown now.
-    fn push(&mut self, piece: &str) -> &str {
-        self.text.push_str(piece);
-        let stops = || self.stops.iter().filter(|stop| !stop.is_empty());
-        if let Some(at) = stops().filter_map(|stop| self.text.find(stop.as_str())).min() {
-            self.text.truncate(at);
-            self.stopped = true;
-        }
-        let mut end = self.text.len();
-        if !self.stopped {
-            let is_beginning = |tail: &str| stops().any(|stop| stop.starts_with(tail));
-            let tails = self.text[self.shown..].char_indices().map(|(at, _)| self.shown + at);
-            end = tails.into_iter().find(|at| is_beginning(&self.text[*at..])).unwrap_or(end);
-        }
-        self.give(end)
-    }
-
-    /// What was held back.
-    fn finish(&mut self) -> &str {
-        self.give(self.text.len())
-    }
-
-    fn give(&mut self, end: usize) -> &str {
-        let from = self.shown.min(end);
-        self.shown = end;
-        &self.text[from..end]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(stops: &[&str], pieces: &[&str]) -> (Vec<String>, String, bool) {
-        let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
-        let mut stopping = Stopping::new(&stops);
-        let mut shown = Vec::new();
-        for piece in pieces {
-            shown.push(stopping.push(piece).to_owned());
-            if stopping.stopped {
-                break;
-            }
-        }
-        shown.push(stopping.finish().to_owned());
-        (shown, stopping.text.clone(), stopping.stopped)
-    }
-
-    #[test]
-    fn a_stop_string_ends_the_text_even_across_pieces() {
-        let (shown, text, stopped) = run(&["END"], &["one E", "N", "D two", "three"]);
-        assert_eq!((text.as_str(), stopped), ("one ", true));
-        assert_eq!(shown.concat(), "one ");
-    }
-
-    #[test]
-    fn what_only_looked_like_a_stop_string_is_shown() {
-        let (shown, text, stopped) = run(&["END", "\n\n"], &["an E", "Nd\n", "of it é", "\n"]);
-        assert_eq!((text.as_str(), stopped), ("an ENd\nof it é\n", false));
-        assert_eq!(shown, ["an ", "ENd", "\nof it é", "", "\n"]);
-    }
-
-    #[test]
-    fn the_first_of_several_counts_and_an_empty_one_does_not() {
-        let (_, text, stopped) = run(&["", "c", "b"], &["abc"]);
-        assert_eq!((text.as_str(), stopped), ("a", true));
     }
 }

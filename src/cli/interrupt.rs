@@ -25,6 +25,12 @@ pub fn watch() {
     WATCHED.store(true, Relaxed);
 }
 
+/// It was heard, and nobody asks any more: the next ends the program.
+pub fn unwatch() {
+    WATCHED.store(false, Relaxed);
+    INTERRUPTED.store(false, Relaxed);
+}
+
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Relaxed)
 }

@@ -1,14 +1,18 @@
 //! The command line: arguments in, words out. stdout holds the answer alone; all else goes to stderr.
 
 mod bench;
+mod chat;
 mod devices;
 mod generate;
 mod inspect;
 mod interrupt;
+mod lines;
 mod perplexity;
 mod plan;
 mod prompt;
 mod quantize;
+mod sampling;
+mod stopping;
 mod terminal;
 mod verify;
 
@@ -21,7 +25,7 @@ use crate::{
     tokenizer::Tokenizer,
     weights::{Format, Quantized},
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::{path::Path, process::ExitCode, str::FromStr};
 use terminal::Terminal;
 
@@ -49,6 +53,8 @@ struct Verbosity {
 enum Command {
     /// Continue a prompt, streaming the continuation to stdout
     Generate(generate::Generate),
+    /// Talk with a model, through its chat template
+    Chat(chat::Chat),
     /// Tokens per second
     Bench(bench::Bench),
     /// How well the model predicts a text
@@ -63,6 +69,13 @@ enum Command {
     Plan(plan::Plan),
     /// What is in a checkpoint
     Inspect(inspect::Inspect),
+    /// What a shell needs to complete the command line: `source <(wgpt completions bash)`
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// The manual page: `wgpt man > wgpt.1`
+    Man,
 }
 
 /// Which model, where, and how it computes.
@@ -186,6 +199,7 @@ pub fn main() -> ExitCode {
     interrupt::install();
     let result = match &cli.command {
         Command::Generate(command) => command.run(&terminal),
+        Command::Chat(command) => command.run(&terminal),
         Command::Bench(command) => command.run(&terminal),
         Command::Perplexity(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),
@@ -193,6 +207,8 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(&terminal),
         Command::Plan(command) => command.run(&terminal),
         Command::Inspect(command) => command.run(&terminal),
+        Command::Completions { shell } => completions(*shell),
+        Command::Man => manual(),
     };
     match result {
         Ok(()) if interrupt::interrupted() => ExitCode::from(interrupt::EXIT_CODE),
@@ -202,4 +218,22 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "wgpt", &mut text);
+    terminal::write(String::from_utf8_lossy(&text)).map(|_| ())
+}
+
+/// The page of the program, then one of each command.
+fn manual() -> Result<()> {
+    let mut text = Vec::new();
+    let mut program = Cli::command();
+    program.build();
+    let pages = program.get_subcommands().filter(|command| !command.is_hide_set());
+    for page in std::iter::once(&program).chain(pages) {
+        clap_mangen::Man::new(page.clone()).render(&mut text).expect("writing to memory");
+    }
+    terminal::write(String::from_utf8_lossy(&text)).map(|_| ())
 }

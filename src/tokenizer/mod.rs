@@ -67,6 +67,11 @@ impl Tokenizer {
         self.0.decode(ids, skip_special).unwrap_or_default()
     }
 
+    /// Whether an id is a special token, which is no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.0.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
     /// Whether an id is a single byte of text (`<0x0A>`, the byte fallback of SentencePiece).
     fn is_byte(&self, id: u32) -> bool {
         let spelt = self.0.id_to_token(id);

@@ -165,30 +165,18 @@ impl Engine {
     /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at least
     /// one.
     pub fn logprobs(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
+        let predictions = self.predictions(tokens, from)?;
+        predictions.zip(&tokens[from..]).map(|(logits, token)| Ok(logprob(&logits?, *token))).collect()
+    }
+
+    /// The logits that predict each of tokens[from..], given all before it; `from` is at least one.
+    pub fn predictions(&mut self, tokens: &[u32], from: usize) -> Result<Predictions<'_>> {
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         self.check_prompt(tokens)?;
         self.forget();
         let fed = tokens.len() - 1;
         let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32, Sampling::GREEDY)?;
-        let mut logprobs = Vec::with_capacity(tokens.len() - from);
-        let mut all = || -> Result<()> {
-            while let Some(work) = self.scheduler.next_work() {
-                self.backend.run(work.shape, &work.step)?;
-                let logits = self.logits(&work)?;
-                let of_outputs = logits.chunks(self.vocab_size as usize);
-                for ((_, index), logits) in work.outputs.iter().zip(of_outputs) {
-                    logprobs.push(logprob(logits, tokens[index + 1]));
-                }
-            }
-            Ok(())
-        };
-        let result = all();
-        self.scheduler.remove(slot);
-        result?;
-        match logprobs.iter().all(|logprob| logprob.is_finite()) {
-            true => Ok(logprobs),
-            false => Err(not_numbers(&self.info)),
-        }
+        Ok(Predictions { engine: self, slot, left: tokens.len() - from, logits: Vec::new(), given: 0 })
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
@@ -259,15 +247,65 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
     Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences: 1, context, blocks: context.div_ceil(BLOCK) })
 }
 
-/// `ln softmax(logits)[id]`
-fn logprob(logits: &[f32], id: u32) -> f64 {
-    f64::from(logits[id as usize]) - log_total(logits)
+/// The logits of one token after the other.
+pub struct Predictions<'a> {
+    engine: &'a mut Engine,
+    slot: Slot,
+    left: usize,
+    /// Those of a step, one below the other, and how many were given out.
+    logits: Vec<f32>,
+    given: usize,
 }
 
-/// `ln softmax(logits)`
-pub(crate) fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let total = log_total(logits);
-    logits.iter().map(|l| f64::from(*l) - total).collect()
+impl Predictions<'_> {
+    fn next_logits(&mut self) -> Result<Vec<f32>> {
+        let vocab_size = self.engine.vocab_size as usize;
+        while self.given * vocab_size == self.logits.len() {
+            let work = self.engine.scheduler.next_work().expect("a token whose successor is asked for");
+            self.engine.backend.run(work.shape, &work.step)?;
+            (self.logits, self.given) = (self.engine.logits(&work)?, 0);
+        }
+        let logits = self.logits[self.given * vocab_size..][..vocab_size].to_vec();
+        self.given += 1;
+        match log_total(&logits).is_finite() {
+            true => Ok(logits),
+            false => Err(not_numbers(&self.engine.info)),
+        }
+    }
+}
+
+impl Iterator for Predictions<'_> {
+    type Item = Result<Vec<f32>>;
+
+    fn next(&mut self) -> Option<Result<Vec<f32>>> {
+        self.left = self.left.checked_sub(1)?;
+        let logits = self.next_logits();
+        if logits.is_err() {
+            self.left = 0;
+        }
+        Some(logits)
+    }
+}
+
+impl Drop for Predictions<'_> {
+    fn drop(&mut self) {
+        self.engine.scheduler.remove(self.slot);
+    }
+}
+
+/// How far a prediction is from another, in nats: Σ p ln(p / q) of their softmaxes (Kullback and Leibler 1951).
+pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    let (p_total, q_total) = (log_total(p), log_total(q));
+    let term = |(p, q): (&f32, &f32)| {
+        let (p, q) = (f64::from(*p) - p_total, f64::from(*q) - q_total);
+        p.exp() * (p - q)
+    };
+    p.iter().zip(q).map(term).sum()
+}
+
+/// `ln softmax(logits)[id]`
+pub fn logprob(logits: &[f32], id: u32) -> f64 {
+    f64::from(logits[id as usize]) - log_total(logits)
 }
 
 /// ln Σ exp(logits)

@@ -7,7 +7,7 @@ use crate::{
     architecture::{NormKind, Rope, RopeScaling},
     backend::{Backend, CpuBackend, Device},
     capabilities::Capabilities,
-    engine::{self, log_softmax},
+    engine::{self, divergence},
     error::Result,
     kernels::{
         Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, attention, embed,
@@ -126,11 +126,10 @@ pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<
         let mut found = Vec::new();
         for backend in &mut backends {
             backend.run(Shape::Decode, &step)?;
-            let logits = backend.read(backend.plans().logits, 1)?;
-            found.push((greedy(&logits), log_softmax(&logits)));
+            found.push(backend.read(backend.plans().logits, 1)?);
         }
-        same += u32::from(found[0].0 == found[1].0);
-        kl += found[0].1.iter().zip(&found[1].1).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+        same += u32::from(greedy(&found[0]) == greedy(&found[1]));
+        kl += divergence(&found[0], &found[1]);
     }
     let n = tokens.len() as f64;
     Ok(Agreement { kl: kl / n, top: f64::from(same) / n })

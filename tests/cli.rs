@@ -358,6 +358,38 @@ fn perplexity_scores_each_token_once() {
 }
 
 #[test]
+fn perplexity_compares_two_models() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [text, packed] = ["text", "packed.gguf"].map(|name| folder.path().join(name).display().to_string());
+    fs::write(&text, "Once upon a time, there was a little girl named Lily. She loved to play.")
+        .expect("a file");
+    let (code, _, err) = run(&["quantize", DEMO, &packed, "--format", "q4_0"]);
+    assert_eq!(code, 0, "{err}");
+    let compare = |model: &str, other: &str| {
+        let args = ["perplexity", "--file", &text, "-m", model, "--against", other, "--json", "--ctx", "16"];
+        json_of(&[&args[..], CPU].concat())
+    };
+    let number = |found: &Value, key: &str| found["against"][key].as_f64().expect("a number");
+    let same = compare(DEMO, DEMO);
+    assert_eq!((number(&same, "kl"), number(&same, "same_top")), (0.0, 1.0));
+    assert!(
+        (number(&same, "perplexity") / same["perplexity"].as_f64().expect("a number") - 1.0).abs() < 1e-9
+    );
+    let less = compare(&packed, DEMO);
+    assert_eq!(less["against"]["perplexity"], same["perplexity"]);
+    assert_ne!(less["perplexity"], same["perplexity"]);
+    assert!((1e-4..0.5).contains(&number(&less, "kl")), "{}", less["against"]);
+    assert!((0.5..=1.0).contains(&number(&less, "same_top")), "{}", less["against"]);
+    let fixture = path("fixtures/models/gpt2");
+    let other = fixture.to_str().expect("UTF-8");
+    fails(
+        &["perplexity", "--file", &text, "--against", other, "--device", "cpu"],
+        2,
+        &["--against", "tokens"],
+    );
+}
+
+#[test]
 fn devices_are_listed_with_one_chosen() {
     let devices = json_of(&["devices", "--json"]);
     let devices = devices.as_array().expect("an array");

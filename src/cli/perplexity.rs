@@ -1,9 +1,11 @@
 //! `wgpt perplexity`
 
-use super::{ModelArgs, interrupt, prompt::read_text, terminal, terminal::Terminal};
+use super::{ModelArgs, interrupt, open_weights, prompt::read_text, terminal, terminal::Terminal};
 use crate::{
-    engine::DEFAULT_CONTEXT,
+    engine::{DEFAULT_CONTEXT, Engine, divergence, logprob},
     error::{Error, Result},
+    model::Model,
+    sampling::greedy,
 };
 use clap::Args;
 use serde::Serialize;
@@ -19,6 +21,9 @@ pub struct Perplexity {
     /// Tokens from one window's start to the next. Default: half the context
     #[arg(long, value_name = "TOKENS")]
     stride: Option<u32>,
+    /// Another model with the same tokens, such as this one before it was quantised: how far from it the predictions are
+    #[arg(long, value_name = "MODEL")]
+    against: Option<String>,
     /// One JSON object with every token's log-probability
     #[arg(long)]
     json: bool,
@@ -30,6 +35,27 @@ struct Score<'a> {
     logprobs: &'a [f64],
     nll: f64,
     perplexity: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Comparison>,
+}
+
+/// How far a model's predictions are from another's.
+#[derive(Serialize)]
+struct Comparison {
+    model: String,
+    perplexity: f64,
+    /// The mean over tokens of Σ p ln(p / q), p the other model's.
+    kl: f64,
+    /// The share of tokens for which both find the same one most probable.
+    same_top: f64,
+}
+
+/// Sums over the tokens so far.
+#[derive(Default)]
+struct Sums {
+    nll: f64,
+    kl: f64,
+    same_top: f64,
 }
 
 impl Perplexity {
@@ -58,24 +84,68 @@ impl Perplexity {
             )));
         }
         let mut engine = self.model.load(&model, true, terminal)?;
+        let mut other = self.other(&model, terminal)?;
         interrupt::watch();
         let mut logprobs = Vec::with_capacity(tokens.len() - 1);
+        let mut sums = Sums::default();
         for window in windows(tokens.len(), context as usize, stride as usize) {
             if interrupt::interrupted() {
                 return Ok(());
             }
             // The first token that no window before this one scored.
             let from = logprobs.len() + 1;
-            logprobs.extend(engine.logprobs(&tokens[window.clone()], from - window.start)?);
+            let (fed, scored) = (&tokens[window.clone()], from - window.start);
+            match &mut other {
+                None => logprobs.extend(engine.logprobs(fed, scored)?),
+                Some((_, other)) => {
+                    let both = engine.predictions(fed, scored)?.zip(other.predictions(fed, scored)?);
+                    for ((q, p), token) in both.zip(&fed[scored..]) {
+                        let (q, p) = (q?, p?);
+                        logprobs.push(logprob(&q, *token));
+                        sums.nll -= logprob(&p, *token);
+                        sums.kl += divergence(&p, &q);
+                        sums.same_top += f64::from(greedy(&p) == greedy(&q));
+                    }
+                }
+            }
         }
-        let nll = -logprobs.iter().sum::<f64>() / logprobs.len() as f64;
+        let n = logprobs.len() as f64;
+        let nll = -logprobs.iter().sum::<f64>() / n;
         let perplexity = nll.exp();
+        let against = other.map(|(model, _)| Comparison {
+            model: model.name,
+            perplexity: (sums.nll / n).exp(),
+            kl: sums.kl / n,
+            same_top: sums.same_top / n,
+        });
         if self.json {
-            return terminal::write_json(&Score { tokens: &tokens, logprobs: &logprobs, nll, perplexity });
+            let score = Score { tokens: &tokens, logprobs: &logprobs, nll, perplexity, against };
+            return terminal::write_json(&score);
         }
         terminal::write(format_args!("{perplexity:.4}\n"))?;
         terminal.say(format_args!("perplexity of {} tokens, {nll:.4} nats each", logprobs.len()));
+        if let Some(Comparison { model, perplexity, kl, same_top }) = against {
+            terminal::write(format_args!(
+                "against {model}: perplexity {perplexity:.4}, mean KL divergence {kl:.6}, {:.2} % of the top tokens equal\n",
+                100.0 * same_top
+            ))?;
+        }
         Ok(())
+    }
+
+    /// The model to compare with, on the same kind of device.
+    fn other(&self, model: &Model, terminal: &Terminal) -> Result<Option<(Model, Engine)>> {
+        let Some(name) = &self.against else { return Ok(None) };
+        let other = open_weights(Some(name), None, terminal)?;
+        let [one, two] = [model, &other].map(|model| model.architecture.vocab_size);
+        if one != two {
+            return Err(Error::request(format!(
+                "--against {name}: it has {two} tokens, but {} {one}: only models with the same tokens can be compared",
+                model.name
+            )));
+        }
+        let engine = self.model.load(&other, true, terminal)?;
+        Ok(Some((other, engine)))
     }
 }
 

@@ -24,6 +24,8 @@ fn sampling_of(sequence: u32) -> Sampling {
 }
 // The row whose logits are output i.
 fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
+// The token whose probability is asked for, of output i.
+fn target_of(i: u32) -> u32 { return step[step[7] + i]; }
 // Where in the cache a position of a sequence lies.
 fn slot_of(sequence: u32, position: u32) -> u32 {
     return step[step[4] + sequence * step[5] + position / BLOCK] * BLOCK + position % BLOCK;

@@ -122,7 +122,7 @@ impl Bench {
             rows: vec![Row { token: 1, position: 0, sequence: 0 }],
             outputs: vec![0],
             tables: vec![vec![0]],
-            sampling: Vec::new(),
+            ..Step::default()
         };
         backend.run_ahead(Shape::Prefill, &step)?;
         backend.next_ids()?;
@@ -246,7 +246,7 @@ impl Bench {
             rows,
             outputs,
             tables: tables.clone(),
-            sampling: Vec::new(),
+            ..Step::default()
         };
         let positions: Range<u32> = test.depth..test.depth + test.tokens;
         let mut steps = Vec::new();

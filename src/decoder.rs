@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, attention, embed, kv_write, matmul,
-        norm, normed, rope, sample,
+        norm, normed, rope, sample, score,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -27,6 +27,8 @@ struct Activations {
     /// Within the MLP.
     hidden: Rows,
     logits: Rows,
+    /// What they give the targets.
+    scores: Rows,
 }
 
 /// Everything that a plan's passes refer to.
@@ -58,7 +60,8 @@ pub fn decoder(
     let (qkv, mixed) = (row("qkv", q + 2 * kv), row("mixed", q));
     let hidden = row("hidden", architecture.intermediate_size);
     let logits = buffers.activation("logits", Per::Output, architecture.vocab_size);
-    let a = Activations { x, h, qkv, mixed, hidden, logits };
+    let scores = buffers.activation("scores", Per::Target, 1);
+    let a = Activations { x, h, qkv, mixed, hidden, logits, scores };
     let turns = match &architecture.positions {
         Positions::Learned => None,
         Positions::Rotary(rope) => {
@@ -74,7 +77,7 @@ pub fn decoder(
     let ids = buffers.declare("ids", Content::Ids);
     let decoder = Decoder { architecture, weights, a, caches, partials, candidates, turns, ids };
     let [prefill, decode] = Shape::ALL.map(|shape| decoder.plan(shape));
-    Ok(Plans { buffers, sizes, prefill, decode, logits, ids })
+    Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids })
 }
 
 /// The longest context that the model was made for and a device's bindings can hold: a key head's cache is not split.
@@ -131,6 +134,10 @@ impl Decoder<'_> {
         };
         plan.push(matmul(last, &weights.head).to(a.logits));
         plan.push(sample(a.logits, self.candidates, self.ids));
+        // Probabilities are asked of texts that are there.
+        if shape == Shape::Prefill {
+            plan.push(score(a.logits, a.scores));
+        }
         plan
     }
 

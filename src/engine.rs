@@ -7,8 +7,8 @@ use crate::{
     error::{Error, Result},
     model::Model,
     plan::{Buffers, Content, Plans, Sizes},
-    sampling::Sampling,
-    scheduler::{Scheduler, Slot, Work},
+    sampling::{Sampling, log_total},
+    scheduler::{Scheduler, Slot},
     step::{BLOCK, SAMPLED},
     weights::Weights,
 };
@@ -165,18 +165,31 @@ impl Engine {
     /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at least
     /// one.
     pub fn logprobs(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        let predictions = self.predictions(tokens, from)?;
-        predictions.zip(&tokens[from..]).map(|(logits, token)| Ok(logprob(&logits?, *token))).collect()
+        let mut feed = self.feed(tokens, from)?;
+        let mut logprobs = Vec::with_capacity(feed.left);
+        while logprobs.len() < feed.left {
+            let count = feed.step()?;
+            let scores = feed.engine.backend.plans().scores;
+            logprobs.extend(feed.engine.backend.read(scores, count)?.into_iter().map(f64::from));
+        }
+        match logprobs.iter().all(|logprob| logprob.is_finite()) {
+            true => Ok(logprobs),
+            false => Err(not_numbers(&feed.engine.info)),
+        }
     }
 
     /// The logits that predict each of tokens[from..], given all before it; `from` is at least one.
-    pub fn predictions(&mut self, tokens: &[u32], from: usize) -> Result<Predictions<'_>> {
+    pub fn predictions<'a>(&'a mut self, tokens: &'a [u32], from: usize) -> Result<Predictions<'a>> {
+        Ok(Predictions { feed: self.feed(tokens, from)?, logits: Vec::new(), given: 0 })
+    }
+
+    fn feed<'a>(&'a mut self, tokens: &'a [u32], from: usize) -> Result<Feed<'a>> {
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         self.check_prompt(tokens)?;
         self.forget();
         let fed = tokens.len() - 1;
         let slot = self.add(tokens[..fed].to_vec(), from - 1, fed as u32, Sampling::GREEDY)?;
-        Ok(Predictions { engine: self, slot, left: tokens.len() - from, logits: Vec::new(), given: 0 })
+        Ok(Feed { engine: self, slot, tokens, left: tokens.len() - from })
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
@@ -211,12 +224,6 @@ impl Engine {
         let slot = self.scheduler.add(prompt, outputs_from, positions, sampling);
         slot.ok_or_else(|| Error::run("every sequence slot is taken"))
     }
-
-    /// The logits of a step's outputs.
-    fn logits(&mut self, work: &Work) -> Result<Vec<f32>> {
-        let rows = self.backend.plans().logits;
-        self.backend.read(rows, work.outputs.len())
-    }
 }
 
 /// A model's plans for a device, its weights checked but not yet read.
@@ -247,11 +254,38 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
     Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences: 1, context, blocks: context.div_ceil(BLOCK) })
 }
 
-/// The logits of one token after the other.
-pub struct Predictions<'a> {
+/// A text fed to a model, step by step.
+struct Feed<'a> {
     engine: &'a mut Engine,
     slot: Slot,
+    tokens: &'a [u32],
+    /// Tokens whose predictions have not been given out.
     left: usize,
+}
+
+impl Feed<'_> {
+    /// Runs steps up to one with outputs; how many. Their targets are the tokens that follow.
+    fn step(&mut self) -> Result<usize> {
+        loop {
+            let mut work = self.engine.scheduler.next_work().expect("a token whose successor is asked for");
+            work.step.targets = work.outputs.iter().map(|(_, index)| self.tokens[index + 1]).collect();
+            self.engine.backend.run(work.shape, &work.step)?;
+            if !work.outputs.is_empty() {
+                return Ok(work.outputs.len());
+            }
+        }
+    }
+}
+
+impl Drop for Feed<'_> {
+    fn drop(&mut self) {
+        self.engine.scheduler.remove(self.slot);
+    }
+}
+
+/// The logits of one token after the other.
+pub struct Predictions<'a> {
+    feed: Feed<'a>,
     /// Those of a step, one below the other, and how many were given out.
     logits: Vec<f32>,
     given: usize,
@@ -259,17 +293,17 @@ pub struct Predictions<'a> {
 
 impl Predictions<'_> {
     fn next_logits(&mut self) -> Result<Vec<f32>> {
-        let vocab_size = self.engine.vocab_size as usize;
-        while self.given * vocab_size == self.logits.len() {
-            let work = self.engine.scheduler.next_work().expect("a token whose successor is asked for");
-            self.engine.backend.run(work.shape, &work.step)?;
-            (self.logits, self.given) = (self.engine.logits(&work)?, 0);
+        let vocab_size = self.feed.engine.vocab_size as usize;
+        if self.given * vocab_size == self.logits.len() {
+            let count = self.feed.step()?;
+            let rows = self.feed.engine.backend.plans().logits;
+            (self.logits, self.given) = (self.feed.engine.backend.read(rows, count)?, 0);
         }
         let logits = self.logits[self.given * vocab_size..][..vocab_size].to_vec();
         self.given += 1;
         match log_total(&logits).is_finite() {
             true => Ok(logits),
-            false => Err(not_numbers(&self.engine.info)),
+            false => Err(not_numbers(&self.feed.engine.info)),
         }
     }
 }
@@ -278,41 +312,13 @@ impl Iterator for Predictions<'_> {
     type Item = Result<Vec<f32>>;
 
     fn next(&mut self) -> Option<Result<Vec<f32>>> {
-        self.left = self.left.checked_sub(1)?;
+        self.feed.left = self.feed.left.checked_sub(1)?;
         let logits = self.next_logits();
         if logits.is_err() {
-            self.left = 0;
+            self.feed.left = 0;
         }
         Some(logits)
     }
-}
-
-impl Drop for Predictions<'_> {
-    fn drop(&mut self) {
-        self.engine.scheduler.remove(self.slot);
-    }
-}
-
-/// How far a prediction is from another, in nats: Σ p ln(p / q) of their softmaxes (Kullback and Leibler 1951).
-pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
-    let (p_total, q_total) = (log_total(p), log_total(q));
-    let term = |(p, q): (&f32, &f32)| {
-        let (p, q) = (f64::from(*p) - p_total, f64::from(*q) - q_total);
-        p.exp() * (p - q)
-    };
-    p.iter().zip(q).map(term).sum()
-}
-
-/// `ln softmax(logits)[id]`
-pub fn logprob(logits: &[f32], id: u32) -> f64 {
-    f64::from(logits[id as usize]) - log_total(logits)
-}
-
-/// ln Σ exp(logits)
-fn log_total(logits: &[f32]) -> f64 {
-    let top = logits.iter().copied().fold(f32::MIN, f32::max);
-    let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
-    f64::from(top) + total.ln()
 }
 
 /// What to say of logits that are none.

@@ -5,7 +5,7 @@
 
 use crate::{
     capabilities::Capabilities,
-    kernels::{Dispatch, Kernel, Target},
+    kernels::{Cost, Dispatch, Kernel, Target},
     step::Load,
     weights::Contents,
 };
@@ -29,11 +29,13 @@ impl Use {
     }
 }
 
-/// What a grid or an activation has one of for each: a token of the step, or a token whose logits are wanted.
+/// What a grid or an activation has one of for each: a token of the step, a token whose logits are wanted, or one that these give a probability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Per {
     Row,
     Output,
+    /// An output that a target is given for.
+    Target,
 }
 
 impl Per {
@@ -41,6 +43,7 @@ impl Per {
         match self {
             Self::Row => load.rows,
             Self::Output => load.outputs,
+            Self::Target => load.targets,
         }
     }
 }
@@ -144,8 +147,8 @@ impl Buffers {
             Content::Partials { per: Per::Row, stride } => {
                 u64::from(sizes.rows[Shape::Decode as usize]) * u64::from(*stride) * 4
             }
-            Content::Activation { per: Per::Output, stride }
-            | Content::Partials { per: Per::Output, stride } => {
+            Content::Activation { per: Per::Output | Per::Target, stride }
+            | Content::Partials { per: Per::Output | Per::Target, stride } => {
                 u64::from(sizes.outputs) * u64::from(*stride) * 4
             }
             Content::Cache { stride } => {
@@ -207,8 +210,9 @@ pub struct Plans {
     pub sizes: Sizes,
     pub prefill: Plan,
     pub decode: Plan,
-    /// Where the logits come out, and the ids picked from them.
+    /// Where the logits come out, what they give the targets, and the ids picked from them.
     pub logits: Rows,
+    pub scores: Rows,
     pub ids: Buffer,
 }
 
@@ -224,9 +228,10 @@ impl Plans {
     /// after the layers, and the most of any one layer.
     pub fn dispatches(&self, shape: Shape, can: &Capabilities) -> Dispatches {
         let target = Target { can, shape };
-        let load = Load { rows: 1, outputs: 1, context: 1 };
+        let load = Load { rows: 1, outputs: 1, targets: 0, context: 1 };
         let (mut all, mut by_layer) = (0, BTreeMap::<_, usize>::new());
-        for pass in &self.of(shape).passes {
+        let has_work = |pass: &&Pass| pass.kernel.cost(&load) != Cost::default();
+        for pass in self.of(shape).passes.iter().filter(has_work) {
             // The CPU, which joins nothing, calls a kernel once, whatever its parts.
             let dispatches = if can.layout.join { pass.kernel.dispatches(&target) } else { Vec::new() };
             let run = |d: &&Dispatch| d.grid.workgroups(&load, can.most_groups).is_some();

@@ -3,7 +3,7 @@
 //! Chance comes from a counter-based generator: which number a candidate draws follows from the seed, its position
 //! and its id alone. Adding noise −ln(−ln u) to logits over temperature and taking the highest is a draw from
 //! their softmax (Gumbel 1954), with no sum over the vocabulary, and a filter that drops some candidates changes
-//! nothing for the others. In f32 throughout, for the device does the same (shaders/sample.wgsl).
+//! nothing for the others. In f32 throughout, for the device does the same (shaders/sample/).
 
 use crate::{
     error::{Error, Result},
@@ -139,8 +139,30 @@ pub fn greedy(logits: &[f32]) -> u32 {
     best
 }
 
+/// How far a prediction is from another, in nats: Σ p ln(p / q) of their softmaxes (Kullback and Leibler 1951).
+pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    let (p_total, q_total) = (log_total(p), log_total(q));
+    let term = |(p, q): (&f32, &f32)| {
+        let (p, q) = (f64::from(*p) - p_total, f64::from(*q) - q_total);
+        p.exp() * (p - q)
+    };
+    p.iter().zip(q).map(term).sum()
+}
+
+/// `ln softmax(logits)[id]`
+pub fn logprob(logits: &[f32], id: u32) -> f64 {
+    f64::from(logits[id as usize]) - log_total(logits)
+}
+
+/// ln Σ exp(logits)
+pub(crate) fn log_total(logits: &[f32]) -> f64 {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
+    f64::from(top) + total.ln()
+}
+
 /// How long a candidate waits for a draw, exponentially distributed: of those that wait, divided by their weights, the
-/// first is drawn. Computed as shaders/random.wgsl has it.
+/// first is drawn. Computed as shaders/sample/random.wgsl has it.
 fn wait(seed: u64, position: u32, id: u32) -> f32 {
     let [word, ..] = philox([id, position, 0, 0], [seed as u32, (seed >> 32) as u32]);
     -ln(((word >> 9) as f32 + 0.5) / 8_388_608.0)

@@ -1,7 +1,7 @@
 //! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
-//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked.
+//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets.
 
 use crate::sampling::Sampling;
 
@@ -27,6 +27,8 @@ pub struct Step {
     pub rows: Vec<Row>,
     /// The rows whose logits are wanted, by index.
     pub outputs: Vec<u32>,
+    /// For each output, the token whose probability is asked for; none at all where it is for none.
+    pub targets: Vec<u32>,
     /// For each sequence slot, the cache blocks that hold its positions, in order.
     pub tables: Vec<Vec<u32>>,
     /// For each sequence slot, how its next token is picked; greedily where nothing is said.
@@ -38,6 +40,8 @@ pub struct Step {
 pub struct Load {
     pub rows: u32,
     pub outputs: u32,
+    /// As many as outputs, or none.
+    pub targets: u32,
     /// The most positions that any row attends to.
     pub context: u32,
 }
@@ -64,6 +68,7 @@ impl Step {
         Load {
             rows: self.rows.len() as u32,
             outputs: self.outputs.len() as u32,
+            targets: self.targets.len() as u32,
             context: self.rows.iter().map(|r| r.position + 1).max().unwrap_or(0),
         }
     }
@@ -74,6 +79,7 @@ impl Step {
         let outputs_at = HEADER + self.rows.len() * ROW;
         let tables_at = outputs_at + self.outputs.len();
         let sampling_at = tables_at + stride * self.tables.len();
+        let targets_at = sampling_at + SAMPLING * self.tables.len();
         let mut words = vec![
             self.rows.len() as u32,
             self.outputs.len() as u32,
@@ -82,7 +88,7 @@ impl Step {
             tables_at as u32,
             stride as u32,
             sampling_at as u32,
-            0,
+            targets_at as u32,
         ];
         words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, 0]));
         words.extend(&self.outputs);
@@ -96,12 +102,13 @@ impl Step {
             let seed = [of.seed as u32, (of.seed >> 32) as u32];
             words.extend([temperature, of.top_k, top_p, least, seed[0], seed[1], 0, 0]);
         }
+        words.extend(&self.targets);
         words
     }
 
     /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
     pub fn most_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
-        HEADER as u64 + rows * ROW as u64 + outputs + sequences * (blocks + SAMPLING as u64)
+        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + SAMPLING as u64)
     }
 }

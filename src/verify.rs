@@ -7,15 +7,15 @@ use crate::{
     architecture::{NormKind, Rope, RopeScaling},
     backend::{Backend, CpuBackend, Device},
     capabilities::Capabilities,
-    engine::{self, divergence},
+    engine,
     error::Result,
     kernels::{
         Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, attention, embed,
-        kv_write, matmul, norm, normed, rope, sample,
+        kv_write, matmul, norm, normed, rope, sample, score,
     },
     model::Model,
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
-    sampling::{Sampling, greedy},
+    sampling::{Sampling, divergence, greedy},
     simd::Math,
     step::{BLOCK, Row, Step},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
@@ -219,6 +219,7 @@ fn steps() -> Vec<(Shape, Step)> {
     let step = |rows: Vec<Row>, outputs: &[u32], sampling: [Sampling; 2]| Step {
         rows,
         outputs: outputs.to_vec(),
+        targets: outputs.iter().map(|output| output * 17 % VOCAB).collect(),
         tables: tables.clone(),
         sampling: sampling.to_vec(),
     };
@@ -359,7 +360,9 @@ fn plans(can: &Capabilities) -> Plans {
         let candidates = Candidates::declare(&mut w.buffers, vocab);
         push!(sample(logits, candidates, ids));
     }
-    Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, ids }
+    let scores = w.buffers.activation("scores", Per::Target, 1);
+    prefill.push(score(logits, scores));
+    Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, scores, ids }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, con
 fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
     let step = |positions: std::ops::Range<u32>, outputs: Vec<u32>| Step {
         rows: positions.map(|p| Row { token: tokens[p as usize], position: p, sequence: 0 }).collect(),
+        targets: outputs.iter().map(|output| tokens[*output as usize]).collect(),
         outputs,
         tables: vec![vec![1, 0]],
         ..Step::default()

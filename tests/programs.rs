@@ -121,7 +121,7 @@ fn grids_fold_within_the_limit() {
         plan::Per,
         step::Load,
     };
-    let load = Load { rows: 70, outputs: 3, context: 70 };
+    let load = Load { rows: 70, outputs: 3, targets: 0, context: 70 };
     let grid = |groups, per, rows, splits| Grid { groups, per, rows, splits };
     for (groups, most) in [(1, 65535), (65535, 65535), (65536, 65535), (200_000, 65535), (7, 3), (9, 3)] {
         let [x, y, z] =
@@ -132,6 +132,7 @@ fn grids_fold_within_the_limit() {
         );
     }
     let workgroups = |splits| grid(5, Per::Output, 1, splits).workgroups(&load, 65535);
+    assert_eq!(grid(5, Per::Target, 1, Splits::Whole).workgroups(&load, 65535), None);
     assert_eq!(workgroups(Splits::Whole), Some([5, 1, 3]));
     assert_eq!(workgroups(Splits::Each(32)), Some([15, 1, 3]));
     assert_eq!(workgroups(Splits::Beyond(69)), Some([5, 1, 3]));

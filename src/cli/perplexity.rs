@@ -2,10 +2,10 @@
 
 use super::{ModelArgs, interrupt, open_weights, prompt::read_text, terminal, terminal::Terminal};
 use crate::{
-    engine::{DEFAULT_CONTEXT, Engine, divergence, logprob},
+    engine::{DEFAULT_CONTEXT, Engine},
     error::{Error, Result},
     model::Model,
-    sampling::greedy,
+    sampling::{divergence, greedy, logprob},
 };
 use clap::Args;
 use serde::Serialize;

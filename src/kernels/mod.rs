@@ -18,6 +18,7 @@ mod matmul;
 mod norm;
 mod rope;
 mod sample;
+mod score;
 
 pub use activation::Activation;
 pub use attention::{Partials, attention};
@@ -27,6 +28,7 @@ pub use matmul::{Input, matmul, normed};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
 pub use sample::{Candidates, sample};
+pub use score::score;
 
 /// One pass of a plan.
 pub trait Kernel: Send + Sync {

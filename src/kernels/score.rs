@@ -1,0 +1,54 @@
+use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
+use crate::{
+    memory::Memory,
+    plan::{Per, Rows, Use},
+    sampling::logprob,
+    shader::Program,
+    step::{Load, Step},
+};
+
+/// y = ln softmax(logits)\[target\] for each output that the step gives a target for
+pub fn score(logits: Rows, y: Rows) -> Score {
+    assert_eq!((logits.per, y.per, y.width), (Per::Output, Per::Target, 1), "a value for each target");
+    Score { logits, y }
+}
+
+pub struct Score {
+    logits: Rows,
+    y: Rows,
+}
+
+impl Kernel for Score {
+    fn name(&self) -> &'static str {
+        "score"
+    }
+    fn uses(&self) -> Vec<Use> {
+        vec![Use::Read(self.logits.buffer), Use::Write(self.y.buffer)]
+    }
+    fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
+        let program = Program {
+            name: "score",
+            source: include_str!("../../shaders/score.wgsl"),
+            imports: vec![STEP, reduce(target)],
+            constants: vec![
+                ("VOCAB", self.logits.width.into()),
+                ("STRIDE", self.logits.stride().into()),
+                ("Y_STRIDE", self.y.stride().into()),
+            ],
+        };
+        let grid = Grid { groups: 1, per: Per::Target, rows: 1, splits: Splits::Whole };
+        vec![Dispatch { program, uses: self.uses(), grid }]
+    }
+    fn cost(&self, load: &Load) -> Cost {
+        let values = u64::from(load.targets) * u64::from(self.logits.width);
+        Cost { bytes: 4 * values, flops: 3 * values }
+    }
+    fn run(&self, memory: &Memory, step: &Step) {
+        let (logits, mut y) = (memory.read(self.logits.buffer), memory.write(self.y.buffer));
+        let logits = logits.chunks(self.logits.stride() as usize);
+        let y = y.chunks_mut(self.y.stride() as usize);
+        for ((target, logits), y) in step.targets.iter().zip(logits).zip(y) {
+            y[0] = logprob(&logits[..self.logits.width as usize], *target) as f32;
+        }
+    }
+}

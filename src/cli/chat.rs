@@ -59,6 +59,7 @@ impl Chat {
                 model.name
             );
         }
+        let mut lines = Lines::open();
         let mut session = Session {
             ends: ends(&model, &tokenizer, &template)?,
             said: self.system.iter().map(|text| Message::new("system", text)).collect(),
@@ -70,9 +71,9 @@ impl Chat {
             max_tokens: self.max_tokens,
             stops,
             last: None,
+            is_typed: lines.are_typed(),
             terminal,
         };
-        let mut lines = Lines::open();
         if lines.are_typed() {
             terminal.say(format_args!("Say something, or /help; Ctrl-D ends the conversation."));
         }
@@ -117,6 +118,8 @@ struct Session<'a> {
     said: Vec<Message>,
     /// Of the last answer.
     last: Option<(Timing, usize)>,
+    /// Whether somebody types what is said.
+    is_typed: bool,
     terminal: &'a Terminal,
 }
 
@@ -163,9 +166,10 @@ impl Session<'_> {
             open = rest.is_empty() || terminal::write(rest)?;
         }
         open = open && terminal::write("\n")?;
-        let was_interrupted = interrupt::interrupted();
-        interrupt::unwatch();
-        if is_cut && !was_interrupted {
+        if interrupt::interrupted() {
+            // Somebody at a terminal ends an answer by it, and a program that only pipes lines in, all.
+            open = open && self.is_typed;
+        } else if is_cut {
             self.terminal.say(format_args!(
                 "(cut: an answer has at most {} tokens, and the context {})",
                 self.max_tokens,
@@ -174,6 +178,9 @@ impl Session<'_> {
         }
         self.said.push(Message::new("assistant", answer.text.clone()));
         self.last = Some((timing, prompt.len() + timing.decode_tokens + 1));
+        if self.is_typed {
+            interrupt::unwatch();
+        }
         Ok(open)
     }
 

@@ -2,12 +2,12 @@
 
 use crate::{
     models::engine,
-    support::{On, path},
+    support::{On, adapter_name, path},
 };
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    io::Write,
+    io::{Read, Write},
     process::{Command, Stdio},
 };
 use wgpt::{
@@ -103,8 +103,39 @@ fn lines_on_stdin_are_turns() {
     let (code, many, err) = chat(&["--ctx", "64"], &"Tell me of a dog.\n".repeat(5));
     assert_eq!(code, Some(0), "{err}");
     assert!(err.contains("are forgotten") && many.lines().count() >= 5, "{many} {err}");
+    let (code, _, err) = chat(&["-n", "0"], "Tell me of a dog.\n");
+    assert_eq!(code, Some(2), "{err}");
     let (code, out, err) =
         chat(&["--ctx", "16"], "Tell me of a dog and of a cat and of all that they did.\n");
     assert_eq!((code, &*out), (Some(2), ""), "{err}");
     assert!(!chat(&["--stop", "a"], "Tell me of a dog.\n").1.contains('a'));
+}
+
+/// SIGINT ends a conversation that lines are piped into, as it ends everything else.
+#[cfg(unix)]
+#[test]
+fn sigint_ends_piped_conversations_with_130() {
+    let Some(adapter) = adapter_name() else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+    command.args([
+        "chat",
+        "-n",
+        "400",
+        "--temperature",
+        "1.5",
+        "--stop",
+        "?!",
+        "--quiet",
+        "--device",
+        &adapter,
+    ]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all("Tell me of a dog.\n".repeat(50).as_bytes()).expect("it reads");
+    child.stdout.as_mut().expect("piped").read_exact(&mut [0; 8]).expect("a beginning");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(interrupted.success());
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130));
 }

@@ -13,6 +13,7 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use clap::Args;
+use std::num::NonZero;
 
 #[derive(Args)]
 pub struct Chat {
@@ -22,8 +23,8 @@ pub struct Chat {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// The most tokens of an answer
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 1024)]
-    max_tokens: usize,
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value = "1024")]
+    max_tokens: NonZero<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// End an answer where it says this; may be given again
@@ -68,7 +69,7 @@ impl Chat {
             template,
             engine,
             sampling,
-            max_tokens: self.max_tokens,
+            max_tokens: self.max_tokens.get(),
             stops,
             last: None,
             is_typed: lines.are_typed(),
@@ -274,7 +275,7 @@ impl Session<'_> {
             "top_p" => sampling.top_p = number(name, value)?,
             "min_p" => sampling.min_p = number(name, value)?,
             "seed" => sampling.seed = number(name, value)?,
-            "max_tokens" => self.max_tokens = number::<std::num::NonZero<usize>>(name, value)?.get(),
+            "max_tokens" => self.max_tokens = number::<NonZero<usize>>(name, value)?.get(),
             _ => {
                 return Err(Error::request(format!(
                     "/set knows temperature, top_k, top_p, min_p, seed and max_tokens, but not {name}"

@@ -13,7 +13,7 @@ fn row_at(i: u32) -> Row {
 // How a sequence's next token is drawn. `least`: how much lower than the highest a logit may be.
 struct Sampling { temperature: f32, top_k: u32, top_p: f32, least: f32, seed: vec2<u32> }
 fn sampling_of(sequence: u32) -> Sampling {
-    let at = step[6] + 8u * sequence;
+    let at = step[6] + 12u * sequence;
     return Sampling(
         bitcast<f32>(step[at]),
         step[at + 1u],
@@ -22,6 +22,20 @@ fn sampling_of(sequence: u32) -> Sampling {
         vec2(step[at + 4u], step[at + 5u]),
     );
 }
+// How tokens that were there before are made less likely: those of a sequence, and how often each was there.
+struct Penalties { repetition: f32, frequency: f32, presence: f32, at: u32, seen: u32 }
+fn penalties_of(sequence: u32) -> Penalties {
+    let at = step[6] + 12u * sequence;
+    return Penalties(
+        bitcast<f32>(step[at + 6u]),
+        bitcast<f32>(step[at + 7u]),
+        bitcast<f32>(step[at + 8u]),
+        step[at + 9u],
+        step[at + 10u],
+    );
+}
+struct Seen { token: u32, count: u32 }
+fn seen_at(p: Penalties, i: u32) -> Seen { return Seen(step[p.at + 2u * i], step[p.at + 2u * i + 1u]); }
 // The row whose logits are output i.
 fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
 // The token whose probability is asked for, of output i.

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, attention, embed, kv_write, matmul,
-        norm, normed, rope, sample, score,
+        norm, normed, penalize, rope, sample, score,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -133,6 +133,7 @@ impl Decoder<'_> {
             None => a.x.into(),
         };
         plan.push(matmul(last, &weights.head).to(a.logits));
+        plan.push(penalize(a.logits));
         plan.push(sample(a.logits, self.candidates, self.ids));
         // Probabilities are asked of texts that are there.
         if shape == Shape::Prefill {

@@ -132,6 +132,7 @@ impl Engine {
             slot,
             tokens: prompt.to_vec(),
             keeps,
+            penalizes: sampling.penalties.are_some(),
             left,
             is_first: true,
             asked: 0,
@@ -358,6 +359,8 @@ pub struct Generation<'a> {
     tokens: Vec<u32>,
     /// Whether these stay in the cache for the next.
     keeps: bool,
+    /// Whether what was given out changes what follows, so that no step can run ahead.
+    penalizes: bool,
     left: usize,
     is_first: bool,
     /// Tokens that steps were run for.
@@ -381,7 +384,9 @@ impl Generation<'_> {
     fn ask(&mut self) -> Result<()> {
         let Engine { scheduler, backend, .. } = &mut *self.engine;
         if self.asked > 0 {
-            scheduler.push(self.slot, SAMPLED);
+            // Penalties must know which it was.
+            let token = if self.penalizes { *self.tokens.last().expect("given out") } else { SAMPLED };
+            scheduler.push(self.slot, token);
         }
         let mut work = scheduler.next_work().expect("a token whose successor is wanted");
         while let Some(next) = scheduler.next_work() {
@@ -397,7 +402,8 @@ impl Generation<'_> {
     /// The next token, as the device picks it, which goes on meanwhile with those after it.
     fn step(&mut self) -> Result<u32> {
         let start = Instant::now();
-        while self.under_way < self.left.min(self.engine.backend.ahead()) {
+        let ahead = if self.penalizes { 1 } else { self.engine.backend.ahead() };
+        while self.under_way < self.left.min(ahead) {
             self.ask()?;
         }
         self.under_way -= 1;

@@ -36,6 +36,8 @@ pub enum Per {
     Output,
     /// An output that a target is given for.
     Target,
+    /// An output of a step in which tokens are penalized.
+    Penalized,
 }
 
 impl Per {
@@ -44,6 +46,7 @@ impl Per {
             Self::Row => load.rows,
             Self::Output => load.outputs,
             Self::Target => load.targets,
+            Self::Penalized => load.penalized,
         }
     }
 }
@@ -147,8 +150,7 @@ impl Buffers {
             Content::Partials { per: Per::Row, stride } => {
                 u64::from(sizes.rows[Shape::Decode as usize]) * u64::from(*stride) * 4
             }
-            Content::Activation { per: Per::Output | Per::Target, stride }
-            | Content::Partials { per: Per::Output | Per::Target, stride } => {
+            Content::Activation { stride, .. } | Content::Partials { stride, .. } => {
                 u64::from(sizes.outputs) * u64::from(*stride) * 4
             }
             Content::Cache { stride } => {
@@ -228,7 +230,7 @@ impl Plans {
     /// after the layers, and the most of any one layer.
     pub fn dispatches(&self, shape: Shape, can: &Capabilities) -> Dispatches {
         let target = Target { can, shape };
-        let load = Load { rows: 1, outputs: 1, targets: 0, context: 1 };
+        let load = Load { rows: 1, outputs: 1, context: 1, ..Load::default() };
         let (mut all, mut by_layer) = (0, BTreeMap::<_, usize>::new());
         let has_work = |pass: &&Pass| pass.kernel.cost(&load) != Cost::default();
         for pass in self.of(shape).passes.iter().filter(has_work) {

@@ -8,7 +8,9 @@
 use crate::{
     error::{Error, Result},
     simd::exp,
+    step::Seen,
 };
+use std::collections::BTreeMap;
 
 /// How the next token is picked: temperature first, then top-k, top-p, min-p, in the order and meaning that
 /// transformers gives them.
@@ -23,10 +25,52 @@ pub struct Sampling {
     /// Keep those at least p times as probable as the best.
     pub min_p: f32,
     pub seed: u64,
+    pub penalties: Penalties,
+}
+
+/// What makes tokens less likely that were there before, prompt included; before all else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Penalties {
+    /// Divides logits above zero, and multiplies those below (Keskar et al. 2019, "CTRL"); 1: none.
+    pub repetition: f32,
+    /// Taken off for each time that the token was there, and once if it was (OpenAI's API); 0: none.
+    pub frequency: f32,
+    pub presence: f32,
+    /// Of how many of the last tokens; 0: of all.
+    pub last: u32,
+}
+
+impl Penalties {
+    pub const NONE: Self = Self { repetition: 1.0, frequency: 0.0, presence: 0.0, last: 0 };
+
+    /// Whether they change anything.
+    pub fn are_some(&self) -> bool {
+        (self.repetition, self.frequency, self.presence) != (1.0, 0.0, 0.0)
+    }
+
+    /// What becomes of the logit of a token that was there so often.
+    pub fn apply(&self, logit: f32, count: u32) -> f32 {
+        let logit = if logit > 0.0 { logit / self.repetition } else { logit * self.repetition };
+        logit - (self.frequency * count as f32 + self.presence)
+    }
+
+    /// The tokens that they are for, of those so far.
+    pub fn seen(&self, tokens: &[u32]) -> Vec<Seen> {
+        if !self.are_some() {
+            return Vec::new();
+        }
+        let last = if self.last == 0 { tokens.len() } else { tokens.len().min(self.last as usize) };
+        let mut counts = BTreeMap::new();
+        for token in &tokens[tokens.len() - last..] {
+            *counts.entry(*token).or_insert(0) += 1;
+        }
+        counts.into_iter().map(|(token, count)| Seen { token, count }).collect()
+    }
 }
 
 impl Sampling {
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
+    pub const GREEDY: Self =
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, penalties: Penalties::NONE };
 
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
@@ -45,6 +89,15 @@ impl Sampling {
         }
         if !(self.min_p >= 0.0 && self.min_p <= 1.0) {
             return wrong("--min-p", self.min_p, "from 0 to 1");
+        }
+        let Penalties { repetition, frequency, presence, .. } = self.penalties;
+        if !(repetition > 0.0 && repetition.is_finite()) {
+            return wrong("--repeat-penalty", repetition, "above zero");
+        }
+        for (flag, value) in [("--frequency-penalty", frequency), ("--presence-penalty", presence)] {
+            if !value.is_finite() {
+                return wrong(flag, value, "a number");
+            }
         }
         Ok(())
     }
@@ -275,6 +328,19 @@ mod tests {
         check_distribution(Sampling { min_p: 1.0, ..sampling }, &logits, &softmax(1.0, &[2]));
     }
 
+    /// Of the last four, a token twice and another once; what is not among them is left alone.
+    #[test]
+    fn penalties_are_for_what_was_there() {
+        let penalties = Penalties { repetition: 2.0, frequency: 0.25, presence: 0.5, last: 4 };
+        let seen = penalties.seen(&[9, 9, 9, 5, 3, 5, 8]);
+        let counts: Vec<_> = seen.iter().map(|seen| (seen.token, seen.count)).collect();
+        assert_eq!(counts, [(3, 1), (5, 2), (8, 1)]);
+        assert_eq!(penalties.apply(3.0, 2), 3.0 / 2.0 - 2.0 * 0.25 - 0.5);
+        assert_eq!(penalties.apply(-3.0, 1), -3.0 * 2.0 - 0.25 - 0.5);
+        assert_eq!(Penalties { last: 0, ..penalties }.seen(&[9, 9, 5]).len(), 2);
+        assert!(Penalties { last: 4, ..Penalties::NONE }.seen(&[9, 9, 5]).is_empty());
+    }
+
     #[test]
     fn settings_out_of_range_are_refused_by_flag() {
         let wrong = |sampling: Sampling| sampling.check().expect_err("out of range").to_string();
@@ -282,5 +348,9 @@ mod tests {
         assert!(wrong(Sampling { temperature: f32::NAN, ..Sampling::GREEDY }).contains("--temperature"));
         assert!(wrong(Sampling { top_p: 0.0, ..Sampling::GREEDY }).contains("--top-p"));
         assert!(wrong(Sampling { min_p: 1.5, ..Sampling::GREEDY }).contains("--min-p"));
+        let penalties = Penalties { repetition: 0.0, ..Penalties::NONE };
+        assert!(wrong(Sampling { penalties, ..Sampling::GREEDY }).contains("--repeat-penalty"));
+        let penalties = Penalties { presence: f32::NAN, ..Penalties::NONE };
+        assert!(wrong(Sampling { penalties, ..Sampling::GREEDY }).contains("--presence-penalty"));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     cache::Blocks,
     plan::{Shape, Sizes},
     sampling::Sampling,
-    step::{Row, Step},
+    step::{Row, Seen, Step},
 };
 use std::ops::Range;
 
@@ -25,6 +25,13 @@ struct Sequence {
     /// From which prompt token on the logits are wanted.
     outputs_from: usize,
     sampling: Sampling,
+}
+
+impl Sequence {
+    /// What its penalties are for once the steps handed out have run.
+    fn seen(&self) -> Vec<Seen> {
+        self.sampling.penalties.seen(&self.tokens[..self.done])
+    }
 }
 
 /// What a backend is to run next, and whose logits come out of it.
@@ -150,6 +157,8 @@ impl Scheduler {
         work.step.tables = self.blocks.tables().to_vec();
         let sampling = |s: &Option<Sequence>| s.as_ref().map_or(Sampling::GREEDY, |s| s.sampling);
         work.step.sampling = self.sequences.iter().map(sampling).collect();
+        let seen = |s: &Option<Sequence>| s.as_ref().map(Sequence::seen).unwrap_or_default();
+        work.step.seen = self.sequences.iter().map(seen).collect();
         (!work.step.rows.is_empty()).then_some(work)
     }
 

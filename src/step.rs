@@ -1,9 +1,9 @@
 //! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
-//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets.
+//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens that are penalized.
 
-use crate::sampling::Sampling;
+use crate::sampling::{Penalties, Sampling};
 
 /// Positions in one block of the cache.
 pub const BLOCK: u32 = 32;
@@ -33,6 +33,15 @@ pub struct Step {
     pub tables: Vec<Vec<u32>>,
     /// For each sequence slot, how its next token is picked; greedily where nothing is said.
     pub sampling: Vec<Sampling>,
+    /// For each sequence slot, the tokens that its penalties are for; none where nothing is said.
+    pub seen: Vec<Vec<Seen>>,
+}
+
+/// A token, and how often it was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub token: u32,
+    pub count: u32,
 }
 
 /// How much a step asks for: what grids and costs follow from.
@@ -42,6 +51,8 @@ pub struct Load {
     pub outputs: u32,
     /// As many as outputs, or none.
     pub targets: u32,
+    /// As many as outputs, where any sequence has tokens to be penalized.
+    pub penalized: u32,
     /// The most positions that any row attends to.
     pub context: u32,
 }
@@ -51,7 +62,7 @@ const HEADER: usize = 8;
 /// Words of a row.
 const ROW: usize = 4;
 /// Words that say how a sequence's next token is picked.
-const SAMPLING: usize = 8;
+const SAMPLING: usize = 12;
 
 impl Step {
     /// Where in the cache a position of a sequence lies.
@@ -64,11 +75,20 @@ impl Step {
         self.sampling.get(sequence as usize).copied().unwrap_or(Sampling::GREEDY)
     }
 
+    /// The tokens that a sequence's penalties are for.
+    pub fn seen_by(&self, sequence: u32) -> &[Seen] {
+        self.seen.get(sequence as usize).map_or(&[], Vec::as_slice)
+    }
+
     pub fn load(&self) -> Load {
         Load {
             rows: self.rows.len() as u32,
             outputs: self.outputs.len() as u32,
             targets: self.targets.len() as u32,
+            penalized: match self.seen.iter().all(Vec::is_empty) {
+                true => 0,
+                false => self.outputs.len() as u32,
+            },
             context: self.rows.iter().map(|r| r.position + 1).max().unwrap_or(0),
         }
     }
@@ -96,19 +116,28 @@ impl Step {
             words.extend(table);
             words.extend(std::iter::repeat_n(0, stride - table.len()));
         }
+        let mut seen_at = targets_at + self.targets.len();
         for sequence in 0..self.tables.len() as u32 {
             let of = self.sampling_of(sequence);
             let [temperature, top_p, least] = [of.temperature, of.top_p, of.least()].map(f32::to_bits);
             let seed = [of.seed as u32, (of.seed >> 32) as u32];
-            words.extend([temperature, of.top_k, top_p, least, seed[0], seed[1], 0, 0]);
+            words.extend([temperature, of.top_k, top_p, least, seed[0], seed[1]]);
+            let Penalties { repetition, frequency, presence, .. } = of.penalties;
+            words.extend([repetition, frequency, presence].map(f32::to_bits));
+            let seen = self.seen_by(sequence).len();
+            words.extend([seen_at as u32, seen as u32, 0]);
+            seen_at += 2 * seen;
         }
         words.extend(&self.targets);
+        let seen = (0..self.tables.len() as u32).flat_map(|sequence| self.seen_by(sequence));
+        words.extend(seen.flat_map(|seen| [seen.token, seen.count]));
         words
     }
 
     /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
     pub fn most_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
-        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + SAMPLING as u64)
+        let seen = 2 * blocks * u64::from(BLOCK);
+        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + SAMPLING as u64 + seen)
     }
 }

@@ -11,11 +11,11 @@ use crate::{
     error::Result,
     kernels::{
         Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, attention, embed,
-        kv_write, matmul, norm, normed, rope, sample, score,
+        kv_write, matmul, norm, normed, penalize, rope, sample, score,
     },
     model::Model,
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
-    sampling::{Sampling, divergence, greedy},
+    sampling::{Penalties, Sampling, divergence, greedy},
     simd::Math,
     step::{BLOCK, Row, Step},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
@@ -207,8 +207,14 @@ fn steps() -> Vec<(Shape, Step)> {
     let blocks = CONTEXT.div_ceil(BLOCK);
     let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
     // Tokens are drawn through all filters and through each, also where those reach beyond what is likely.
-    let drawn = Sampling { temperature: 0.9, top_k: 50, top_p: 0.9, min_p: 0.01, seed: 7 };
-    let plain = Sampling { top_k: 0, top_p: 1.0, min_p: 0.0, ..drawn };
+    let drawn =
+        Sampling { temperature: 0.9, top_k: 50, top_p: 0.9, min_p: 0.01, seed: 7, ..Sampling::GREEDY };
+    let drawn = Sampling {
+        penalties: Penalties { repetition: 1.3, frequency: 0.1, presence: -0.2, last: 90 },
+        ..drawn
+    };
+    let seen: Vec<u32> = (0..100).map(|i| i * i % VOCAB).collect();
+    let plain = Sampling { penalties: Penalties::NONE, top_k: 0, top_p: 1.0, min_p: 0.0, ..drawn };
     let flat = Sampling { temperature: 50.0, ..plain };
     let sharp = Sampling { temperature: 0.02, ..plain };
     let row = |sequence: u32, position: u32| Row {
@@ -222,6 +228,7 @@ fn steps() -> Vec<(Shape, Step)> {
         targets: outputs.iter().map(|output| output * 17 % VOCAB).collect(),
         tables: tables.clone(),
         sampling: sampling.to_vec(),
+        seen: sampling.map(|s| s.penalties.seen(&seen)).to_vec(),
     };
     let two = || vec![row(1, 7), row(0, 520)];
     let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
@@ -358,6 +365,7 @@ fn plans(can: &Capabilities) -> Plans {
         let head = w.matrix(Format::Q8_0, vocab, WIDTH, None);
         push!(matmul(h, &head).to(logits));
         let candidates = Candidates::declare(&mut w.buffers, vocab);
+        push!(penalize(logits));
         push!(sample(logits, candidates, ids));
     }
     let scores = w.buffers.activation("scores", Per::Target, 1);

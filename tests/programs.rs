@@ -121,7 +121,7 @@ fn grids_fold_within_the_limit() {
         plan::Per,
         step::Load,
     };
-    let load = Load { rows: 70, outputs: 3, targets: 0, context: 70 };
+    let load = Load { rows: 70, outputs: 3, context: 70, ..Load::default() };
     let grid = |groups, per, rows, splits| Grid { groups, per, rows, splits };
     for (groups, most) in [(1, 65535), (65535, 65535), (65536, 65535), (200_000, 65535), (7, 3), (9, 3)] {
         let [x, y, z] =

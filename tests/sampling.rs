@@ -1,11 +1,14 @@
 //! Drawing on the device: every setting gives the tokens that the CPU gives, and a new generation is not touched by
 //! what an abandoned one had under way.
 
-use crate::{models::engine, support::On};
+use crate::{
+    models::engine,
+    support::{Fixture, On, path},
+};
 use wgpt::{
     engine::{Engine, EngineOptions},
     model::Model,
-    sampling::Sampling,
+    sampling::{Penalties, Sampling},
 };
 
 const PROMPT: [u32; 4] = [1, 403, 407, 261];
@@ -32,7 +35,12 @@ fn every_setting_draws_the_same_tokens_on_all_devices() {
         Sampling { top_p: 1e-6, ..plain },
         Sampling { min_p: 0.1, ..plain },
         Sampling { min_p: 1.0, ..plain },
-        Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.02, seed: 11 },
+        Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.02, seed: 11, ..plain },
+        Sampling {
+            penalties: Penalties { repetition: 1.4, frequency: 0.3, presence: 0.5, last: 0 },
+            ..plain
+        },
+        Sampling { penalties: Penalties { repetition: 1.1, last: 5, ..Penalties::NONE }, ..Sampling::GREEDY },
     ];
     let expected = settings.map(|sampling| draw(&mut cpu, sampling));
     assert_ne!(expected[1], expected[2]);
@@ -58,4 +66,31 @@ fn what_an_abandoned_generation_had_under_way_is_forgotten() {
             assert_eq!(draw(&mut engine, Sampling::GREEDY), whole, "after {taken} tokens on {on:?}");
         }
     }
+}
+
+/// Greedy with a repetition penalty, as transformers has it (tests/fixtures/penalties.py).
+#[test]
+fn a_repetition_penalty_is_as_transformers_has_it() {
+    let text = std::fs::read(path("fixtures/penalties.json")).expect("a file");
+    let cases: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(cases.len(), 12);
+    let ids = |value: &serde_json::Value| -> Vec<u32> { serde_json::from_value(value.clone()).expect("ids") };
+    let mut continuations = std::collections::BTreeSet::new();
+    for case in &cases {
+        let fixture = Fixture::open(case["model"].as_str().expect("a name"));
+        let repetition = case["penalty"].as_f64().expect("a number") as f32;
+        let penalties = Penalties { repetition, ..Penalties::NONE };
+        for on in On::ALL {
+            let Some(mut engine) = engine(&fixture.model, on, EngineOptions::default()) else { continue };
+            let sampling = Sampling { penalties, ..Sampling::GREEDY };
+            let generation =
+                engine.generate(&ids(&case["prompt"]), sampling, 20).expect("a prompt that fits");
+            let got: Vec<u32> = generation.map(|id| id.expect("a token")).collect();
+            let expected = &ids(&case["greedy"])[..got.len()];
+            assert!(got.len() == 20 || fixture.model.eos.contains(got.last().expect("a token")));
+            assert_eq!(got, expected, "{} with {repetition} on {on:?}", fixture.name);
+        }
+        continuations.insert(ids(&case["greedy"]));
+    }
+    assert!(continuations.len() > 6, "penalties change what follows");
 }

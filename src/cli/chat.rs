@@ -38,7 +38,8 @@ const HELP: &str = "\
 /regen            answer the last message anew
 /save FILE        write the conversation down, as JSON
 /load FILE        go on with one that was
-/set NAME VALUE   temperature, top_k, top_p, min_p, seed or max_tokens
+/set NAME VALUE   temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed,
+                  max_tokens
 /stats            how fast the last answer came, and how full the context is
 /help             these lines
 A line that ends in \\ goes on in the next, and what stands between two lines of \"\"\" is one message.
@@ -274,11 +275,15 @@ impl Session<'_> {
             "top_k" => sampling.top_k = number(name, value)?,
             "top_p" => sampling.top_p = number(name, value)?,
             "min_p" => sampling.min_p = number(name, value)?,
+            "repeat_penalty" => sampling.penalties.repetition = number(name, value)?,
+            "frequency_penalty" => sampling.penalties.frequency = number(name, value)?,
+            "presence_penalty" => sampling.penalties.presence = number(name, value)?,
             "seed" => sampling.seed = number(name, value)?,
             "max_tokens" => self.max_tokens = number::<NonZero<usize>>(name, value)?.get(),
             _ => {
                 return Err(Error::request(format!(
-                    "/set knows temperature, top_k, top_p, min_p, seed and max_tokens, but not {name}"
+                    "/set knows temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed and \
+                     max_tokens, but not {name}"
                 )));
             }
         }

@@ -1,6 +1,10 @@
 //! The flags that say how tokens are picked.
 
-use crate::{error::Result, model::Model, sampling::Sampling};
+use crate::{
+    error::Result,
+    model::Model,
+    sampling::{Penalties, Sampling},
+};
 use clap::Args;
 use std::hash::{BuildHasher, RandomState};
 
@@ -22,6 +26,18 @@ pub struct SamplingArgs {
     /// Consider only tokens at least P times as probable as the best
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
+    /// Make tokens that were there before less likely: divides their logits; 1: does not
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repeat_penalty: Option<f32>,
+    /// Take this off a token's logit for each time that it was there
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    frequency_penalty: f32,
+    /// Take this off a token's logit if it was there
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    presence_penalty: f32,
+    /// Of how many of the last tokens, prompt included; 0: of all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    repeat_last_n: u32,
     /// What chance starts from: the same seed gives the same text on the same device. Default: random
     #[arg(long)]
     pub seed: Option<u64>,
@@ -39,6 +55,16 @@ impl SamplingArgs {
             top_k: self.top_k.or(defaults.top_k).unwrap_or(0),
             top_p: self.top_p.or(defaults.top_p).unwrap_or(0.95),
             min_p: self.min_p.or(defaults.min_p).unwrap_or(0.0),
+            penalties: Penalties {
+                // Greedy is plain, unless a flag says otherwise.
+                repetition: self
+                    .repeat_penalty
+                    .or(defaults.repetition_penalty.filter(|_| temperature > 0.0))
+                    .unwrap_or(1.0),
+                frequency: self.frequency_penalty,
+                presence: self.presence_penalty,
+                last: self.repeat_last_n,
+            },
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
         };
         sampling.check()?;

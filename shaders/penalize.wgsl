@@ -1,0 +1,16 @@
+// logits of tokens that were there before, lowered as src/sampling.rs defines it: one workgroup an output, a thread a token.
+override WORKGROUP: u32 = 64u;
+override STRIDE: u32; // values from one row of logits to the next
+#import step
+@group(1) @binding(0) var<storage, read_write> logits: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    let p = penalties_of(row_at(output_row(group.z)).sequence);
+    for (var i = index; i < p.seen; i += WORKGROUP) {
+        let s = seen_at(p, i);
+        let at = group.z * STRIDE + s.token;
+        let logit = logits[at];
+        logits[at] = select(logit * p.repetition, logit / p.repetition, logit > 0.0) - (p.frequency * f32(s.count) + p.presence);
+    }
+}

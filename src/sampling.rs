@@ -8,7 +8,6 @@
 use crate::{
     error::{Error, Result},
     simd::exp,
-    step::Seen,
 };
 use std::collections::BTreeMap;
 
@@ -38,6 +37,13 @@ pub struct Penalties {
     pub presence: f32,
     /// Of how many of the last tokens; 0: of all.
     pub last: u32,
+}
+
+/// A token, and how often it was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub token: u32,
+    pub count: u32,
 }
 
 impl Penalties {

@@ -6,8 +6,8 @@
 use crate::{
     cache::Blocks,
     plan::{Shape, Sizes},
-    sampling::Sampling,
-    step::{Row, Seen, Step},
+    sampling::{Sampling, Seen},
+    step::{Row, Step},
 };
 use std::ops::Range;
 

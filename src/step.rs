@@ -3,7 +3,7 @@
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
 //! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens that are penalized.
 
-use crate::sampling::{Penalties, Sampling};
+use crate::sampling::{Penalties, Sampling, Seen};
 
 /// Positions in one block of the cache.
 pub const BLOCK: u32 = 32;
@@ -35,13 +35,6 @@ pub struct Step {
     pub sampling: Vec<Sampling>,
     /// For each sequence slot, the tokens that its penalties are for; none where nothing is said.
     pub seen: Vec<Vec<Seen>>,
-}
-
-/// A token, and how often it was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub token: u32,
-    pub count: u32,
 }
 
 /// How much a step asks for: what grids and costs follow from.

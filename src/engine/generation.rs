@@ -1,0 +1,218 @@
+//! Token after token: a prompt's continuation, worked at a few tokens ahead of whom it tells.
+
+use super::{Engine, not_numbers};
+use crate::{error::Result, sampling::Sampling, scheduler::Slot, step::SAMPLED};
+use std::time::{Duration, Instant};
+
+/// A sequence whose tokens are in the cache, all of them.
+pub(super) struct Kept {
+    slot: Slot,
+    tokens: Vec<u32>,
+}
+
+impl Engine {
+    /// Continues a prompt with at most `max_tokens` tokens; an error where the prompt can't be run.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampling: Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        self.forget();
+        self.start(prompt, sampling, max_tokens, false)
+    }
+
+    /// The same for the turns of a conversation: how much of the prompt the last call left in the cache, its answer
+    /// included, is not computed again.
+    pub fn resume(
+        &mut self,
+        prompt: &[u32],
+        sampling: Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        self.start(prompt, sampling, max_tokens, true)
+    }
+
+    fn start(
+        &mut self,
+        prompt: &[u32],
+        sampling: Sampling,
+        max_tokens: usize,
+        keeps: bool,
+    ) -> Result<Generation<'_>> {
+        sampling.check()?;
+        self.check_prompt(prompt)?;
+        let room = self.context() as usize - prompt.len();
+        let left = max_tokens.min(room);
+        let positions = (prompt.len() + left) as u32;
+        let (slot, known) = self.take_up(prompt, positions, sampling)?;
+        Ok(Generation {
+            engine: self,
+            slot,
+            tokens: prompt.to_vec(),
+            keeps,
+            penalizes: sampling.penalties.are_some(),
+            left,
+            is_first: true,
+            asked: 0,
+            under_way: 0,
+            finish: (left == 0).then_some(FinishReason::Length),
+            timing: Timing { prefill_tokens: prompt.len() - known, ..Timing::default() },
+        })
+    }
+
+    /// A sequence for a prompt, and how many of its tokens are in the cache already.
+    fn take_up(&mut self, prompt: &[u32], positions: u32, sampling: Sampling) -> Result<(Slot, usize)> {
+        if let Some(Kept { slot, tokens }) = self.kept.take() {
+            let same = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+            // The last token's logits are wanted, so that it runs again.
+            let known = same.min(prompt.len() - 1);
+            if self.scheduler.replace(slot, prompt.to_vec(), known, positions, sampling) {
+                return Ok((slot, known));
+            }
+            self.scheduler.remove(slot);
+        }
+        Ok((self.add(prompt.to_vec(), prompt.len() - 1, positions, sampling)?, 0))
+    }
+
+    /// Frees what [`Engine::resume`] left in the cache.
+    pub(super) fn forget(&mut self) {
+        if let Some(Kept { slot, .. }) = self.kept.take() {
+            self.scheduler.remove(slot);
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended the text.
+    Stop,
+    /// As many tokens as were asked for, or as the context holds.
+    Length,
+}
+
+/// Where a generation's time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    pub prefill_tokens: usize,
+    pub prefill: Duration,
+    /// Tokens after the first, which the prefill gives.
+    pub decode_tokens: usize,
+    pub decode: Duration,
+}
+
+/// A generation in progress: an iterator of token ids, the one that ends the text included.
+pub struct Generation<'a> {
+    engine: &'a mut Engine,
+    slot: Slot,
+    /// The prompt and what was given out.
+    tokens: Vec<u32>,
+    /// Whether these stay in the cache for the next.
+    keeps: bool,
+    /// Whether what was given out changes what follows, so that no step can run ahead.
+    penalizes: bool,
+    left: usize,
+    is_first: bool,
+    /// Tokens that steps were run for.
+    asked: usize,
+    /// Of those, how many have not come back.
+    under_way: usize,
+    finish: Option<FinishReason>,
+    timing: Timing,
+}
+
+impl Generation<'_> {
+    /// Why it ended; none while it goes on.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish
+    }
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// Runs what gives the next token, the prompt or the token before it, without waiting for it.
+    fn ask(&mut self) -> Result<()> {
+        let Engine { scheduler, backend, .. } = &mut *self.engine;
+        if self.asked > 0 {
+            // Penalties must know which it was.
+            let token = if self.penalizes { *self.tokens.last().expect("given out") } else { SAMPLED };
+            scheduler.push(self.slot, token);
+        }
+        let mut work = scheduler.next_work().expect("a token whose successor is wanted");
+        while let Some(next) = scheduler.next_work() {
+            backend.run(work.shape, &work.step)?;
+            work = next;
+        }
+        backend.run_ahead(work.shape, &work.step)?;
+        self.asked += 1;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// The next token, as the device picks it, which goes on meanwhile with those after it.
+    fn step(&mut self) -> Result<u32> {
+        let start = Instant::now();
+        let ahead = if self.penalizes { 1 } else { self.engine.backend.ahead() };
+        while self.under_way < self.left.min(ahead) {
+            self.ask()?;
+        }
+        self.under_way -= 1;
+        let id = self.engine.backend.next_ids()?[self.slot as usize];
+        if id >= self.engine.vocab_size {
+            return Err(not_numbers(&self.engine.info));
+        }
+        if self.is_first {
+            self.timing.prefill += start.elapsed();
+        } else {
+            self.timing.decode += start.elapsed();
+            self.timing.decode_tokens += 1;
+        }
+        self.is_first = false;
+        Ok(id)
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<u32>;
+
+    fn next(&mut self) -> Option<Result<u32>> {
+        if self.finish.is_some() {
+            return None;
+        }
+        let id = match self.step() {
+            Ok(id) => id,
+            Err(e) => {
+                (self.finish, self.keeps) = (Some(FinishReason::Stop), false);
+                return Some(Err(e));
+            }
+        };
+        self.left -= 1;
+        self.tokens.push(id);
+        if self.engine.eos.contains(&id) {
+            self.finish = Some(FinishReason::Stop);
+        } else if self.left == 0 {
+            self.finish = Some(FinishReason::Length);
+        }
+        Some(Ok(id))
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        // What is under way ends before anything else begins; nobody waits for its outcome.
+        while self.under_way > 0 && self.engine.backend.next_ids().is_ok() {
+            self.under_way -= 1;
+        }
+        let Engine { scheduler, kept, .. } = &mut *self.engine;
+        // Where nothing ran, a sequence would still be waiting to.
+        if self.keeps && self.asked > 0 && self.under_way == 0 {
+            let mut tokens = std::mem::take(&mut self.tokens);
+            tokens.truncate(scheduler.done(self.slot));
+            *kept = Some(Kept { slot: self.slot, tokens });
+        } else {
+            scheduler.remove(self.slot);
+        }
+    }
+}

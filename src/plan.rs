@@ -226,6 +226,16 @@ impl Plans {
         }
     }
 
+    /// Bytes of weights and tables.
+    pub fn weights_bytes(&self) -> u64 {
+        self.buffers.total(&self.sizes, |content| matches!(content, Content::Loaded(_)))
+    }
+
+    /// Bytes of all layers' caches.
+    pub fn cache_bytes(&self) -> u64 {
+        self.buffers.total(&self.sizes, |content| matches!(content, Content::Cache { .. }))
+    }
+
     /// What a device dispatches for one run of a plan, of one sequence with little context: passes before, in and
     /// after the layers, and the most of any one layer.
     pub fn dispatches(&self, shape: Shape, can: &Capabilities) -> Dispatches {

@@ -718,3 +718,15 @@ fn shells_and_the_manual_know_every_command() {
     }
     fails(&["completions", "cobol"], 2, &["cobol", "bash"]);
 }
+
+#[test]
+fn stats_say_what_an_answer_took() {
+    let args = [&["generate", "Once upon a time", "-n", "9", "--greedy", "--stats"][..], CPU].concat();
+    let (code, out, err) = run(&args);
+    assert_eq!(code, 0, "{err}");
+    for words in
+        ["loading ", "5 tokens in", "8 tokens in", "a second", "1.0 MiB of weights", "for 512 tokens"]
+    {
+        assert!(err.contains(words) && !out.contains(words), "{words}: {err}");
+    }
+}

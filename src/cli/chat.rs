@@ -1,7 +1,7 @@
 //! `wgpt chat`
 
 use super::{
-    ModelArgs, interrupt, lines::Lines, sampling::SamplingArgs, stopping::Stopping, terminal,
+    ModelArgs, interrupt, lines::Lines, sampling::SamplingArgs, stats::Stats, stopping::Stopping, terminal,
     terminal::Terminal,
 };
 use crate::{
@@ -294,17 +294,10 @@ impl Session<'_> {
 
     fn stats(&self) -> Result<bool> {
         let Some((timing, tokens)) = self.last else { return terminal::write("no answer yet\n") };
-        let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        let stats = Stats { engine: &self.engine, timing };
         terminal::write(format!(
-            "read {} tokens in {:.2} s, the first of the answer with them ({:.1} a second)\n\
-             wrote {} more in {:.2} s ({:.1} a second)\n{tokens} of {} tokens of the context are taken\n",
-            timing.prefill_tokens,
-            timing.prefill.as_secs_f64(),
-            rate(timing.prefill_tokens, timing.prefill),
-            timing.decode_tokens,
-            timing.decode.as_secs_f64(),
-            rate(timing.decode_tokens, timing.decode),
-            self.engine.context(),
+            "{stats}{tokens} of {} tokens of the context are taken\n",
+            self.engine.context()
         ))
     }
 }

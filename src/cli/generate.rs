@@ -1,7 +1,7 @@
 //! `wgpt generate`
 
 use super::{
-    ModelArgs, interrupt, prompt::Prompt, sampling::SamplingArgs, stopping::Stopping, terminal,
+    ModelArgs, interrupt, prompt::Prompt, sampling::SamplingArgs, stats::Stats, stopping::Stopping, terminal,
     terminal::Terminal,
 };
 use crate::{
@@ -27,6 +27,9 @@ pub struct Generate {
     /// Stop where the text says this; may be given again
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Say at the end what it took, on stderr
+    #[arg(long)]
+    stats: bool,
     /// One JSON object at the end instead of text
     #[arg(long)]
     json: bool,
@@ -100,6 +103,11 @@ impl Generate {
                 },
                 timings,
             })?;
+        }
+        let timing = generation.timing();
+        drop(generation);
+        if self.stats {
+            eprint!("{}", Stats { engine: &engine, timing });
         }
         Ok(())
     }

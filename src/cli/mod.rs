@@ -12,6 +12,7 @@ mod plan;
 mod prompt;
 mod quantize;
 mod sampling;
+mod stats;
 mod stopping;
 mod terminal;
 mod verify;

@@ -5,7 +5,7 @@ use crate::{
     decoder::longest_context,
     engine::{EngineOptions, plans, sizes},
     error::Result,
-    plan::{Content, Shape},
+    plan::Shape,
 };
 use clap::Args;
 use serde::Serialize;
@@ -39,10 +39,8 @@ impl Plan {
         let can = device.capabilities();
         let sizes = sizes(&model, &can, EngineOptions { context: self.model.ctx, scores: false })?;
         let plans = plans(&model, &can, sizes)?;
-        let bytes = |of: fn(&Content) -> bool| plans.buffers.total(&sizes, of);
-        let weights_bytes = bytes(|content| matches!(content, Content::Loaded(_)));
-        let cache_bytes = bytes(|content| matches!(content, Content::Cache { .. }));
-        let total_bytes = bytes(|_| true);
+        let (weights_bytes, cache_bytes) = (plans.weights_bytes(), plans.cache_bytes());
+        let total_bytes = plans.buffers.total(&sizes, |_| true);
         let [prefill, decode] = Shape::ALL.map(|shape| plans.dispatches(shape, &can));
         let needs = Needs {
             weights_bytes,

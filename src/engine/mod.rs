@@ -12,7 +12,7 @@ use crate::{
     decoder::decoder,
     error::{Error, Result},
     model::Model,
-    plan::{Buffers, Content, Plans, Sizes},
+    plan::{Buffers, Plans, Sizes},
     sampling::Sampling,
     scheduler::{Scheduler, Slot},
     step::BLOCK,
@@ -68,7 +68,7 @@ impl Engine {
         let can = device.capabilities();
         let sizes = sizes(model, &can, options)?;
         let plans = plans(model, &can, sizes)?;
-        let total = plans.buffers.total(&sizes, |content| matches!(content, Content::Loaded(_)));
+        let total = plans.weights_bytes();
         let info = device.info();
         let backend = device.prepare(plans, &|bytes| progress(bytes, total))?;
         let compile = backend.compile_time();
@@ -81,6 +81,11 @@ impl Engine {
             kept: None,
             load_time: LoadTime { load: start.elapsed() - compile, compile },
         })
+    }
+
+    /// What it runs.
+    pub fn plans(&self) -> &Plans {
+        self.backend.plans()
     }
 
     pub fn device(&self) -> &DeviceInfo {

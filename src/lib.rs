@@ -63,6 +63,8 @@ pub mod capabilities;
 pub mod decoder;
 // Plans, the buffers they name, and their listing.
 pub mod plan;
+// Logits → the next token, and how probable a given one is.
+pub mod sampling;
 // What one run takes in: tokens, positions, cache tables.
 pub mod step;
 // What passes compute, a file a kernel.
@@ -79,8 +81,6 @@ pub mod backend;
 pub mod cache;
 // Sequences → steps.
 pub mod scheduler;
-// Logits → the next token.
-pub mod sampling;
 // Schedule → run → sample → commit.
 pub mod engine;
 // Well-known models by shape alone, with random weights.

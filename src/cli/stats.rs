@@ -12,7 +12,10 @@ pub struct Stats<'a> {
 impl fmt::Display for Stats<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { engine, timing } = self;
-        let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        let pace = |tokens: usize, time: Duration| {
+            let seconds = time.as_secs_f64();
+            format!("{tokens} tokens in {seconds:.2} s, {:.1} a second", tokens as f64 / seconds.max(1e-9))
+        };
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let plans = engine.plans();
         writeln!(
@@ -21,20 +24,9 @@ impl fmt::Display for Stats<'_> {
             engine.load_time.load.as_secs_f64(),
             engine.load_time.compile.as_secs_f64()
         )?;
-        writeln!(
-            f,
-            "prefill   {} tokens in {:.2} s, {:.1} a second; the first of the answer came with them",
-            timing.prefill_tokens,
-            timing.prefill.as_secs_f64(),
-            rate(timing.prefill_tokens, timing.prefill)
-        )?;
-        writeln!(
-            f,
-            "decode    {} tokens in {:.2} s, {:.1} a second",
-            timing.decode_tokens,
-            timing.decode.as_secs_f64(),
-            rate(timing.decode_tokens, timing.decode)
-        )?;
+        let prefill = pace(timing.prefill_tokens, timing.prefill);
+        writeln!(f, "prefill   {prefill}; the first of the answer came with them")?;
+        writeln!(f, "decode    {}", pace(timing.decode_tokens, timing.decode))?;
         writeln!(
             f,
             "memory    {:.1} MiB of weights, {:.1} MiB of cache for {} tokens",

@@ -95,12 +95,7 @@ impl Attention {
                 imports: vec![STEP, REACH, self.values()],
                 constants,
             },
-            uses: vec![
-                Use::Read(self.qkv.buffer),
-                Use::Read(part.buffer),
-                Use::Read(self.scalars.buffer),
-                Use::Write(self.y.buffer),
-            ],
+            uses: self.bound(part).to_vec(),
             grid: Grid { rows, ..Grid::per_row(heads) },
         }
     }
@@ -120,13 +115,7 @@ impl Attention {
                 imports: vec![STEP, reduce(target), REACH, self.values()],
                 constants,
             },
-            uses: vec![
-                Use::Read(self.qkv.buffer),
-                Use::Read(part.buffer),
-                Use::Read(self.scalars.buffer),
-                Use::Write(self.y.buffer),
-                Use::Write(self.partials.buffer),
-            ],
+            uses: [&self.bound(part)[..], &[Use::Write(self.partials.buffer)]].concat(),
             grid: Grid { splits: Splits::Each(self.partials.split), ..Grid::per_row(bundles) },
         }
     }
@@ -158,6 +147,16 @@ impl Attention {
             false => include_str!("../../shaders/values/ones.wgsl"),
         };
         ("values", source)
+    }
+
+    /// What both bind.
+    fn bound(&self, part: &CachePart) -> [Use; 4] {
+        [
+            Use::Read(self.qkv.buffer),
+            Use::Read(part.buffer),
+            Use::Read(self.scalars.buffer),
+            Use::Write(self.y.buffer),
+        ]
     }
 
     /// What both are told of the heads of a part.

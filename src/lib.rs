@@ -47,6 +47,8 @@ pub mod error;
 pub mod architecture;
 // config.json → architecture and tensor names, a file a family.
 pub mod families;
+// Models by name: fetched from the Hub into its cache.
+pub mod hub;
 // A model's files, read but not loaded.
 pub mod model;
 // Text ↔ ids.

@@ -5,6 +5,7 @@ mod support;
 mod chat;
 mod cli;
 mod gguf;
+mod hub;
 mod limits;
 mod memory;
 mod models;

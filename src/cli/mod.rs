@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod devices;
 mod generate;
+mod hub;
 mod inspect;
 mod interrupt;
 mod lines;
@@ -20,14 +21,16 @@ mod verify;
 use crate::{
     backend::{Device, DeviceChoice, GpuOptions},
     engine::{Engine, EngineOptions},
-    error::{Error, Result},
+    error::Result,
+    hub::Located,
     model::Model,
     simd::Math,
     tokenizer::Tokenizer,
     weights::{Format, Quantized},
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use std::{path::Path, process::ExitCode, str::FromStr};
+use hub::located;
+use std::{process::ExitCode, str::FromStr};
 use terminal::Terminal;
 
 /// Language models on any GPU that Vulkan, Metal or DX12 reaches, and on the CPU.
@@ -62,6 +65,12 @@ enum Command {
     Perplexity(perplexity::Perplexity),
     /// Write a quantised GGUF file
     Quantize(quantize::Quantize),
+    /// Fetch a model from the Hub, or what is newer of it; where it is goes to stdout
+    Pull(hub::Pull),
+    /// The models that were fetched
+    List(hub::List),
+    /// Remove a model that was fetched
+    Rm(hub::Remove),
     /// The devices there are, and which would be chosen
     Devices(devices::Devices),
     /// Whether a device computes right: every kernel against its definition
@@ -82,8 +91,8 @@ enum Command {
 /// Which model, where, and how it computes.
 #[derive(Args)]
 struct ModelArgs {
-    /// A .gguf file, or a Hugging Face folder: config.json, *.safetensors, a tokenizer. Default: the small model
-    /// built in
+    /// A .gguf file; or a Hugging Face folder: config.json, *.safetensors, a tokenizer; or a name on the Hub:
+    /// owner/name, owner/name:Q4_K_M. Default: the small model built in
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
     #[command(flatten)]
@@ -142,7 +151,10 @@ fn say_quantized(to: Format, quantized: Quantized, terminal: &Terminal) {
 fn open_weights(name: Option<&str>, quantize: Option<Format>, terminal: &Terminal) -> Result<Model> {
     let mut model = match name {
         None => Model::built_in()?.0,
-        Some(name) => Model::open_weights(check_name(name)?)?,
+        Some(name) => {
+            let Located { path, name } = located(name, terminal)?;
+            named(Model::open_weights(&path)?, name)
+        }
     };
     if let Some(to) = quantize {
         say_quantized(to, model.quantize(to), terminal);
@@ -150,24 +162,22 @@ fn open_weights(name: Option<&str>, quantize: Option<Format>, terminal: &Termina
     Ok(model)
 }
 
-/// A model's path, or why it can't be one.
-fn check_name(name: &str) -> Result<&Path> {
-    let path = Path::new(name);
-    if !path.exists() {
-        return Err(Error::model(format!(
-            "there is no model {name}: neither a folder nor a .gguf file has that name"
-        )));
-    }
-    Ok(path)
+/// A model by the name that it was asked for.
+fn named(model: Model, name: Option<String>) -> Model {
+    Model { name: name.unwrap_or(model.name), ..model }
 }
 
 impl ModelArgs {
     /// Opens the model and its tokenizer.
     fn open(&self, terminal: &Terminal) -> Result<(Model, Tokenizer)> {
         let (mut model, tokenizer) = match &self.model {
-            None => Model::built_in(),
-            Some(name) => Model::open(check_name(name)?),
-        }?;
+            None => Model::built_in()?,
+            Some(name) => {
+                let Located { path, name } = located(name, terminal)?;
+                let (model, tokenizer) = Model::open(&path)?;
+                (named(model, name), tokenizer)
+            }
+        };
         let (known, vocab_size) = (tokenizer.vocab_size(), model.architecture.vocab_size);
         if known > vocab_size as usize {
             tracing::warn!(
@@ -204,6 +214,9 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => command.run(&terminal),
         Command::Perplexity(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),
+        Command::Pull(command) => command.run(&terminal),
+        Command::List(command) => command.run(&terminal),
+        Command::Rm(command) => command.run(&terminal),
         Command::Devices(command) => command.run(&terminal),
         Command::Verify(command) => command.run(&terminal),
         Command::Plan(command) => command.run(&terminal),

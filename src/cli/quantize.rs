@@ -1,13 +1,13 @@
 //! `wgpt quantize`
 
-use super::{check_name, interrupt, say_quantized, terminal::Terminal};
+use super::{hub::located, interrupt, say_quantized, terminal::Terminal};
 use crate::{error::Result, quantize::quantize, weights::Format};
 use clap::Args;
 use std::{path::PathBuf, str::FromStr};
 
 #[derive(Args)]
 pub struct Quantize {
-    /// The model: a .gguf file, or a Hugging Face folder of the family gpt2 or llama
+    /// The model: a .gguf file, a Hugging Face folder or a name on the Hub, of the family gpt2 or llama
     #[arg(value_name = "IN")]
     from: String,
     /// The file to write, in the place of one that is there
@@ -20,10 +20,10 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let from = check_name(&self.from)?;
+        let from = located(&self.from, terminal)?.path;
         let bar = terminal.progress("quantising");
         interrupt::watch();
-        let quantized = quantize(from, self.format, &self.output, &|bytes, total| {
+        let quantized = quantize(&from, self.format, &self.output, &|bytes, total| {
             bar.advance(bytes, total);
             !interrupt::interrupted()
         });

@@ -1,0 +1,329 @@
+//! The Hub's cache on disk, laid out as its own tools have it: for each repository a folder `models--owner--name`, in which
+//! `blobs` holds files by what names their content, `snapshots/COMMIT` links to them by their paths, and `refs/main` says
+//! which commit is the newest.
+
+use super::{
+    name::{Name, files, within},
+    remote::{Failure, Remote, RemoteFile, persist},
+};
+use crate::error::{Error, Result};
+use serde::Serialize;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+/// A model in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cached {
+    /// As `--model` takes it.
+    pub name: String,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    pub path: PathBuf,
+    /// Whether all of it is there, so that it can be run.
+    pub complete: bool,
+}
+
+/// The folder of a repository.
+pub(super) struct Repository {
+    name: String,
+    folder: PathBuf,
+    locks: PathBuf,
+}
+
+/// A checksum in the making.
+pub(super) enum Checksum {
+    Sha256(Sha256),
+    Git(Sha1),
+}
+
+impl Checksum {
+    pub fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+    /// What git calls a file of so many bytes by.
+    pub fn git(bytes: u64) -> Self {
+        Self::Git(Sha1::new_with_prefix(format!("blob {bytes}\0")))
+    }
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(sum) => sum.update(bytes),
+            Self::Git(sum) => sum.update(bytes),
+        }
+    }
+    fn hex(self) -> String {
+        let bytes = match self {
+            Self::Sha256(sum) => sum.finalize().to_vec(),
+            Self::Git(sum) => sum.finalize().to_vec(),
+        };
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What to say of a file that the system does not let us make, read or remove.
+fn failed(path: &Path, what: &str) -> impl Fn(io::Error) -> Error {
+    move |e| Error::run(format!("{} cannot be {what}: {e}", path.display())).because(e)
+}
+
+impl Repository {
+    pub fn of(cache: &Path, name: &str) -> Self {
+        let folder = format!("models--{}", name.replace('/', "--"));
+        Self { name: name.to_owned(), locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
+    }
+
+    /// Where the files of a commit are, by their paths.
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    fn newest(&self) -> Option<PathBuf> {
+        let commit = fs::read_to_string(self.folder.join("refs/main")).ok()?;
+        Some(self.snapshot(commit.trim()))
+    }
+
+    /// Says which commit is the newest.
+    pub fn set_commit(&self, commit: &str) -> Result<()> {
+        let main = self.folder.join("refs/main");
+        let refs = self.folder.join("refs");
+        fs::create_dir_all(&refs).map_err(failed(&refs, "made"))?;
+        fs::write(&main, commit).map_err(failed(&main, "written"))
+    }
+
+    /// Where a model of it is, if all of it is there.
+    pub fn find(&self, name: &Name) -> Option<PathBuf> {
+        within(name, &self.newest()?)
+    }
+
+    fn blob(&self, file: &RemoteFile) -> PathBuf {
+        self.folder.join("blobs").join(&file.etag)
+    }
+
+    /// What has come of a file that is not whole yet.
+    fn partial(&self, file: &RemoteFile) -> PathBuf {
+        self.folder.join("blobs").join(format!("{}.incomplete", file.etag))
+    }
+
+    /// Whether a file's content is there, whole; where links are not to be had, at its path.
+    pub fn has(&self, file: &RemoteFile, commit: &str) -> bool {
+        let at = [self.blob(file), self.snapshot(commit).join(&file.path)];
+        at.iter().any(|path| fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == file.bytes))
+    }
+
+    /// How many bytes of a file are still to come.
+    pub fn left_of(&self, file: &RemoteFile) -> u64 {
+        file.bytes.saturating_sub(fs::metadata(self.partial(file)).map_or(0, |m| m.len()))
+    }
+
+    /// Fetches a file's content, going on with what is there of it. It gets its name once it is whole and right.
+    pub fn fetch(&self, file: &RemoteFile, remote: &Remote, progress: &dyn Fn(u64)) -> Result<()> {
+        let blobs = self.folder.join("blobs");
+        for folder in [&blobs, &self.locks] {
+            fs::create_dir_all(folder).map_err(failed(folder, "made"))?;
+        }
+        // Another process may be at it; the Hub's own tools lock likewise. Unlocked when it is dropped.
+        let lock = self.locks.join(format!("{}.lock", file.etag));
+        let _locked =
+            File::create(&lock).and_then(|f| f.lock().map(|()| f)).map_err(failed(&lock, "locked"))?;
+        let (blob, partial) = (self.blob(file), self.partial(file));
+        if blob.is_file() {
+            return Ok(());
+        }
+        let mut to = Partial::open(&partial, file).map_err(failed(&partial, "written"))?;
+        persist(remote.endpoint(), || to.go_on(remote, progress))?;
+        to.file.sync_all().map_err(failed(&partial, "written"))?;
+        if let Some(got) = to.sum.map(Checksum::hex).filter(|got| *got != file.etag) {
+            // A wrong byte may be any of them.
+            let _ = fs::remove_file(&partial);
+            return Err(Error::model(format!(
+                "{} of {} came damaged: its checksum is {got}, but should be {}; try again",
+                file.path, self.name, file.etag
+            )));
+        }
+        fs::rename(&partial, &blob).map_err(failed(&blob, "named"))
+    }
+
+    /// Gives a file's content its path at a commit.
+    pub fn link(&self, file: &RemoteFile, commit: &str) -> Result<()> {
+        let path = self.snapshot(commit).join(&file.path);
+        if fs::canonicalize(&path)
+            .is_ok_and(|to| fs::canonicalize(self.blob(file)).is_ok_and(|blob| blob == to))
+        {
+            return Ok(());
+        }
+        let folder = path.parent().expect("a file in a folder");
+        fs::create_dir_all(folder).map_err(failed(folder, "made"))?;
+        // A link from an earlier time, or to what is gone.
+        let _ = fs::remove_file(&path);
+        let up = "../".repeat(2 + file.path.split('/').count() - 1);
+        let blob = self.blob(file);
+        symlink(Path::new(&format!("{up}blobs/{}", file.etag)), &path)
+            // Where links are not to be had, as on Windows, the content itself goes there.
+            .or_else(|_| fs::rename(&blob, &path))
+            .map_err(failed(&path, "made"))
+    }
+
+    /// Removes all of it, or the one file that a name picks; how many bytes that frees.
+    pub fn remove(&self, name: &Name) -> Result<u64> {
+        let missing = || Error::model(format!("there is no {name} in the cache: `wgpt list` says what is"));
+        let all = || {
+            let bytes = size(&self.folder);
+            fs::remove_dir_all(&self.folder).map_err(failed(&self.folder, "removed"))?;
+            // Nobody needs them then; who holds one keeps it.
+            let _ = fs::remove_dir_all(&self.locks);
+            Ok(bytes)
+        };
+        if name.pick.is_none() && self.folder.is_dir() {
+            return all();
+        }
+        let path = self.find(name).ok_or_else(missing)?;
+        let content = fs::canonicalize(&path).map_err(failed(&path, "read"))?;
+        if files(&self.newest().expect("it was found there")).len() == 1 {
+            return all();
+        }
+        let bytes = fs::metadata(&content).map_err(failed(&content, "read"))?.len();
+        fs::remove_file(&path).map_err(failed(&path, "removed"))?;
+        if content.exists() {
+            fs::remove_file(&content).map_err(failed(&content, "removed"))?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// A file that is not whole yet.
+struct Partial<'a> {
+    of: &'a RemoteFile,
+    file: File,
+    /// Bytes that are there, and their checksum.
+    done: u64,
+    sum: Option<Checksum>,
+}
+
+impl<'a> Partial<'a> {
+    /// With what came of it before.
+    fn open(path: &Path, of: &'a RemoteFile) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut partial = Self { of, file, done: 0, sum: of.checksum() };
+        if partial.file.metadata()?.len() > of.bytes {
+            partial.restart()?;
+        }
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match partial.file.read(&mut buffer)? {
+                0 => return Ok(partial),
+                count => partial.count(&buffer[..count]),
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        self.done += bytes.len() as u64;
+        if let Some(sum) = &mut self.sum {
+            sum.update(bytes);
+        }
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        (self.done, self.sum) = (0, self.of.checksum());
+        self.file.set_len(0)
+    }
+
+    /// One request for what is missing.
+    fn go_on(&mut self, remote: &Remote, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+        if self.done == self.of.bytes {
+            return Ok(());
+        }
+        let before = self.done;
+        let cannot = |e: io::Error| {
+            Failure::Final(Error::run(format!("{} cannot be kept: {e}", self.of.path)).because(e))
+        };
+        let (mut from, is_rest) = remote.open(self.of, self.done)?;
+        if !is_rest {
+            self.restart().map_err(cannot)?;
+        }
+        let mut buffer = vec![0; 1 << 16];
+        let cause = loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break "the connection was closed".to_owned(),
+                Ok(count) => {
+                    self.file.write_all(&buffer[..count]).map_err(cannot)?;
+                    self.count(&buffer[..count]);
+                    progress(count as u64);
+                }
+                Err(e) => break e.to_string(),
+            }
+        };
+        match self.done {
+            done if done == self.of.bytes => Ok(()),
+            done if done > self.of.bytes => {
+                self.restart().map_err(cannot)?;
+                Err(Failure::Passing {
+                    cause: format!("more came of {} than there is", self.of.path),
+                    got_on: false,
+                })
+            }
+            done => Err(Failure::Passing {
+                cause: format!("{} broke off after {done} of {} bytes: {cause}", self.of.path, self.of.bytes),
+                got_on: done > before,
+            }),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn symlink(to: &Path, at: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(to, at)
+}
+#[cfg(windows)]
+fn symlink(to: &Path, at: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(to, at)
+}
+
+/// Bytes that a folder takes, without what links in it lead to.
+fn size(folder: &Path) -> u64 {
+    let of = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => size(&entry.path()),
+        Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |m| m.len()),
+        _ => 0,
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().map(of).sum()
+}
+
+/// The models of a cache, by name: a folder's safetensors are one, and so is each GGUF file.
+pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
+    let folders = match fs::read_dir(cache) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        folders => folders.map_err(failed(cache, "read"))?,
+    };
+    let mut models = Vec::new();
+    for folder in folders.flatten() {
+        let folder = folder.file_name().into_string().unwrap_or_default();
+        let Some(repository) = folder.strip_prefix("models--") else { continue };
+        let Some(name) = Name::parse(&repository.replacen("--", "/", 1)) else { continue };
+        let here = Repository::of(cache, &name.repository);
+        let snapshot = here.newest().unwrap_or_else(|| here.folder.clone());
+        let (ggufs, others): (Vec<_>, Vec<_>) =
+            files(&snapshot).into_iter().partition(|file| file.ends_with(".gguf"));
+        let bytes = |file: &String| fs::metadata(snapshot.join(file)).map_or(0, |m| m.len());
+        let before = models.len();
+        models.extend(ggufs.iter().map(|file| Cached {
+            name: format!("{name}:{file}"),
+            size_bytes: bytes(file),
+            path: snapshot.join(file),
+            complete: true,
+        }));
+        if let Some(path) = here.find(&name).filter(|path| path.is_dir()) {
+            let size_bytes = others.iter().map(bytes).sum();
+            models.push(Cached { name: name.to_string(), size_bytes, path, complete: true });
+        }
+        if models.len() == before {
+            let size_bytes = size(&here.folder);
+            models.push(Cached { name: name.to_string(), size_bytes, path: here.folder, complete: false });
+        }
+    }
+    models.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(models)
+}

@@ -1,0 +1,159 @@
+//! Models by name: fetched from the Hugging Face Hub, or a server that speaks as it does, into the cache on disk that
+//! the Hub's own tools share (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>).
+//!
+//! What is in the cache is used as it is, with no network; [`Hub::pull`] looks for something newer. A file gets its name
+//! only when it is whole and has the checksum that the Hub says, and what is cut off goes on where it ended.
+
+mod cache;
+mod name;
+mod remote;
+
+pub use cache::Cached;
+pub use name::Name;
+
+use crate::error::{Error, Result};
+use cache::Repository;
+use name::Wanted;
+use remote::{Remote, RemoteFile};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// A Hub and the cache of what came from it.
+pub struct Hub {
+    remote: Remote,
+    cache: PathBuf,
+    offline: bool,
+}
+
+/// Told, while files come, how many bytes just did and how many will have in all.
+pub type Progress<'a> = &'a dyn Fn(u64, u64);
+
+/// Where a model is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// A folder or a .gguf file.
+    pub path: PathBuf,
+    /// What to call it, where its path does not say.
+    pub name: Option<String>,
+}
+
+/// Where the model is that somebody names: a path, or a name on the Hub, which is fetched unless it is in the cache. `say`
+/// is given a sentence before anything is.
+///
+/// # Errors
+/// Of the kind Model where it is neither, or cannot be had; of the kind Run where the network fails.
+pub fn locate(model: &str, say: &dyn Fn(&str), progress: Progress) -> Result<Located> {
+    let path = Path::new(model);
+    if path.exists() {
+        return Ok(Located { path: path.to_owned(), name: None });
+    }
+    let Some(name) = Name::parse(model) else {
+        return Err(Error::model(format!(
+            "there is no model {model}: neither a folder nor a .gguf file has that name, and names on the Hub read \
+             owner/name or owner/name:quantisation"
+        )));
+    };
+    let hub = Hub::from_env()?;
+    let path = match hub.find(&name) {
+        Some(path) => path,
+        None => hub.pull(&name, say, progress)?,
+    };
+    Ok(Located { path, name: Some(name.to_string()) })
+}
+
+/// Whether an environment variable says yes, as the Hub's own tools read them.
+fn is_yes(variable: &str) -> bool {
+    env::var(variable).is_ok_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_uppercase().as_str()))
+}
+
+fn path_in_env(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+impl Hub {
+    /// As the environment says: `HF_ENDPOINT`; `HF_HUB_CACHE`, or `HF_HOME`, or `XDG_CACHE_HOME`; `HF_TOKEN`, or the
+    /// file that `HF_TOKEN_PATH` names, or the one that logging in left in `HF_HOME`; `HF_HUB_OFFLINE`.
+    pub fn from_env() -> Result<Self> {
+        let home = path_in_env("HF_HOME").or_else(|| {
+            let caches = path_in_env("XDG_CACHE_HOME").or_else(|| Some(dirs::home_dir()?.join(".cache")))?;
+            Some(caches.join("huggingface"))
+        });
+        let no_home =
+            || Error::run("there is no home folder for models: say with HF_HOME where they are to lie");
+        let home = home.ok_or_else(no_home)?;
+        let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
+        let token_file = path_in_env("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
+        let token = env::var("HF_TOKEN").ok().or_else(|| std::fs::read_to_string(token_file).ok());
+        let token = token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+        Ok(Self {
+            remote: Remote::new(endpoint.as_deref().unwrap_or("https://huggingface.co"), token)?,
+            cache: path_in_env("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
+            offline: is_yes("HF_HUB_OFFLINE"),
+        })
+    }
+
+    /// Where a model is in the cache, if all of it is.
+    pub fn find(&self, name: &Name) -> Option<PathBuf> {
+        self.repository(name).find(name)
+    }
+
+    /// Fetches what of a model is not in the cache in its newest form; where it is.
+    pub fn pull(&self, name: &Name, say: &dyn Fn(&str), progress: Progress) -> Result<PathBuf> {
+        if self.offline {
+            return Err(Error::model(format!(
+                "the model {name} is not in the cache {}, and HF_HUB_OFFLINE says to stay off the network: unset it to fetch \
+                 the model",
+                self.cache.display()
+            )));
+        }
+        let repository = self.repository(name);
+        let revision = self.remote.revision(&name.repository)?;
+        let wanted = Wanted::of(name, &revision.files)?;
+        let fetch = |paths: &[String], progress: Progress| -> Result<()> {
+            let files: Vec<RemoteFile> = paths
+                .iter()
+                .map(|path| self.remote.file(&name.repository, &revision.commit, path))
+                .collect::<Result<_>>()?;
+            let missing: Vec<_> =
+                files.iter().filter(|file| !repository.has(file, &revision.commit)).collect();
+            let bytes: u64 = missing.iter().map(|file| repository.left_of(file)).sum();
+            if bytes > 1 << 20 {
+                let (count, megabytes) = (missing.len(), bytes as f64 / 1e6);
+                let plural = if count == 1 { "" } else { "s" };
+                say(&format!(
+                    "fetching {name}: {count} file{plural}, {megabytes:.1} MB, to {}",
+                    self.cache.display()
+                ));
+            }
+            for file in missing {
+                repository.fetch(file, &self.remote, &|new| progress(new, bytes))?;
+            }
+            for file in &files {
+                repository.link(file, &revision.commit)?;
+            }
+            Ok(())
+        };
+        // What is small first: who has weights has all.
+        fetch(&wanted.small, &|_, _| ())?;
+        let folder = repository.snapshot(&revision.commit);
+        fetch(&wanted.weights(name, &folder)?, progress)?;
+        repository.set_commit(&revision.commit)?;
+        Ok(repository.find(name).expect("all of it was fetched"))
+    }
+
+    /// What is in the cache, by name.
+    pub fn list(&self) -> Result<Vec<Cached>> {
+        cache::list(&self.cache)
+    }
+
+    /// Takes a model out of the cache, all of it or the one file that the name picks; how many bytes that frees.
+    pub fn remove(&self, name: &Name) -> Result<u64> {
+        self.repository(name).remove(name)
+    }
+
+    fn repository(&self, name: &Name) -> Repository {
+        Repository::of(&self.cache, &name.repository)
+    }
+}

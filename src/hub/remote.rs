@@ -1,0 +1,268 @@
+//! The Hub's HTTP: what a repository holds, what its files are, and their bytes.
+
+use super::cache::Checksum;
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::{io::Read, thread::sleep, time::Duration};
+use ureq::{
+    Agent, Body,
+    http::{HeaderMap, Response, StatusCode},
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+};
+
+/// How often in a row a request may come to nothing for reasons that pass, and the pause after the first.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A Hub's server.
+pub(super) struct Remote {
+    agent: Agent,
+    endpoint: String,
+    token: Option<String>,
+}
+
+/// A repository as it is at a commit.
+pub(super) struct Revision {
+    pub commit: String,
+    pub files: Vec<String>,
+}
+
+/// A file of a repository.
+#[derive(Debug)]
+pub(super) struct RemoteFile {
+    pub path: String,
+    pub bytes: u64,
+    /// What names its content.
+    pub etag: String,
+    url: String,
+}
+
+impl RemoteFile {
+    /// The Hub names what it keeps as large files by their SHA-256, and others as git does.
+    pub fn checksum(&self) -> Option<Checksum> {
+        let is_hex = self.etag.bytes().all(|b| b.is_ascii_hexdigit());
+        match self.etag.len() {
+            64 if is_hex => Some(Checksum::sha256()),
+            40 if is_hex => Some(Checksum::git(self.bytes)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Info {
+    sha: Option<String>,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+/// What failed, and whether it may pass.
+pub(super) enum Failure {
+    /// `got_on`: whether something came of it all the same.
+    Passing {
+        cause: String,
+        got_on: bool,
+    },
+    Final(Error),
+}
+
+impl Failure {
+    fn of(error: ureq::Error) -> Self {
+        Self::Passing { cause: error.to_string(), got_on: false }
+    }
+}
+
+/// Asks again where a failure may pass, with pauses, until it has come to nothing so often in a row.
+pub(super) fn persist<T>(endpoint: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        let (cause, got_on) = match attempt() {
+            Ok(done) => return Ok(done),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing { cause, got_on }) => (cause, got_on),
+        };
+        tries = if got_on { 1 } else { tries + 1 };
+        if tries == TRIES {
+            return Err(Error::run(format!(
+                "the Hub at {endpoint} cannot be reached: {cause}; check the network and try again, which goes on where this \
+                 ended"
+            )));
+        }
+        tracing::debug!("{cause}: once more");
+        sleep(PAUSE * 4u32.pow(tries - 1));
+    }
+}
+
+impl Remote {
+    pub fn new(endpoint: &str, token: Option<String>) -> Result<Self> {
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(Error::request(format!(
+                "HF_ENDPOINT is {endpoint}, but it must begin with https:// or http://"
+            )));
+        }
+        let agent = Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_per_read(Some(Duration::from_secs(30)))
+            .http_status_as_error(false)
+            .user_agent(concat!("wgpt/", env!("CARGO_PKG_VERSION")))
+            .tls_config(TlsConfig::builder().root_certs(roots()?).build())
+            .build();
+        Ok(Self { agent: agent.into(), endpoint: endpoint.trim_end_matches('/').to_owned(), token })
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// What a repository holds on its main branch.
+    pub fn revision(&self, repository: &str) -> Result<Revision> {
+        let url = format!("{}/api/models/{repository}/revision/main", self.endpoint);
+        let attempt = || {
+            let mut response = self.get(&url, 0)?;
+            self.check(&response, repository, None)?;
+            let text = response.body_mut().read_to_string().map_err(Failure::of)?;
+            serde_json::from_str::<Info>(&text).map_err(|e| {
+                Failure::Final(
+                    Error::run(format!("{url} did not answer as the Hub does: {e}; check HF_ENDPOINT"))
+                        .because(e),
+                )
+            })
+        };
+        let Info { sha, siblings } = persist(&self.endpoint, attempt)?;
+        let commit = sha.filter(|sha| !sha.is_empty() && sha.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let commit = commit.ok_or_else(|| Error::run(format!("{url} names no commit; check HF_ENDPOINT")))?;
+        // What points out of its folder is no file of a repository.
+        let is_inside = |path: &String| {
+            path.split(['/', '\\']).all(|part| !part.is_empty() && part != "." && part != "..")
+        };
+        let files = siblings.into_iter().map(|file| file.rfilename).filter(is_inside).collect();
+        Ok(Revision { commit, files })
+    }
+
+    /// What a file of a repository is, by the headers that stand before its bytes, wherever these are.
+    pub fn file(&self, repository: &str, commit: &str, path: &str) -> Result<RemoteFile> {
+        let url = format!("{}/{repository}/resolve/{commit}/{}", self.endpoint, escaped(path));
+        let attempt = || {
+            let mut at = url.clone();
+            for _ in 0..5 {
+                // Compressed, it would have another length.
+                let request = self.agent.head(&at).header("Accept-Encoding", "identity");
+                let request = request.config().max_redirects(0).build();
+                let request = match &self.token {
+                    Some(token) => request.header("Authorization", format!("Bearer {token}")),
+                    None => request,
+                };
+                let response = request.call().map_err(Failure::of)?;
+                let to = header(response.headers(), "location");
+                match to {
+                    // A repository that was renamed; what lies elsewhere is not followed, for its headers are not the Hub's.
+                    Some(to) if response.status().is_redirection() && to.starts_with('/') => {
+                        at = format!("{}{to}", self.endpoint);
+                    }
+                    _ => {
+                        self.check(&response, repository, Some(path))?;
+                        return Ok(response.headers().clone());
+                    }
+                }
+            }
+            Err(Failure::Final(Error::run(format!("{url} is redirected in circles"))))
+        };
+        let headers = persist(&self.endpoint, attempt)?;
+        let first = |names: [&str; 2]| names.into_iter().find_map(|name| header(&headers, name));
+        let etag =
+            first(["x-linked-etag", "etag"]).map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
+        let bytes = first(["x-linked-size", "content-length"]).and_then(|size| size.parse().ok());
+        let is_name =
+            |etag: &&str| !etag.is_empty() && etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        match (etag.filter(is_name), bytes) {
+            (Some(etag), Some(bytes)) => {
+                Ok(RemoteFile { path: path.to_owned(), bytes, etag: etag.to_owned(), url })
+            }
+            _ => Err(Error::run(format!(
+                "{url} has no ETag and length, which the Hub gives every file; check HF_ENDPOINT"
+            ))),
+        }
+    }
+
+    /// A file's bytes from some place on; and whether they do begin there, for a server may always send all of them.
+    pub fn open(&self, file: &RemoteFile, from: u64) -> Result<(impl Read + use<>, bool), Failure> {
+        let response = self.get(&file.url, from)?;
+        self.check(&response, &file.url, Some(&file.path))?;
+        let is_rest = response.status() == StatusCode::PARTIAL_CONTENT;
+        Ok((response.into_body().into_reader(), is_rest))
+    }
+
+    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, Failure> {
+        let mut request = self.agent.get(url).header("Accept-Encoding", "identity");
+        if let Some(token) = &self.token {
+            // Not sent on to where the Hub redirects.
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        if from > 0 {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        request.call().map_err(Failure::of)
+    }
+
+    /// An error where a request was refused, by what the Hub says of it.
+    fn check(&self, response: &Response<Body>, repository: &str, path: Option<&str>) -> Result<(), Failure> {
+        let status = response.status();
+        if status.is_success() || status.is_redirection() {
+            return Ok(());
+        }
+        let endpoint = &self.endpoint;
+        let code = header(response.headers(), "x-error-code").unwrap_or_default();
+        let what = path.map_or_else(|| repository.to_owned(), |path| format!("{path} of {repository}"));
+        Err(match status.as_u16() {
+            408 | 429 | 500.. => Failure::Passing { cause: format!("it answers {status}"), got_on: false },
+            _ if code == "GatedRepo" => Failure::Final(Error::model(format!(
+                "{repository} is gated: accept its terms on its page at {endpoint}, and give a token of your account with \
+                 HF_TOKEN"
+            ))),
+            401 | 403 => {
+                let advice = match self.token {
+                    Some(_) => "check the name, and that the token of HF_TOKEN is valid and may read it",
+                    None => "check the name, and where it is private or gated give a token with HF_TOKEN",
+                };
+                Failure::Final(Error::model(format!(
+                    "the Hub at {endpoint} does not give out {what} ({status}): {advice}"
+                )))
+            }
+            404 => {
+                Failure::Final(Error::model(format!("the Hub at {endpoint} has no {what}: check the name")))
+            }
+            _ => Failure::Final(Error::run(format!(
+                "the Hub at {endpoint} answers {status} when asked for {what}"
+            ))),
+        })
+    }
+}
+
+/// Which certificates are trusted: those that `SSL_CERT_FILE` holds, as where a company looks into what its people fetch,
+/// else Mozilla's.
+fn roots() -> Result<RootCerts> {
+    let Some(file) = super::path_in_env("SSL_CERT_FILE") else { return Ok(RootCerts::WebPki) };
+    let name = file.display();
+    let pem = std::fs::read(&file)
+        .map_err(|e| Error::request(format!("SSL_CERT_FILE: {name} cannot be read: {e}")).because(e))?;
+    let certificates = parse_pem(&pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    Ok(RootCerts::from(certificates))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A path as URLs have it.
+fn escaped(path: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    path.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}

@@ -1,0 +1,461 @@
+//! Models by name, from a server on this machine that speaks as the Hub does.
+
+use crate::support::path;
+use serde_json::{Value, json};
+use sha2::Digest;
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// What goes wrong at the server.
+#[derive(Clone, Default)]
+struct Trouble {
+    /// Large files break off after so many bytes of each answer.
+    cut_after: Option<usize>,
+    /// So many answers with a large file's bytes, and then the server is out of service.
+    answers: Option<usize>,
+    /// One byte of large files is another.
+    damaged: bool,
+    /// All of a large file is sent, whatever range is asked for.
+    no_ranges: bool,
+    /// Only who has the token may read.
+    private: bool,
+    gated: bool,
+}
+
+struct Request {
+    line: String,
+    headers: BTreeMap<String, String>,
+}
+
+/// A server of one repository, `tiny/demo`.
+struct FakeHub {
+    port: u16,
+    requests: Arc<Mutex<Vec<Request>>>,
+    trouble: Arc<Mutex<Trouble>>,
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl FakeHub {
+    fn start(files: &[(&str, Vec<u8>)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let hub = Self { port, requests: Arc::default(), trouble: Arc::default() };
+        let files: BTreeMap<String, Vec<u8>> =
+            files.iter().map(|(name, bytes)| (name.to_string(), bytes.clone())).collect();
+        let (files, requests, trouble) = (Arc::new(files), hub.requests.clone(), hub.trouble.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (files, requests, trouble) = (files.clone(), requests.clone(), trouble.clone());
+                std::thread::spawn(move || answer(stream, port, &files, &requests, &trouble));
+            }
+        });
+        hub
+    }
+
+    fn troubled(&self, trouble: Trouble) {
+        *self.trouble.lock().expect("no panic") = trouble;
+    }
+
+    /// The values of a header in the requests for large files' bytes.
+    fn of_large(&self, header: &str) -> Vec<Option<String>> {
+        let requests = self.requests.lock().expect("no panic");
+        let large = requests.iter().filter(|request| request.line.starts_with("GET /cdn/"));
+        large.map(|request| request.headers.get(header).cloned()).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.requests.lock().expect("no panic").len()
+    }
+
+    fn command(&self, home: &TempDir, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+        for variable in [
+            "HF_HUB_CACHE",
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_HUB_OFFLINE",
+            "SSL_CERT_FILE",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
+            command.env_remove(variable);
+        }
+        command.env("HF_ENDPOINT", format!("http://127.0.0.1:{}", self.port)).env("HF_HOME", home.path());
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, home: &TempDir, args: &[&str]) -> (i32, String, String) {
+        outcome(self.command(home, args))
+    }
+}
+
+fn outcome(mut command: Command) -> (i32, String, String) {
+    let output = command.output().expect("it starts");
+    let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));
+    assert!(!err.contains("panicked"), "{err}");
+    (output.status.code().expect("an exit code"), out, err)
+}
+
+/// Files that the Hub keeps elsewhere, by their SHA-256.
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".gguf")
+}
+
+fn etag(name: &str, bytes: &[u8]) -> String {
+    match is_large(name) {
+        true => hex(sha2::Sha256::digest(bytes)),
+        false => hex(sha1::Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat())),
+    }
+}
+
+fn answer(
+    mut stream: TcpStream,
+    port: u16,
+    files: &BTreeMap<String, Vec<u8>>,
+    requests: &Mutex<Vec<Request>>,
+    trouble: &Mutex<Trouble>,
+) {
+    let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
+    let Some(Ok(line)) = lines.next() else { return };
+    let headers: BTreeMap<String, String> = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(':').map(|(n, v)| (n.to_lowercase(), v.trim().to_owned())))
+        .collect();
+    let (method, target) = line.split_once(' ').expect("a request");
+    let (method, target) = (method.to_owned(), target.split(' ').next().expect("a target").to_owned());
+    let range =
+        headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let token = headers.get("authorization").cloned();
+    requests.lock().expect("no panic").push(Request { line: line.clone(), headers });
+    let mut trouble = trouble.lock().expect("no panic");
+    let mut send = |status: &str, headers: &[(&str, String)], body: &[u8], length: usize| {
+        let mut head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let _ = stream.write_all(head.as_bytes());
+        let _ = stream.write_all(b"\r\n");
+        if method == "GET" {
+            let _ = stream.write_all(body);
+        }
+    };
+    let refused = |code: &str| vec![("X-Error-Code", code.to_owned())];
+    if let Some(sha) = target.strip_prefix("/cdn/") {
+        let (_, bytes) = files
+            .iter()
+            .find(|(name, bytes)| etag(name, bytes) == sha)
+            .expect("a file that was redirected to");
+        if let Some(left) = &mut trouble.answers {
+            if *left == 0 {
+                return send("503 Service Unavailable", &[], b"", 0);
+            }
+            *left -= 1;
+        }
+        let mut bytes = bytes.clone();
+        if trouble.damaged {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+        let from: usize = range.filter(|_| !trouble.no_ranges).unwrap_or(0);
+        let rest = &bytes[from..];
+        let sent = &rest[..rest.len().min(trouble.cut_after.unwrap_or(usize::MAX))];
+        let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
+        return send(status, &[], sent, rest.len());
+    }
+    if trouble.private && token.as_deref() != Some("Bearer secret") {
+        return send("401 Unauthorized", &[], b"", 0);
+    }
+    if let Some(repository) = target.strip_prefix("/api/models/") {
+        return match repository {
+            _ if trouble.gated => send("403 Forbidden", &refused("GatedRepo"), b"", 0),
+            "tiny/demo/revision/main" => {
+                let siblings: Vec<Value> = files.keys().map(|name| json!({"rfilename": name})).collect();
+                let info = json!({"id": "tiny/demo", "sha": COMMIT, "siblings": siblings}).to_string();
+                send("200 OK", &[], info.as_bytes(), info.len());
+            }
+            _ => send("404 Not Found", &refused("RepoNotFound"), b"", 0),
+        };
+    }
+    let file = target
+        .strip_prefix(&format!("/tiny/demo/resolve/{COMMIT}/"))
+        .and_then(|name| Some((name, files.get(name)?)));
+    match file {
+        Some((name, bytes)) if is_large(name) => {
+            let sha = etag(name, bytes);
+            let headers = [
+                // Another host, as far as a client can tell.
+                ("Location", format!("http://localhost:{port}/cdn/{sha}")),
+                ("X-Linked-Etag", format!("\"{sha}\"")),
+                ("X-Linked-Size", bytes.len().to_string()),
+                ("ETag", "\"of the redirect\"".to_owned()),
+            ];
+            send("302 Found", &headers, b"", 0);
+        }
+        Some((name, bytes)) => {
+            send("200 OK", &[("ETag", format!("W/\"{}\"", etag(name, bytes)))], bytes, bytes.len())
+        }
+        None => send("404 Not Found", &refused("EntryNotFound"), b"", 0),
+    }
+}
+
+/// The built-in model's files, and some that nobody needs.
+fn demo() -> Vec<(&'static str, Vec<u8>)> {
+    let read = |name: &str| fs::read(path("../src/demo").join(name)).expect("the built-in model");
+    vec![
+        ("README.md", b"read me".to_vec()),
+        ("config.json", read("config.json")),
+        ("model.safetensors", read("model.safetensors")),
+        ("onnx/model.onnx", vec![7; 100]),
+        ("pytorch_model.bin", vec![7; 100]),
+        ("tokenizer.json", read("tokenizer.json")),
+    ]
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn repository(home: &TempDir) -> std::path::PathBuf {
+    home.path().join("hub/models--tiny--demo")
+}
+
+fn blobs(home: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(repository(home).join("blobs")).expect("blobs");
+    let mut names: Vec<_> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+const STORY: [&str; 7] = ["generate", "Once upon a time", "-n", "9", "--greedy", "--device", "cpu"];
+
+fn story(model: &str) -> Vec<&str> {
+    [&STORY[..], &["-m", model]].concat()
+}
+
+#[test]
+fn a_model_is_pulled_listed_run_and_removed() {
+    let (hub, home) = (FakeHub::start(&demo()), home());
+    let (code, out, err) = hub.run(&home, &["pull", "tiny/demo"]);
+    assert_eq!(code, 0, "{err}");
+    let snapshot = repository(&home).join("snapshots").join(COMMIT);
+    assert_eq!(Path::new(out.trim_end()), snapshot);
+    assert_eq!(fs::read_to_string(repository(&home).join("refs/main")).expect("refs/main"), COMMIT);
+    let mut expected: Vec<_> = demo()
+        .iter()
+        .filter(|(name, _)| ["config.json", "model.safetensors", "tokenizer.json"].contains(name))
+        .map(|(name, bytes)| etag(name, bytes))
+        .collect();
+    expected.sort();
+    assert_eq!(blobs(&home), expected, "only what is needed, by what names its content");
+    #[cfg(unix)]
+    assert_eq!(
+        fs::read_link(snapshot.join("config.json")).expect("a link"),
+        Path::new("../../blobs").join(etag("config.json", &demo()[1].1))
+    );
+    let before = hub.count();
+    let (code, out, err) = hub.run(&home, &story("tiny/demo"));
+    assert_eq!((code, out.as_str()), (0, hub.run(&home, &STORY).1.as_str()), "{err}");
+    assert!(err.contains("tiny/demo on"), "it bears its name: {err}");
+    assert_eq!(hub.count(), before, "what is in the cache needs no network");
+    let (_, out, _) = hub.run(&home, &["list"]);
+    assert!(out.starts_with("tiny/demo ") && out.lines().count() == 1, "{out}");
+    let (_, out, _) = hub.run(&home, &["list", "--json"]);
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&listed["name"], &listed["complete"]), (&json!("tiny/demo"), &json!(true)));
+    // Again: looked up, and nothing fetched.
+    let large = hub.of_large("range").len();
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
+    assert_eq!(hub.of_large("range").len(), large);
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
+    assert!(!repository(&home).exists());
+    assert_eq!(hub.run(&home, &["list"]).1, "");
+    let (code, _, err) = hub.run(&home, &["rm", "tiny/demo"]);
+    assert!(code == 3 && err.contains("tiny/demo"), "{code} {err}");
+    // A name given to --model is fetched too.
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+}
+
+#[test]
+fn what_breaks_off_goes_on_where_it_ended() {
+    let (hub, home) = (FakeHub::start(&demo()), home());
+    let bytes = demo()[2].1.len();
+    hub.troubled(Trouble { cut_after: Some(bytes / 3 + 1), ..Trouble::default() });
+    let (code, _, err) = hub.run(&home, &story("tiny/demo"));
+    assert_eq!(code, 0, "cut twice, and gone on with: {err}");
+    let from = |part: usize| Some(format!("bytes={}-", part * (bytes / 3 + 1)));
+    assert_eq!(hub.of_large("range"), [None, from(1), from(2)]);
+
+    // Cut for good: an error, and nothing that looks whole.
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
+    hub.troubled(Trouble { cut_after: Some(bytes / 2), answers: Some(1), ..Trouble::default() });
+    let (code, out, err) = hub.run(&home, &story("tiny/demo"));
+    assert!(code == 1 && out.is_empty() && err.contains("503") && err.lines().count() == 1, "{code} {err}");
+    let name = etag("model.safetensors", &demo()[2].1);
+    assert!(blobs(&home).contains(&format!("{name}.incomplete")) && !blobs(&home).contains(&name));
+    let (_, out, _) = hub.run(&home, &["list", "--json"]);
+    assert!(out.contains("\"complete\":false"), "{out}");
+    let mut offline = hub.command(&home, &story("tiny/demo"));
+    let (code, _, err) = outcome({
+        offline.env("HF_HUB_OFFLINE", "1");
+        offline
+    });
+    assert!(code == 3 && err.contains("HF_HUB_OFFLINE"), "half of it is no model: {code} {err}");
+    // The next day it goes on.
+    hub.troubled(Trouble::default());
+    let (code, _, err) = hub.run(&home, &story("tiny/demo"));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(hub.of_large("range").last(), Some(&Some(format!("bytes={}-", bytes / 2))));
+
+    // A server that knows no ranges begins anew, and so does what is kept.
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
+    hub.troubled(Trouble { cut_after: Some(bytes / 2), answers: Some(1), ..Trouble::default() });
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 1);
+    hub.troubled(Trouble { no_ranges: true, ..Trouble::default() });
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+}
+
+#[test]
+fn a_wrong_checksum_is_refused() {
+    let (hub, home) = (FakeHub::start(&demo()), home());
+    hub.troubled(Trouble { damaged: true, ..Trouble::default() });
+    let (code, out, err) = hub.run(&home, &story("tiny/demo"));
+    assert!(code == 3 && out.is_empty(), "{code} {err}");
+    assert!(err.contains("model.safetensors of tiny/demo") && err.contains("checksum"), "{err}");
+    let name = etag("model.safetensors", &demo()[2].1);
+    assert!(blobs(&home).iter().all(|blob| !blob.starts_with(&name)), "nothing of it is kept");
+    hub.troubled(Trouble::default());
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+}
+
+#[test]
+fn who_may_not_read_is_told_why() {
+    let (hub, home) = (FakeHub::start(&demo()), home());
+    let fails = |args: &[&str], code: i32, words: &[&str]| {
+        let (got, out, err) = hub.run(&home, args);
+        assert_eq!((got, out.as_str()), (code, ""), "{err}");
+        assert!(words.iter().all(|word| err.contains(word)) && err.lines().count() == 1, "{words:?}: {err}");
+    };
+    fails(&["pull", "tiny/none"], 3, &["tiny/none", "check the name"]);
+    fails(&story("tiny/none"), 3, &["tiny/none"]);
+    let (code, _, err) = hub.run(&home, &["pull", "demo"]);
+    assert!(code == 2 && err.contains("owner/name"), "{code} {err}");
+    fails(&story("gpt2"), 3, &["gpt2", "owner/name"]);
+    fails(&["pull", "tiny/demo:Q4_K_M"], 3, &["tiny/demo", ".gguf"]);
+    hub.troubled(Trouble { gated: true, ..Trouble::default() });
+    fails(&["pull", "tiny/demo"], 3, &["gated", "accept", "HF_TOKEN"]);
+    hub.troubled(Trouble { private: true, ..Trouble::default() });
+    fails(&["pull", "tiny/demo"], 3, &["tiny/demo", "401", "HF_TOKEN"]);
+    let with = |name: &str, value: &str| {
+        let mut command = hub.command(&home, &["pull", "tiny/demo"]);
+        outcome({
+            command.env(name, value);
+            command
+        })
+    };
+    assert_eq!(with("HF_TOKEN", "wrong").0, 3);
+    let (code, _, err) = with("HF_TOKEN", "secret");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(hub.of_large("authorization"), [None], "the token is the Hub's business alone");
+    fs::write(home.path().join("token"), "secret\n").expect("a file");
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0, "as logging in leaves it");
+    let (code, _, err) = with("HF_ENDPOINT", "http://127.0.0.1:1");
+    assert!(code == 1 && err.contains("http://127.0.0.1:1") && err.contains("network"), "{code} {err}");
+    let (code, _, err) = with("HF_ENDPOINT", "hub.example");
+    assert!(code == 2 && err.contains("HF_ENDPOINT"), "{code} {err}");
+    let (code, out, _) = {
+        let mut command = hub.command(&home, &story("tiny/demo"));
+        outcome({
+            command.env("HF_ENDPOINT", "http://127.0.0.1:1");
+            command
+        })
+    };
+    assert!(code == 0 && !out.is_empty(), "in the cache, and no network");
+}
+
+/// Weights in two files, as the index says, and one that it does not name.
+#[test]
+fn sharded_weights_come_whole() {
+    let mut files = demo();
+    let (_, weights) = files.remove(2);
+    let tensors = safetensors::SafeTensors::deserialize(&weights).expect("safetensors");
+    let mut map = serde_json::Map::new();
+    for shard in 0..2 {
+        let name = format!("model-0000{}-of-00002.safetensors", shard + 1);
+        let part: Vec<_> =
+            tensors.iter().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, tensor)| tensor).collect();
+        map.extend(part.iter().map(|(tensor, _)| (tensor.to_string(), json!(name))));
+        let bytes = safetensors::serialize(part, None).expect("safetensors");
+        files.push((
+            if shard == 0 { "model-00001-of-00002.safetensors" } else { "model-00002-of-00002.safetensors" },
+            bytes,
+        ));
+    }
+    files.push(("model.safetensors.index.json", json!({"weight_map": map}).to_string().into_bytes()));
+    files.push(("consolidated.safetensors", weights.clone()));
+    let (hub, home) = (FakeHub::start(&files), home());
+    let (code, out, err) = hub.run(&home, &story("tiny/demo"));
+    assert_eq!((code, out.as_str()), (0, hub.run(&home, &STORY).1.as_str()), "{err}");
+    assert_eq!(hub.of_large("range").len(), 2);
+}
+
+#[test]
+fn a_quantisation_names_a_gguf_file() {
+    let made = home();
+    let gguf = |format: &str| {
+        let to = made.path().join(format);
+        let args = [
+            "quantize",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo"),
+            to.to_str().expect("UTF-8"),
+            "--format",
+            format,
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+        command.args(args);
+        let (code, _, err) = outcome(command);
+        assert_eq!(code, 0, "{err}");
+        fs::read(to).expect("a file")
+    };
+    let (hub, home) = (
+        FakeHub::start(&[
+            ("demo-F16.gguf", gguf("f16")),
+            ("demo-Q8_0.gguf", gguf("q8_0")),
+            ("README.md", vec![1]),
+        ]),
+        home(),
+    );
+    let (code, out, err) = hub.run(&home, &["pull", "tiny/demo:q8_0"]);
+    assert!(code == 0 && out.ends_with("demo-Q8_0.gguf\n"), "{out} {err}");
+    assert_eq!(hub.of_large("range").len(), 1);
+    assert_eq!(hub.run(&home, &story("tiny/demo:Q8_0")).0, 0);
+    assert_eq!(hub.run(&home, &story("tiny/demo:demo-F16.gguf")).0, 0);
+    assert_eq!(hub.of_large("range").len(), 2);
+    let (_, out, _) = hub.run(&home, &["list"]);
+    let names: Vec<_> = out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["tiny/demo:demo-F16.gguf", "tiny/demo:demo-Q8_0.gguf"]);
+    let (code, _, err) = hub.run(&home, &["pull", "tiny/demo:Q5_K"]);
+    assert!(code == 3 && err.contains("demo-F16.gguf, demo-Q8_0.gguf"), "{err}");
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo:q8_0"]).0, 0);
+    let (_, out, _) = hub.run(&home, &["list"]);
+    assert!(out.starts_with("tiny/demo:demo-F16.gguf ") && out.lines().count() == 1, "{out}");
+    assert_eq!(hub.run(&home, &["rm", names[0]]).0, 0);
+    assert!(!repository(&home).exists());
+}

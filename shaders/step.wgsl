@@ -10,32 +10,50 @@ fn row_at(i: u32) -> Row {
     let at = step[2] + 4u * i;
     return Row(step[at], step[at + 1u], step[at + 2u]);
 }
-// How a sequence's next token is drawn. `least`: how much lower than the highest a logit may be.
-struct Sampling { temperature: f32, top_k: u32, top_p: f32, least: f32, seed: vec2<u32> }
-fn sampling_of(sequence: u32) -> Sampling {
-    let at = step[6] + 12u * sequence;
-    return Sampling(
+// How a sequence's next token is drawn. `least`: how much lower than the highest a logit may be; `rarest`: how probable it
+// must be, by mirostat, or 0.
+struct Draw {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    least: f32,
+    seed: vec2<u32>,
+    typical_p: f32,
+    rarest: f32,
+    xtc_probability: f32,
+    xtc_threshold: f32,
+}
+fn draw_of(sequence: u32) -> Draw {
+    let at = step[6] + 16u * sequence;
+    return Draw(
         bitcast<f32>(step[at]),
         step[at + 1u],
         bitcast<f32>(step[at + 2u]),
         bitcast<f32>(step[at + 3u]),
         vec2(step[at + 4u], step[at + 5u]),
-    );
-}
-// How tokens that were there before are made less likely: those of a sequence, and how often each was there.
-struct Penalties { repetition: f32, frequency: f32, presence: f32, at: u32, seen: u32 }
-fn penalties_of(sequence: u32) -> Penalties {
-    let at = step[6] + 12u * sequence;
-    return Penalties(
         bitcast<f32>(step[at + 6u]),
         bitcast<f32>(step[at + 7u]),
         bitcast<f32>(step[at + 8u]),
-        step[at + 9u],
-        step[at + 10u],
+        bitcast<f32>(step[at + 9u]),
     );
 }
-struct Seen { token: u32, count: u32 }
-fn seen_at(p: Penalties, i: u32) -> Seen { return Seen(step[p.at + 2u * i], step[p.at + 2u * i + 1u]); }
+// How logits change before that: of so many tokens of a sequence, those at `at`.
+struct Penalties { repetition: f32, frequency: f32, presence: f32, at: u32, adjusted: u32 }
+fn penalties_of(sequence: u32) -> Penalties {
+    let at = step[6] + 16u * sequence + 10u;
+    return Penalties(
+        bitcast<f32>(step[at]),
+        bitcast<f32>(step[at + 1u]),
+        bitcast<f32>(step[at + 2u]),
+        step[at + 3u],
+        step[at + 4u],
+    );
+}
+struct Adjusted { token: u32, count: u32, bias: f32, dry: f32 }
+fn adjusted_at(p: Penalties, i: u32) -> Adjusted {
+    let at = p.at + 4u * i;
+    return Adjusted(step[at], step[at + 1u], bitcast<f32>(step[at + 2u]), bitcast<f32>(step[at + 3u]));
+}
 // The row whose logits are output i.
 fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
 // The token whose probability is asked for, of output i.

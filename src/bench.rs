@@ -125,7 +125,7 @@ impl Bench {
             ..Step::default()
         };
         backend.run_ahead(Shape::Prefill, &step)?;
-        backend.next_ids()?;
+        backend.next_picked()?;
         Ok(Self { backend, dispatches, load: ready - compile, compile, first_token: start.elapsed() })
     }
 
@@ -139,7 +139,7 @@ impl Bench {
             bytes += self.bytes(*shape, step);
             // As an answer is made: the device is a few tokens ahead of whom it tells.
             if under_way == self.backend.ahead() {
-                self.backend.next_ids()?;
+                self.backend.next_picked()?;
                 under_way -= 1;
             }
             self.backend.run_ahead(*shape, step)?;
@@ -147,7 +147,7 @@ impl Bench {
             each(&*self.backend);
         }
         for _ in 0..under_way {
-            self.backend.next_ids()?;
+            self.backend.next_picked()?;
         }
         Ok((start.elapsed(), bytes))
     }

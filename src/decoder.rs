@@ -5,8 +5,8 @@ use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
     kernels::{
-        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, attention, embed, kv_write, matmul,
-        norm, normed, penalize, rope, sample, score,
+        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, embed, kv_write,
+        matmul, norm, normed, rope, sample, score,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -133,7 +133,7 @@ impl Decoder<'_> {
             None => a.x.into(),
         };
         plan.push(matmul(last, &weights.head).to(a.logits));
-        plan.push(penalize(a.logits));
+        plan.push(adjust(a.logits));
         plan.push(sample(a.logits, self.candidates, self.ids));
         // Probabilities are asked of texts that are there.
         if shape == Shape::Prefill {

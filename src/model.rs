@@ -35,6 +35,7 @@ pub struct Defaults {
     pub top_k: Option<u32>,
     pub top_p: Option<f32>,
     pub min_p: Option<f32>,
+    pub typical_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
     /// The ids that end a text.
     pub eos: Vec<u32>,
@@ -64,6 +65,7 @@ impl Defaults {
             top_k: number("top_k", -1.0..=f64::from(u32::MAX))?.map(|k| k as u32),
             top_p: number("top_p", 1e-6..=1.0)?,
             min_p: number("min_p", 0.0..=1.0)?,
+            typical_p: number("typical_p", 1e-6..=1.0)?,
             repetition_penalty: number("repetition_penalty", 1e-6..=1e6)?,
             eos: config.ids("eos_token_id"),
         })

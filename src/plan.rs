@@ -36,8 +36,8 @@ pub enum Per {
     Output,
     /// An output that a target is given for.
     Target,
-    /// An output of a step in which tokens are penalized.
-    Penalized,
+    /// An output of a step that changes logits.
+    Adjusted,
 }
 
 impl Per {
@@ -46,7 +46,7 @@ impl Per {
             Self::Row => load.rows,
             Self::Output => load.outputs,
             Self::Target => load.targets,
-            Self::Penalized => load.penalized,
+            Self::Adjusted => load.adjusted,
         }
     }
 }
@@ -80,7 +80,7 @@ pub enum Content {
     Partials { per: Per, stride: u32 },
     /// Keys and values, so many f32 for each slot of the cache.
     Cache { stride: u32 },
-    /// The id that was sampled last, one u32 for each sequence.
+    /// What was sampled last, by [`crate::sampling::Picked::all`]: for each sequence an id, then for each a probability.
     Ids,
 }
 
@@ -156,7 +156,7 @@ impl Buffers {
             Content::Cache { stride } => {
                 u64::from(sizes.blocks) * u64::from(crate::step::BLOCK) * u64::from(*stride) * 4
             }
-            Content::Ids => u64::from(sizes.sequences) * 4,
+            Content::Ids => u64::from(sizes.sequences) * 8,
         }
     }
 

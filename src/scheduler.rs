@@ -6,8 +6,8 @@
 use crate::{
     cache::Blocks,
     plan::{Shape, Sizes},
-    sampling::{Sampling, Seen},
-    step::{Row, Step},
+    sampling::Sampling,
+    step::{Pick, Row, Step},
 };
 use std::ops::Range;
 
@@ -25,12 +25,23 @@ struct Sequence {
     /// From which prompt token on the logits are wanted.
     outputs_from: usize,
     sampling: Sampling,
+    /// By how many bits the next token may surprise, where mirostat says so.
+    surprise: f32,
 }
 
 impl Sequence {
-    /// What its penalties are for once the steps handed out have run.
-    fn seen(&self) -> Vec<Seen> {
-        self.sampling.penalties.seen(&self.tokens[..self.done])
+    fn new(tokens: Vec<u32>, done: usize, outputs_from: usize, sampling: Sampling) -> Self {
+        let surprise = sampling.mirostat.map_or(0.0, |mirostat| mirostat.first());
+        Self { prompt: tokens.len(), tokens, done, outputs_from, sampling, surprise }
+    }
+
+    /// How the token is picked that follows once the steps handed out have run.
+    fn pick(&self) -> Pick {
+        Pick {
+            draw: self.sampling.draw(self.surprise),
+            penalties: self.sampling.penalties,
+            adjusted: self.sampling.adjusted(&self.tokens[..self.done]),
+        }
     }
 }
 
@@ -75,8 +86,7 @@ impl Scheduler {
         if !self.blocks.reserve(slot, positions.max(prompt.len() as u32)) {
             return None;
         }
-        let sequence = Sequence { prompt: prompt.len(), tokens: prompt, done: 0, outputs_from, sampling };
-        self.sequences[slot as usize] = Some(sequence);
+        self.sequences[slot as usize] = Some(Sequence::new(prompt, 0, outputs_from, sampling));
         Some(slot)
     }
 
@@ -96,7 +106,7 @@ impl Scheduler {
             return false;
         }
         let outputs_from = prompt.len() - 1;
-        *sequence = Sequence { prompt: prompt.len(), tokens: prompt, done, outputs_from, sampling };
+        *sequence = Sequence::new(prompt, done, outputs_from, sampling);
         true
     }
 
@@ -113,6 +123,14 @@ impl Scheduler {
         sequence.tokens.push(token);
         let room = self.blocks.reserve(slot, sequence.tokens.len() as u32);
         assert!(room, "room for all positions was reserved");
+    }
+
+    /// Takes note of how probable the token was that was drawn last.
+    pub fn learn(&mut self, slot: Slot, probability: f32) {
+        let sequence = self.sequences[slot as usize].as_mut().expect("a sequence at work");
+        if let Some(mirostat) = sequence.sampling.mirostat {
+            sequence.surprise = mirostat.next(sequence.surprise, probability);
+        }
     }
 
     pub fn remove(&mut self, slot: Slot) {
@@ -155,10 +173,8 @@ impl Scheduler {
     /// What all steps say, where there is one at all.
     fn filled(&self, mut work: Work) -> Option<Work> {
         work.step.tables = self.blocks.tables().to_vec();
-        let sampling = |s: &Option<Sequence>| s.as_ref().map_or(Sampling::GREEDY, |s| s.sampling);
-        work.step.sampling = self.sequences.iter().map(sampling).collect();
-        let seen = |s: &Option<Sequence>| s.as_ref().map(Sequence::seen).unwrap_or_default();
-        work.step.seen = self.sequences.iter().map(seen).collect();
+        let pick = |s: &Option<Sequence>| s.as_ref().map_or(Pick::GREEDY, Sequence::pick);
+        work.step.picks = self.sequences.iter().map(pick).collect();
         (!work.step.rows.is_empty()).then_some(work)
     }
 

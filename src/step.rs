@@ -1,9 +1,9 @@
 //! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
-//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens that are penalized.
+//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens whose logits change.
 
-use crate::sampling::{Penalties, Sampling, Seen};
+use crate::sampling::{Adjusted, Draw, MOST_BIASES, Penalties};
 
 /// Positions in one block of the cache.
 pub const BLOCK: u32 = 32;
@@ -32,9 +32,20 @@ pub struct Step {
     /// For each sequence slot, the cache blocks that hold its positions, in order.
     pub tables: Vec<Vec<u32>>,
     /// For each sequence slot, how its next token is picked; greedily where nothing is said.
-    pub sampling: Vec<Sampling>,
-    /// For each sequence slot, the tokens that its penalties are for; none where nothing is said.
-    pub seen: Vec<Vec<Seen>>,
+    pub picks: Vec<Pick>,
+}
+
+/// How a sequence's next token is picked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pick {
+    pub draw: Draw,
+    pub penalties: Penalties,
+    /// Whose logits change before, each token once.
+    pub adjusted: Vec<Adjusted>,
+}
+
+impl Pick {
+    pub const GREEDY: Self = Self { draw: Draw::GREEDY, penalties: Penalties::NONE, adjusted: Vec::new() };
 }
 
 /// How much a step asks for: what grids and costs follow from.
@@ -44,8 +55,8 @@ pub struct Load {
     pub outputs: u32,
     /// As many as outputs, or none.
     pub targets: u32,
-    /// As many as outputs, where any sequence has tokens to be penalized.
-    pub penalized: u32,
+    /// As many as outputs, where logits of any sequence change.
+    pub adjusted: u32,
     /// The most positions that any row attends to.
     pub context: u32,
 }
@@ -55,7 +66,9 @@ const HEADER: usize = 8;
 /// Words of a row.
 const ROW: usize = 4;
 /// Words that say how a sequence's next token is picked.
-const SAMPLING: usize = 12;
+const PICK: usize = 16;
+/// Words of a token whose logit changes.
+const ADJUSTED: usize = 4;
 
 impl Step {
     /// Where in the cache a position of a sequence lies.
@@ -63,14 +76,9 @@ impl Step {
         self.tables[sequence as usize][(position / BLOCK) as usize] * BLOCK + position % BLOCK
     }
 
-    /// How a sequence's next token is picked.
-    pub fn sampling_of(&self, sequence: u32) -> Sampling {
-        self.sampling.get(sequence as usize).copied().unwrap_or(Sampling::GREEDY)
-    }
-
-    /// The tokens that a sequence's penalties are for.
-    pub fn seen_by(&self, sequence: u32) -> &[Seen] {
-        self.seen.get(sequence as usize).map_or(&[], Vec::as_slice)
+    /// How a sequence's next token is drawn.
+    pub fn draw_of(&self, sequence: u32) -> Draw {
+        self.picks.get(sequence as usize).map_or(Draw::GREEDY, |pick| pick.draw)
     }
 
     pub fn load(&self) -> Load {
@@ -78,7 +86,7 @@ impl Step {
             rows: self.rows.len() as u32,
             outputs: self.outputs.len() as u32,
             targets: self.targets.len() as u32,
-            penalized: match self.seen.iter().all(Vec::is_empty) {
+            adjusted: match self.picks.iter().all(|pick| pick.adjusted.is_empty()) {
                 true => 0,
                 false => self.outputs.len() as u32,
             },
@@ -91,8 +99,8 @@ impl Step {
         let stride = self.tables.iter().map(Vec::len).max().unwrap_or(0);
         let outputs_at = HEADER + self.rows.len() * ROW;
         let tables_at = outputs_at + self.outputs.len();
-        let sampling_at = tables_at + stride * self.tables.len();
-        let targets_at = sampling_at + SAMPLING * self.tables.len();
+        let picks_at = tables_at + stride * self.tables.len();
+        let targets_at = picks_at + PICK * self.tables.len();
         let mut words = vec![
             self.rows.len() as u32,
             self.outputs.len() as u32,
@@ -100,7 +108,7 @@ impl Step {
             outputs_at as u32,
             tables_at as u32,
             stride as u32,
-            sampling_at as u32,
+            picks_at as u32,
             targets_at as u32,
         ];
         words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, 0]));
@@ -109,28 +117,29 @@ impl Step {
             words.extend(table);
             words.extend(std::iter::repeat_n(0, stride - table.len()));
         }
-        let mut seen_at = targets_at + self.targets.len();
-        for sequence in 0..self.tables.len() as u32 {
-            let of = self.sampling_of(sequence);
-            let [temperature, top_p, least] = [of.temperature, of.top_p, of.least()].map(f32::to_bits);
-            let seed = [of.seed as u32, (of.seed >> 32) as u32];
-            words.extend([temperature, of.top_k, top_p, least, seed[0], seed[1]]);
-            let Penalties { repetition, frequency, presence, .. } = of.penalties;
-            words.extend([repetition, frequency, presence].map(f32::to_bits));
-            let seen = self.seen_by(sequence).len();
-            words.extend([seen_at as u32, seen as u32, 0]);
-            seen_at += 2 * seen;
+        let mut adjusted_at = targets_at + self.targets.len();
+        for sequence in 0..self.tables.len() {
+            static GREEDY: Pick = Pick::GREEDY;
+            let Pick { draw, penalties, adjusted } = self.picks.get(sequence).unwrap_or(&GREEDY);
+            words.extend([draw.temperature.to_bits(), draw.top_k]);
+            words.extend([draw.top_p, draw.least].map(f32::to_bits));
+            words.extend([draw.seed as u32, (draw.seed >> 32) as u32]);
+            words.extend([draw.typical_p, draw.rarest].map(f32::to_bits));
+            words.extend([draw.xtc.probability, draw.xtc.threshold].map(f32::to_bits));
+            words.extend([penalties.repetition, penalties.frequency, penalties.presence].map(f32::to_bits));
+            words.extend([adjusted_at as u32, adjusted.len() as u32, 0]);
+            adjusted_at += ADJUSTED * adjusted.len();
         }
         words.extend(&self.targets);
-        let seen = (0..self.tables.len() as u32).flat_map(|sequence| self.seen_by(sequence));
-        words.extend(seen.flat_map(|seen| [seen.token, seen.count]));
+        let adjusted = self.picks.iter().take(self.tables.len()).flat_map(|pick| &pick.adjusted);
+        words.extend(adjusted.flat_map(|to| [to.token, to.count, to.bias.to_bits(), to.dry.to_bits()]));
         words
     }
 
     /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
     pub fn most_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
-        let seen = 2 * blocks * u64::from(BLOCK);
-        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + SAMPLING as u64 + seen)
+        let adjusted = ADJUSTED as u64 * (blocks * u64::from(BLOCK) + MOST_BIASES as u64);
+        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + PICK as u64 + adjusted)
     }
 }

@@ -10,14 +10,14 @@ use crate::{
     engine,
     error::Result,
     kernels::{
-        Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, attention, embed,
-        kv_write, matmul, norm, normed, penalize, rope, sample, score,
+        Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, adjust, attention, embed,
+        kv_write, matmul, norm, normed, rope, sample, score,
     },
     model::Model,
-    plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
-    sampling::{Penalties, Sampling, divergence, greedy},
+    plan::{Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
+    sampling::{Dry, Mirostat, Penalties, Sampling, Xtc, divergence, greedy},
     simd::Math,
-    step::{BLOCK, Row, Step},
+    step::{BLOCK, Pick, Row, Step},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
 };
 use serde::Serialize;
@@ -145,7 +145,7 @@ pub fn compare(
 ) -> Result<Check> {
     definition.run_passes(shape, pass..pass + 1, step)?;
     tested.run_passes(shape, pass..pass + 1, step)?;
-    let (mut max_error, mut ids) = (0.0f64, None);
+    let mut max_error = 0.0f64;
     let kernel = &definition.plans().of(shape).passes[pass].kernel;
     let (name, note) = (kernel.name(), kernel.note());
     for written in written(definition.plans(), &**kernel, step) {
@@ -157,11 +157,14 @@ pub fn compare(
                     max_error = worse(max_error, f64::from((got - expected).abs() / scale));
                 }
             }
-            Written::Ids(buffer) => ids = Some(definition.ids(buffer)? == tested.ids(buffer)?),
+            Written::Picked => {
+                for (got, expected) in tested.picked()?.into_iter().zip(definition.picked()?) {
+                    let error =
+                        if got.id == expected.id { got.probability - expected.probability } else { 1.0 };
+                    max_error = worse(max_error, f64::from(error.abs()));
+                }
+            }
         }
-    }
-    if ids == Some(false) {
-        max_error = 1.0;
     }
     let shape = format!("{shape:?}").to_lowercase();
     let variant = if note.is_empty() { shape } else { format!("{shape}, {note}") };
@@ -176,7 +179,7 @@ fn worse(a: f64, b: f64) -> f64 {
 
 enum Written {
     Rows(Rows, usize),
-    Ids(Buffer),
+    Picked,
 }
 
 /// What a pass writes.
@@ -192,7 +195,7 @@ fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
                 let slots = plans.buffers.bytes(buffer, &plans.sizes) / 4 / u64::from(stride);
                 Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1)
             }
-            Content::Ids => Written::Ids(buffer),
+            Content::Ids => Written::Picked,
             // Loaded, or nobody's business but the pass's own.
             Content::Loaded(_) | Content::Partials { .. } => return None,
         })
@@ -207,49 +210,66 @@ fn steps() -> Vec<(Shape, Step)> {
     let blocks = CONTEXT.div_ceil(BLOCK);
     let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
     // Tokens are drawn through all filters and through each, also where those reach beyond what is likely.
-    let drawn =
-        Sampling { temperature: 0.9, top_k: 50, top_p: 0.9, min_p: 0.01, seed: 7, ..Sampling::GREEDY };
+    let plain = Sampling { temperature: 0.9, seed: 7, ..Sampling::GREEDY };
     let drawn = Sampling {
+        top_k: 50,
+        top_p: 0.9,
+        min_p: 0.01,
         penalties: Penalties { repetition: 1.3, frequency: 0.1, presence: -0.2, last: 90 },
-        ..drawn
+        dry: Dry { multiplier: 0.8, ..Dry::NONE },
+        biases: vec![(3, 1.5), (VOCAB - 1, f32::NEG_INFINITY)],
+        ..plain.clone()
     };
     let seen: Vec<u32> = (0..100).map(|i| i * i % VOCAB).collect();
-    let plain = Sampling { penalties: Penalties::NONE, top_k: 0, top_p: 1.0, min_p: 0.0, ..drawn };
-    let flat = Sampling { temperature: 50.0, ..plain };
-    let sharp = Sampling { temperature: 0.02, ..plain };
+    let flat = Sampling { temperature: 50.0, ..plain.clone() };
+    let sharp = Sampling { temperature: 0.02, ..plain.clone() };
+    let typical = |typical_p, of: &Sampling| Sampling { typical_p, ..of.clone() };
+    let without_top =
+        |threshold, of: &Sampling| Sampling { xtc: Xtc { probability: 1.0, threshold }, ..of.clone() };
+    let mirostat =
+        |target, of: &Sampling| Sampling { mirostat: Some(Mirostat { target, rate: 0.1 }), ..of.clone() };
     let row = |sequence: u32, position: u32| Row {
         token: (position * 37 + sequence * 11) % VOCAB,
         position,
         sequence,
+    };
+    let pick = |of: &Sampling, seen: &[u32]| Pick {
+        draw: of.draw(of.mirostat.map_or(0.0, |mirostat| mirostat.first())),
+        penalties: of.penalties,
+        adjusted: of.adjusted(seen),
     };
     let step = |rows: Vec<Row>, outputs: &[u32], sampling: [Sampling; 2]| Step {
         rows,
         outputs: outputs.to_vec(),
         targets: outputs.iter().map(|output| output * 17 % VOCAB).collect(),
         tables: tables.clone(),
-        sampling: sampling.to_vec(),
-        seen: sampling.map(|s| s.penalties.seen(&seen)).to_vec(),
+        picks: sampling.iter().map(|of| pick(of, &seen)).collect(),
     };
     let two = || vec![row(1, 7), row(0, 520)];
     let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
     let many = (8..14).map(|p| row(1, p)).chain([row(0, 521)]);
-    vec![
-        (Shape::Prefill, step(prompt.collect(), &[3, 36, 43], [drawn, Sampling::GREEDY])),
-        (
-            Shape::Decode,
-            step(two(), &[0, 1], [Sampling { top_p: 0.8, ..flat }, Sampling { top_k: 300, ..flat }]),
-        ),
-        (
-            Shape::Decode,
-            step(two(), &[0, 1], [Sampling { top_p: 0.999, ..sharp }, Sampling { top_k: 2, ..sharp }]),
-        ),
-        (
-            Shape::Decode,
-            step(two(), &[0, 1], [Sampling { top_k: 300, ..sharp }, Sampling { min_p: 0.2, ..plain }]),
-        ),
-        (Shape::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain, drawn])),
-        (Shape::Decode, step(vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }], &[0], [plain, drawn])),
-    ]
+    let mut steps =
+        vec![(Shape::Prefill, step(prompt.collect(), &[3, 36, 43], [drawn.clone(), Sampling::GREEDY]))];
+    for pair in [
+        [Sampling { top_p: 0.8, ..flat.clone() }, Sampling { top_k: 300, ..flat.clone() }],
+        [Sampling { top_p: 0.999, ..sharp.clone() }, Sampling { top_k: 2, ..sharp.clone() }],
+        [Sampling { top_k: 300, ..sharp.clone() }, Sampling { min_p: 0.2, ..plain.clone() }],
+        [typical(0.3, &plain), typical(0.9, &flat)],
+        [typical(0.5, &sharp), typical(0.7, &Sampling { top_k: 40, top_p: 0.9, ..plain.clone() })],
+        [without_top(0.001, &flat), without_top(0.05, &plain)],
+        [
+            without_top(0.0, &sharp),
+            without_top(0.02, &typical(0.6, &Sampling { top_p: 0.95, ..plain.clone() })),
+        ],
+        [mirostat(2.0, &flat), mirostat(1.0, &plain)],
+        [mirostat(20.0, &flat), mirostat(5.0, &sharp)],
+    ] {
+        steps.push((Shape::Decode, step(two(), &[0, 1], pair)));
+    }
+    steps.push((Shape::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain.clone(), drawn.clone()])));
+    let sampled = vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }];
+    steps.push((Shape::Decode, step(sampled, &[0], [plain, drawn])));
+    steps
 }
 
 /// The buffers and passes of a plan that holds each kernel once in every variant.
@@ -365,7 +385,7 @@ fn plans(can: &Capabilities) -> Plans {
         let head = w.matrix(Format::Q8_0, vocab, WIDTH, None);
         push!(matmul(h, &head).to(logits));
         let candidates = Candidates::declare(&mut w.buffers, vocab);
-        push!(penalize(logits));
+        push!(adjust(logits));
         push!(sample(logits, candidates, ids));
     }
     let scores = w.buffers.activation("scores", Per::Target, 1);

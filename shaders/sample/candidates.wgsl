@@ -32,7 +32,10 @@ fn counts(output: u32) -> bool {
     return next >= output_count() || row_at(output_row(next)).sequence != row_at(output_row(output)).sequence;
 }
 // Whether some filter must know more than the highest logit.
-fn filters(how: Sampling) -> bool { return (how.top_k > 0u && how.top_k < VOCAB) || how.top_p < 1.0; }
+fn filters(how: Draw) -> bool {
+    return (how.top_k > 0u && how.top_k < VOCAB) || how.top_p < 1.0 || how.typical_p < 1.0 || how.rarest > 0.0
+        || how.xtc_probability > 0.0;
+}
 
 struct Best { value: f32, id: u32 }
 const NOBODY = Best(LOWEST, NO_ID);

@@ -7,10 +7,11 @@
 @group(1) @binding(1) var<storage, read> candidates: array<u32>;
 @group(1) @binding(2) var<storage, read_write> ids: array<u32>;
 
-// Where cuts are searched: among how many, and of which.
-struct Among { output: u32, all: bool, count: u32, top: f32, temperature: f32 }
+// Where cuts are searched: among how many, and of which. By logits, or by how near to `center` these are, of those that
+// are at least `lowest`.
+struct Among { output: u32, all: bool, count: u32, top: f32, temperature: f32, is_near: bool, center: f32, lowest: f32 }
 fn among(output: u32, all: bool, top: f32, temperature: f32) -> Among {
-    return Among(output, all, select(SLICES * MOST, VOCAB, all), top, temperature);
+    return Among(output, all, select(SLICES * MOST, VOCAB, all), top, temperature, false, top, LOWEST);
 }
 // The i-th, or nobody.
 fn candidate(a: Among, i: u32) -> Best {
@@ -20,15 +21,23 @@ fn candidate(a: Among, i: u32) -> Best {
     let at = candidate_at(a.output, slice, i % MOST);
     return Best(bitcast<f32>(candidates[at]), candidates[at + 1u]);
 }
-// Of the logits that are at least each of four cuts: how many there are, or, when `weigh`, the sum of their weights.
+// What of a candidate a cut is for.
+fn measured(a: Among, logit: f32) -> f32 { return select(logit, -abs(logit - a.center), a.is_near); }
+fn is_at_least(a: Among, c: Best, cut: f32) -> bool {
+    return c.id != NO_ID && c.value >= a.lowest && measured(a, c.value) >= cut;
+}
+fn weight_of(a: Among, logit: f32) -> f32 { return exp((logit - a.top) / a.temperature); }
+// The logit at which a candidate has a share of so much weight.
+fn logit_of(a: Among, share: f32, total: f32) -> f32 { return a.top + a.temperature * ln(max(share * total, 1e-30)); }
+// Of the candidates that are at least each of four cuts: how many there are, or, when `weigh`, the sum of their weights.
 fn above(t: Thread, a: Among, cuts: vec4<f32>, weigh: bool) -> vec4<f32> {
     var total = vec4(0.0);
     for (var i = t.index; i < a.count; i += WORKGROUP) {
         let c = candidate(a, i);
-        if c.id != NO_ID && c.value >= cuts.x {
+        if is_at_least(a, c, cuts.x) {
             var weight = 1.0;
-            if weigh { weight = exp((c.value - a.top) / a.temperature); }
-            total += select(vec4(0.0), vec4(weight), vec4(c.value) >= cuts);
+            if weigh { weight = weight_of(a, c.value); }
+            total += select(vec4(0.0), vec4(weight), vec4(measured(a, c.value)) >= cuts);
         }
     }
     return sum4(t, total);
@@ -42,7 +51,7 @@ fn value_of(k: u32) -> f32 { return bitcast<f32>(select(~k, k & 0x7fffffffu, k >
 // The highest cut above which there is enough, as there is above `low`: by fifths.
 fn cut_for(t: Thread, a: Among, low: f32, enough: f32, weigh: bool) -> f32 {
     var least = key(low);
-    var most = key(a.top);
+    var most = key(select(a.top, 0.0, a.is_near));
     while least < most {
         let fifth = (most - least) / 5u + 1u;
         // Each at most `most`, without overflow.
@@ -79,7 +88,7 @@ fn best_of_slices(t: Thread, output: u32, place: u32) -> Best {
 fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
     if !counts(group.z) { return; }
     let row = row_at(output_row(group.z));
-    let how = sampling_of(row.sequence);
+    let how = draw_of(row.sequence);
     let is_greedy = how.temperature == 0.0;
     if is_greedy || !filters(how) {
         let drawn = best_of_slices(t, group.z, select(2u, 0u, is_greedy));
@@ -101,32 +110,82 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
     let likely = max(least, top - LIKELY * how.temperature);
     var all = slices.z > 0.0;
     var cut = least;
+    var weight = slices.x; // of what is left
     if how.top_k > 0u && how.top_k < VOCAB {
         let k = f32(how.top_k);
         all = all || (slices.y < k && likely > least);
         // Where the least keeps fewer than k, it is the stricter filter.
         if all || slices.y >= k {
             cut = max(least, cut_for(t, among(group.z, all, top, 1.0), select(likely, LOWEST, all), k, false));
+            weight = above(t, among(group.z, all, top, how.temperature), vec4(cut), true).x;
         }
     }
     if how.top_p < 1.0 {
-        var weight = slices.x;
-        if cut > least { weight = above(t, among(group.z, all, top, how.temperature), vec4(cut), true).x; }
         let enough = how.top_p * weight;
         if !all && cut < likely {
             all = above(t, among(group.z, false, top, how.temperature), vec4(likely), true).x < enough;
         }
         let from_ = select(max(cut, likely), cut, all);
         cut = cut_for(t, among(group.z, all, top, how.temperature), from_, enough, true);
+        weight = above(t, among(group.z, all, top, how.temperature), vec4(cut), true).x;
     }
-    let a = among(group.z, all, top, how.temperature);
+    if how.rarest > 0.0 {
+        cut = min(top, logit_of(among(group.z, all, top, how.temperature), how.rarest, weight));
+        all = all || cut < likely;
+    }
+    if how.typical_p < 1.0 {
+        // Its sums need all that is left.
+        all = all || cut < likely;
+    }
+    var a = among(group.z, all, top, how.temperature);
+    if how.typical_p < 1.0 {
+        var moment = vec4(0.0);
+        for (var i = t.index; i < a.count; i += WORKGROUP) {
+            let c = candidate(a, i);
+            if is_at_least(a, c, cut) {
+                let w = weight_of(a, c.value);
+                moment += vec4(w, w * (c.value - top) / how.temperature, 0.0, 0.0);
+            }
+        }
+        moment = sum4(t, moment);
+        a.is_near = true;
+        a.center = top + how.temperature * (moment.y / moment.x);
+        a.lowest = cut;
+        cut = cut_for(t, a, LOWEST, how.typical_p * moment.x, true);
+        weight = above(t, a, vec4(cut), true).x;
+    }
+    var ceiling = top;
+    if how.xtc_probability > 0.0 && coin(how.seed, row.position + 1u) < how.xtc_probability {
+        let line = logit_of(a, how.xtc_threshold, weight);
+        // A share of all that is left may be so small that what has it is no candidate.
+        a.all = all || (line < likely && !a.is_near && cut < likely);
+        a.count = select(a.count, VOCAB, a.all);
+        var count = 0.0;
+        var last = -LOWEST;
+        for (var i = t.index; i < a.count; i += WORKGROUP) {
+            let c = candidate(a, i);
+            if is_at_least(a, c, cut) && c.value >= line {
+                count += 1.0;
+                last = min(last, c.value);
+            }
+        }
+        count = sum4(t, vec4(count, 0.0, 0.0, 0.0)).x;
+        let lowest = -highest(t, vec4(-last)).x;
+        if count >= 2.0 { ceiling = lowest; }
+    }
     var own = NOBODY;
     for (var i = t.index; i < a.count; i += WORKGROUP) {
         let c = candidate(a, i);
-        if c.id != NO_ID && c.value >= cut {
+        if is_at_least(a, c, cut) && c.value <= ceiling {
             own = better(own, Best((c.value - top) / how.temperature - ln(wait(how.seed, row.position + 1u, c.id)), c.id));
         }
     }
     let drawn = best(t, own);
-    if t.index == 0u { ids[row.sequence] = drawn.id; }
+    if how.rarest > 0.0 { weight = above(t, a, vec4(cut), true).x; }
+    if t.index == 0u {
+        ids[row.sequence] = drawn.id;
+        if how.rarest > 0.0 && drawn.id != NO_ID {
+            ids[arrayLength(&ids) / 2u + row.sequence] = bitcast<u32>(weight_of(a, logits[group.z * STRIDE + drawn.id]) / weight);
+        }
+    }
 }

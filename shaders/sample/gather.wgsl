@@ -27,7 +27,7 @@ fn main(
     let slice = group_index(group, groups);
     if slice >= SLICES || !counts(group.z) { return; }
     let row = row_at(output_row(group.z));
-    let how = sampling_of(row.sequence);
+    let how = draw_of(row.sequence);
     if how.temperature == 0.0 { return; }
     var highest_here = LOWEST;
     for (var s = t.index; s < SLICES; s += WORKGROUP) {

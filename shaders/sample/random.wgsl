@@ -1,4 +1,4 @@
-// Chance, as src/sampling.rs defines it.
+// Chance, as src/sampling/chance.rs defines it.
 
 fn high_product(a: u32, b: u32) -> u32 {
     let low = (a & 0xffffu) * (b & 0xffffu);
@@ -37,9 +37,11 @@ fn ln(v: f32) -> f32 {
     p = p * f + 3.3333331174e-1;
     return f + (f * z * p - 2.12194440e-4 * e - 0.5 * z) + 0.693359375 * e;
 }
+fn chance(counter: vec4<u32>, seed: vec2<u32>) -> f32 {
+    return (f32(philox(counter, seed) >> 9u) + 0.5) / 8388608.0;
+}
 // How long a candidate waits for a draw, exponentially distributed: of those that wait, divided by their weights, the
 // first is drawn.
-fn wait(seed: vec2<u32>, position: u32, id: u32) -> f32 {
-    let word = philox(vec4(id, position, 0u, 0u), seed);
-    return -ln((f32(word >> 9u) + 0.5) / 8388608.0);
-}
+fn wait(seed: vec2<u32>, position: u32, id: u32) -> f32 { return -ln(chance(vec4(id, position, 0u, 0u), seed)); }
+// A number from 0 to 1 for a position, whatever its candidates.
+fn coin(seed: vec2<u32>, position: u32) -> f32 { return chance(vec4(0u, position, 1u, 0u), seed); }

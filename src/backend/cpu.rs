@@ -4,7 +4,8 @@ use super::Backend;
 use crate::{
     error::{Error, Result},
     memory::Memory,
-    plan::{Buffer, Plans, Rows, Shape},
+    plan::{Plans, Rows, Shape},
+    sampling::Picked,
     simd::{Cpu, Math},
     step::Step,
 };
@@ -79,13 +80,13 @@ impl Backend for CpuBackend {
     fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
         self.run(shape, step)
     }
-    fn next_ids(&mut self) -> Result<Vec<u32>> {
-        self.ids(self.plans.ids)
+    fn next_picked(&mut self) -> Result<Vec<Picked>> {
+        self.picked()
     }
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
         Ok(self.memory.rows(rows, count))
     }
-    fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>> {
-        Ok(self.memory.ids(ids).clone())
+    fn picked(&mut self) -> Result<Vec<Picked>> {
+        Ok(Picked::all(&self.memory.ids(self.plans.ids)))
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     error::Result,
     kernels::{Dispatch, Grid, Target},
     plan::{Buffer, Content, Plans, Rows, Shape, Use},
+    sampling::Picked,
     shader::Program,
     step::Step,
 };
@@ -254,11 +255,11 @@ impl Backend for GpuBackend {
     fn submit_time(&self) -> Duration {
         self.submit_time
     }
-    fn next_ids(&mut self) -> Result<Vec<u32>> {
+    fn next_picked(&mut self) -> Result<Vec<Picked>> {
         let (submission, buffer) = self.ids_ahead.under_way.pop_front().expect("a step under way");
         let bytes = self.gpu.mapped(&buffer, buffer.size(), submission);
         self.ids_ahead.free.push(buffer);
-        Ok(bytemuck::pod_collect_to_vec(&bytes?))
+        Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes?)))
     }
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
         let bytes = self.read_bytes(rows.buffer, count as u64 * u64::from(rows.stride()) * 4)?;
@@ -266,9 +267,10 @@ impl Backend for GpuBackend {
         let values = |row: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(&row[..rows.width as usize * 4]);
         Ok(bytes.chunks(row_bytes).flat_map(values).collect())
     }
-    fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>> {
-        let bytes = self.read_bytes(ids, u64::from(self.plans.sizes.sequences) * 4)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    fn picked(&mut self) -> Result<Vec<Picked>> {
+        let ids = self.plans.ids;
+        let bytes = self.read_bytes(ids, self.plans.buffers.bytes(ids, &self.plans.sizes))?;
+        Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes)))
     }
 }
 
@@ -312,9 +314,8 @@ mod tests {
         let Some((mut backend, step)) = prepared() else { return };
         backend.run(Shape::Prefill, &step).expect("it is still there");
         backend.gpu.device.destroy();
-        let ids = backend.plans.ids;
         let error =
-            backend.run(Shape::Decode, &step).and_then(|()| backend.ids(ids)).expect_err("it is gone");
+            backend.run(Shape::Decode, &step).and_then(|()| backend.picked()).expect_err("it is gone");
         assert_eq!(error.kind(), Kind::Run);
         assert!(!error.to_string().contains('\n'), "{error}");
     }
@@ -331,14 +332,14 @@ mod tests {
         for position in 1..20 {
             step.rows[0] = Row { token: crate::step::SAMPLED, position, sequence: 0 };
             if under_way == backend.ahead() {
-                let ids = backend.next_ids().expect("ids");
-                assert!(ids[0] < 512, "{ids:?}");
+                let picked = backend.next_picked().expect("ids");
+                assert!(picked[0].id < 512, "{picked:?}");
                 under_way -= 1;
             }
             backend.run_ahead(Shape::Decode, &step).expect("a token");
             under_way += 1;
         }
-        (0..under_way).for_each(|_| drop(backend.next_ids().expect("ids")));
+        (0..under_way).for_each(|_| drop(backend.next_picked().expect("ids")));
         let logits = backend.plans.logits;
         assert!(backend.read(logits, 1).expect("logits").iter().all(|l| l.is_finite()));
         assert_eq!(made(&backend), before);

@@ -17,7 +17,8 @@ pub use gpu::{Gpu, GpuOptions};
 
 use crate::{
     error::Result,
-    plan::{Buffer, Plans, Rows, Shape},
+    plan::{Plans, Rows, Shape},
+    sampling::Picked,
     step::Step,
 };
 use std::{ops::Range, time::Duration};
@@ -67,12 +68,12 @@ pub trait Backend {
         Duration::ZERO
     }
 
-    /// The ids last sampled for each sequence by the oldest step under way, once it is done.
-    fn next_ids(&mut self) -> Result<Vec<u32>>;
+    /// The tokens last sampled for each sequence by the oldest step under way, once it is done.
+    fn next_picked(&mut self) -> Result<Vec<Picked>>;
 
     /// The first `count` rows of an activation, as they are after all that was run.
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>>;
 
-    /// The id last sampled for each sequence, as it is after all that was run.
-    fn ids(&mut self, ids: Buffer) -> Result<Vec<u32>>;
+    /// The token last sampled for each sequence, as it is after all that was run.
+    fn picked(&mut self) -> Result<Vec<Picked>>;
 }

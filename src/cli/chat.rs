@@ -38,8 +38,8 @@ const HELP: &str = "\
 /regen            answer the last message anew
 /save FILE        write the conversation down, as JSON
 /load FILE        go on with one that was
-/set NAME VALUE   temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed,
-                  max_tokens
+/set NAME VALUE   temperature, top_k, top_p, min_p, typical_p, xtc_probability, xtc_threshold, dry_multiplier,
+                  repeat_penalty, frequency_penalty, presence_penalty, seed, max_tokens
 /stats            how fast the last answer came, and how full the context is
 /help             these lines
 A line that ends in \\ goes on in the next, and what stands between two lines of \"\"\" is one message.
@@ -50,7 +50,7 @@ impl Chat {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let (model, tokenizer) = self.model.open(terminal)?;
         let template = Template::of(&model)?;
-        let sampling = self.sampling.sampling(&model)?;
+        let sampling = self.sampling.sampling(&model, &tokenizer)?;
         let engine = self.model.load(&model, false, terminal)?;
         let mut stops = self.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
@@ -143,7 +143,7 @@ impl Session<'_> {
         let mut stream = self.tokenizer.stream(&prompt);
         let mut open = true;
         interrupt::watch();
-        let mut generation = self.engine.resume(&prompt, self.sampling, self.max_tokens)?;
+        let mut generation = self.engine.resume(&prompt, self.sampling.clone(), self.max_tokens)?;
         for id in generation.by_ref() {
             let id = id?;
             if self.ends.contains(&id) {
@@ -269,12 +269,16 @@ impl Session<'_> {
                 |_| Error::request(format!("/set {name}: {value} is no number that could stand there"));
             value.parse().map_err(wrong)
         }
-        let mut sampling = self.sampling;
+        let mut sampling = self.sampling.clone();
         match name {
             "temperature" => sampling.temperature = number(name, value)?,
             "top_k" => sampling.top_k = number(name, value)?,
             "top_p" => sampling.top_p = number(name, value)?,
             "min_p" => sampling.min_p = number(name, value)?,
+            "typical_p" => sampling.typical_p = number(name, value)?,
+            "xtc_probability" => sampling.xtc.probability = number(name, value)?,
+            "xtc_threshold" => sampling.xtc.threshold = number(name, value)?,
+            "dry_multiplier" => sampling.dry.multiplier = number(name, value)?,
             "repeat_penalty" => sampling.penalties.repetition = number(name, value)?,
             "frequency_penalty" => sampling.penalties.frequency = number(name, value)?,
             "presence_penalty" => sampling.penalties.presence = number(name, value)?,
@@ -282,8 +286,8 @@ impl Session<'_> {
             "max_tokens" => self.max_tokens = number::<NonZero<usize>>(name, value)?.get(),
             _ => {
                 return Err(Error::request(format!(
-                    "/set knows temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed and \
-                     max_tokens, but not {name}"
+                    "/set knows temperature, top_k, top_p, min_p, typical_p, xtc_probability, xtc_threshold, dry_multiplier, \
+                     repeat_penalty, frequency_penalty, presence_penalty, seed and max_tokens, but not {name}"
                 )));
             }
         }

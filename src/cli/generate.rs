@@ -60,7 +60,7 @@ impl Generate {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let (model, tokenizer) = self.model.open(terminal)?;
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
-        let sampling = self.sampling.sampling(&model)?;
+        let sampling = self.sampling.sampling(&model, &tokenizer)?;
         let mut engine = self.model.load(&model, false, terminal)?;
         if !sampling.is_greedy() && self.sampling.seed.is_none() {
             terminal.say(format_args!("seed {}", sampling.seed));

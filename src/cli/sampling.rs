@@ -1,15 +1,17 @@
 //! The flags that say how tokens are picked.
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     model::Model,
-    sampling::{Penalties, Sampling},
+    sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
+    tokenizer::Tokenizer,
 };
 use clap::Args;
 use std::hash::{BuildHasher, RandomState};
 
 /// How tokens are picked; what is absent comes from generation_config.json, or else is the default said here.
 #[derive(Args)]
+#[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// How adventurous; 0: always the most probable token [default: 0.8]
     #[arg(long, allow_negative_numbers = true)]
@@ -26,6 +28,24 @@ pub struct SamplingArgs {
     /// Consider only tokens at least P times as probable as the best
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
+    /// Consider only the fewest tokens that reach P, those first that are about as surprising as is to be expected
+    #[arg(long, value_name = "P", visible_alias = "typical-p", allow_negative_numbers = true)]
+    typical: Option<f32>,
+    /// How often, of one, to leave out the likely tokens but the least likely of them (XTC)
+    #[arg(long, value_name = "P", default_value_t = Xtc::NONE.probability, allow_negative_numbers = true)]
+    xtc_probability: f32,
+    /// From which probability on XTC calls a token likely
+    #[arg(long, value_name = "P", default_value_t = Xtc::NONE.threshold, allow_negative_numbers = true)]
+    xtc_threshold: f32,
+    /// 2: keep the surprise of what is drawn near a target, by mirostat 2, in place of all filters above; 0: don't
+    #[arg(long, value_name = "VERSION", default_value = "0", value_parser = ["0", "2"])]
+    mirostat: String,
+    /// The surprise that mirostat aims at, in bits
+    #[arg(long, value_name = "BITS", default_value_t = 5.0, allow_negative_numbers = true)]
+    mirostat_ent: f32,
+    /// How quickly mirostat follows what was drawn
+    #[arg(long, value_name = "RATE", default_value_t = 0.1, allow_negative_numbers = true)]
+    mirostat_lr: f32,
     /// Make tokens that were there before less likely: divides their logits; 1: does not
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     repeat_penalty: Option<f32>,
@@ -38,23 +58,63 @@ pub struct SamplingArgs {
     /// Of how many of the last tokens, prompt included; 0: of all
     #[arg(long, value_name = "N", default_value_t = 0)]
     repeat_last_n: u32,
+    /// How much a token costs that would go on with a repetition (DRY); 0: nothing
+    #[arg(long, value_name = "X", default_value_t = Dry::NONE.multiplier, allow_negative_numbers = true)]
+    dry_multiplier: f32,
+    /// How many times more for each token that the repetition is longer
+    #[arg(long, value_name = "X", default_value_t = Dry::NONE.base, allow_negative_numbers = true)]
+    dry_base: f32,
+    /// The longest repetition that costs nothing, less one
+    #[arg(long, value_name = "N", default_value_t = Dry::NONE.allowed)]
+    dry_allowed_length: u32,
+    /// Repetitions of what is among the last N tokens; 0: of all
+    #[arg(long, value_name = "N", default_value_t = Dry::NONE.last)]
+    dry_penalty_last_n: u32,
+    /// No repetition goes on over a token with this text, or none does where it is "none"; may be given again. Default:
+    /// the end of a line, a colon, a quotation mark, an asterisk
+    #[arg(long, value_name = "TEXT")]
+    dry_sequence_breaker: Vec<String>,
+    /// Add this to a token's logit: ID=BIAS, as in 15=-1.5; may be given again
+    #[arg(long, value_name = "ID=BIAS", value_parser = bias, allow_hyphen_values = true)]
+    logit_bias: Vec<(u32, f32)>,
+    /// Tokens that are never drawn, by their ids: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    ban: Vec<u32>,
+    /// Never end the text before the most tokens are generated
+    #[arg(long)]
+    ignore_eos: bool,
     /// What chance starts from: the same seed gives the same text on the same device. Default: random
     #[arg(long)]
     pub seed: Option<u64>,
 }
 
+/// `15=-1.5`, or as llama.cpp has it, `15-1.5`.
+fn bias(text: &str) -> Result<(u32, f32)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (id, bias) = text.split_at(end);
+    match (id.parse(), bias.strip_prefix('=').unwrap_or(bias).parse()) {
+        (Ok(id), Ok(bias)) => Ok((id, bias)),
+        _ => Err(Error::request("a token's id and what is added to its logit belong there, as in 15=-1.5")),
+    }
+}
+
 impl SamplingArgs {
-    pub fn sampling(&self, model: &Model) -> Result<Sampling> {
+    pub fn sampling(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Sampling> {
         let defaults = &model.defaults;
         let temperature = match self.greedy {
             true => 0.0,
             false => self.temperature.or(defaults.temperature).unwrap_or(0.8),
         };
+        let banned = self.ban.iter().chain(model.eos.iter().filter(|_| self.ignore_eos));
         let sampling = Sampling {
             temperature,
             top_k: self.top_k.or(defaults.top_k).unwrap_or(0),
             top_p: self.top_p.or(defaults.top_p).unwrap_or(0.95),
             min_p: self.min_p.or(defaults.min_p).unwrap_or(0.0),
+            typical_p: self.typical.or(defaults.typical_p).unwrap_or(1.0),
+            xtc: Xtc { probability: self.xtc_probability, threshold: self.xtc_threshold },
+            mirostat: (self.mirostat == "2")
+                .then_some(Mirostat { target: self.mirostat_ent, rate: self.mirostat_lr }),
             penalties: Penalties {
                 // Greedy is plain, unless a flag says otherwise.
                 repetition: self
@@ -65,9 +125,35 @@ impl SamplingArgs {
                 presence: self.presence_penalty,
                 last: self.repeat_last_n,
             },
+            dry: Dry {
+                multiplier: self.dry_multiplier,
+                base: self.dry_base,
+                allowed: self.dry_allowed_length,
+                last: self.dry_penalty_last_n,
+                breakers: self.breakers(tokenizer),
+            },
+            biases: self
+                .logit_bias
+                .iter()
+                .copied()
+                .chain(banned.map(|id| (*id, f32::NEG_INFINITY)))
+                .collect(),
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
         };
         sampling.check()?;
         Ok(sampling)
+    }
+
+    /// The tokens over which DRY's repetitions do not go on.
+    fn breakers(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        if self.dry_multiplier == 0.0 {
+            return Vec::new();
+        }
+        let given: Vec<&str> = self.dry_sequence_breaker.iter().map(String::as_str).collect();
+        match given.as_slice() {
+            [] => tokenizer.with_any(&["\n", ":", "\"", "*"]),
+            ["none"] => Vec::new(),
+            texts => tokenizer.with_any(texts),
+        }
     }
 }

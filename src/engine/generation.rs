@@ -1,7 +1,12 @@
 //! Token after token: a prompt's continuation, worked at a few tokens ahead of whom it tells.
 
 use super::{Engine, not_numbers};
-use crate::{error::Result, sampling::Sampling, scheduler::Slot, step::SAMPLED};
+use crate::{
+    error::{Error, Result},
+    sampling::{Picked, Sampling},
+    scheduler::Slot,
+    step::SAMPLED,
+};
 use std::time::{Duration, Instant};
 
 /// A sequence whose tokens are in the cache, all of them.
@@ -41,17 +46,24 @@ impl Engine {
         keeps: bool,
     ) -> Result<Generation<'_>> {
         sampling.check()?;
+        if let Some((id, _)) = sampling.biases.iter().find(|(id, _)| *id >= self.vocab_size) {
+            return Err(Error::request(format!(
+                "a bias or ban is for the token id {id}, but the vocabulary ends at {}",
+                self.vocab_size - 1
+            )));
+        }
         self.check_prompt(prompt)?;
         let room = self.context() as usize - prompt.len();
         let left = max_tokens.min(room);
         let positions = (prompt.len() + left) as u32;
+        let looks_back = sampling.looks_back();
         let (slot, known) = self.take_up(prompt, positions, sampling)?;
         Ok(Generation {
             engine: self,
             slot,
             tokens: prompt.to_vec(),
             keeps,
-            penalizes: sampling.penalties.are_some(),
+            looks_back,
             left,
             is_first: true,
             asked: 0,
@@ -67,7 +79,7 @@ impl Engine {
             let same = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
             // The last token's logits are wanted, so that it runs again.
             let known = same.min(prompt.len() - 1);
-            if self.scheduler.replace(slot, prompt.to_vec(), known, positions, sampling) {
+            if self.scheduler.replace(slot, prompt.to_vec(), known, positions, sampling.clone()) {
                 return Ok((slot, known));
             }
             self.scheduler.remove(slot);
@@ -112,7 +124,7 @@ pub struct Generation<'a> {
     /// Whether these stay in the cache for the next.
     keeps: bool,
     /// Whether what was given out changes what follows, so that no step can run ahead.
-    penalizes: bool,
+    looks_back: bool,
     left: usize,
     is_first: bool,
     /// Tokens that steps were run for.
@@ -136,8 +148,7 @@ impl Generation<'_> {
     fn ask(&mut self) -> Result<()> {
         let Engine { scheduler, backend, .. } = &mut *self.engine;
         if self.asked > 0 {
-            // Penalties must know which it was.
-            let token = if self.penalizes { *self.tokens.last().expect("given out") } else { SAMPLED };
+            let token = if self.looks_back { *self.tokens.last().expect("given out") } else { SAMPLED };
             scheduler.push(self.slot, token);
         }
         let mut work = scheduler.next_work().expect("a token whose successor is wanted");
@@ -154,15 +165,16 @@ impl Generation<'_> {
     /// The next token, as the device picks it, which goes on meanwhile with those after it.
     fn step(&mut self) -> Result<u32> {
         let start = Instant::now();
-        let ahead = if self.penalizes { 1 } else { self.engine.backend.ahead() };
+        let ahead = if self.looks_back { 1 } else { self.engine.backend.ahead() };
         while self.under_way < self.left.min(ahead) {
             self.ask()?;
         }
         self.under_way -= 1;
-        let id = self.engine.backend.next_ids()?[self.slot as usize];
+        let Picked { id, probability } = self.engine.backend.next_picked()?[self.slot as usize];
         if id >= self.engine.vocab_size {
             return Err(not_numbers(&self.engine.info));
         }
+        self.engine.scheduler.learn(self.slot, probability);
         if self.is_first {
             self.timing.prefill += start.elapsed();
         } else {
@@ -202,7 +214,7 @@ impl Iterator for Generation<'_> {
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
         // What is under way ends before anything else begins; nobody waits for its outcome.
-        while self.under_way > 0 && self.engine.backend.next_ids().is_ok() {
+        while self.under_way > 0 && self.engine.backend.next_picked().is_ok() {
             self.under_way -= 1;
         }
         let Engine { scheduler, kept, .. } = &mut *self.engine;

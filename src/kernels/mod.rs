@@ -11,23 +11,23 @@ use crate::{
 };
 
 mod activation;
+mod adjust;
 mod attention;
 mod embed;
 mod kv_write;
 mod matmul;
 mod norm;
-mod penalize;
 mod rope;
 mod sample;
 mod score;
 
 pub use activation::Activation;
+pub use adjust::adjust;
 pub use attention::{Partials, attention};
 pub use embed::{By, embed};
 pub use kv_write::{Cache, CachePart, kv_write};
 pub use matmul::{Input, matmul, normed};
 pub use norm::norm;
-pub use penalize::penalize;
 pub use rope::{RopeTable, rope};
 pub use sample::{Candidates, sample};
 pub use score::score;

@@ -6,7 +6,8 @@ use crate::{
     step::{Load, Row, Step},
 };
 
-/// `ids[sequence]` = the token that follows the sequence's (last) output, picked from its logits as the step says
+/// `ids[sequence]` = the token that follows the sequence's (last) output, picked from its logits as the step says; by
+/// mirostat, its probability beside it
 pub fn sample(logits: Rows, candidates: Candidates, ids: Buffer) -> Sample {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
     assert_eq!(candidates.slices, logits.width.div_ceil(SLICE), "candidates of as many logits");
@@ -96,7 +97,13 @@ impl Kernel for Sample {
         for (output, logits) in step.outputs.iter().zip(logits.chunks(self.logits.stride() as usize)) {
             let Row { position, sequence, .. } = step.rows[*output as usize];
             let logits = &logits[..self.logits.width as usize];
-            ids[sequence as usize] = step.sampling_of(sequence).pick(logits, position + 1);
+            let draw = step.draw_of(sequence);
+            let picked = draw.pick(logits, position + 1);
+            ids[sequence as usize] = picked.id;
+            if draw.rarest > 0.0 {
+                let probabilities = ids.len() / 2;
+                ids[probabilities + sequence as usize] = picked.probability.to_bits();
+            }
         }
     }
 }

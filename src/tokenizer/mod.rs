@@ -78,6 +78,16 @@ impl Tokenizer {
         spelt.is_some_and(|token| token.len() == 6 && token.starts_with("<0x") && token.ends_with('>'))
     }
 
+    /// The ids whose text, each by itself, holds any of these.
+    pub fn with_any(&self, texts: &[&str]) -> Vec<u32> {
+        let all = 0..self.vocab_size() as u32;
+        let holds = |id: &u32| {
+            let text = self.decode(&[*id], false);
+            texts.iter().any(|wanted| !wanted.is_empty() && text.contains(wanted))
+        };
+        all.filter(holds).collect()
+    }
+
     /// How many ids it gives out, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.0.get_vocab_size(true)

@@ -6,45 +6,44 @@ use crate::{
     step::{Load, Step},
 };
 
-/// logits of tokens that were there before, lowered as the step says
-pub fn penalize(logits: Rows) -> Penalize {
+/// logits of the tokens that the step says, changed by biases, penalties and DRY
+pub fn adjust(logits: Rows) -> Adjust {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
-    Penalize { logits }
+    Adjust { logits }
 }
 
-pub struct Penalize {
+pub struct Adjust {
     logits: Rows,
 }
 
-impl Kernel for Penalize {
+impl Kernel for Adjust {
     fn name(&self) -> &'static str {
-        "penalize"
+        "adjust"
     }
     fn uses(&self) -> Vec<Use> {
         vec![Use::Write(self.logits.buffer)]
     }
     fn dispatches(&self, _: &Target) -> Vec<Dispatch> {
         let program = Program {
-            name: "penalize",
-            source: include_str!("../../shaders/penalize.wgsl"),
+            name: "adjust",
+            source: include_str!("../../shaders/adjust.wgsl"),
             imports: vec![STEP],
             constants: vec![("STRIDE", self.logits.stride().into())],
         };
-        let grid = Grid { groups: 1, per: Per::Penalized, rows: 1, splits: Splits::Whole };
+        let grid = Grid { groups: 1, per: Per::Adjusted, rows: 1, splits: Splits::Whole };
         vec![Dispatch { program, uses: self.uses(), grid }]
     }
     fn cost(&self, load: &Load) -> Cost {
-        let tokens = u64::from(load.penalized) * u64::from(load.context);
+        let tokens = u64::from(load.adjusted) * u64::from(load.context);
         Cost { bytes: 8 * tokens, flops: 4 * tokens }
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let mut logits = memory.write(self.logits.buffer);
         for (output, logits) in step.outputs.iter().zip(logits.chunks_mut(self.logits.stride() as usize)) {
-            let sequence = step.rows[*output as usize].sequence;
-            let penalties = step.sampling_of(sequence).penalties;
-            for seen in step.seen_by(sequence) {
-                let logit = &mut logits[seen.token as usize];
-                *logit = penalties.apply(*logit, seen.count);
+            let Some(pick) = step.picks.get(step.rows[*output as usize].sequence as usize) else { continue };
+            for to in &pick.adjusted {
+                let logit = &mut logits[to.token as usize];
+                *logit = pick.penalties.apply(*logit, to);
             }
         }
     }

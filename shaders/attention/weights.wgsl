@@ -1,0 +1,56 @@
+// y = the weights by which attention mixes values, for who wants to see them: [row][head][position], zero where a row does
+// not look. One workgroup a row and head; a thread scores a position.
+override WORKGROUP: u32 = 64u;
+override HEAD_DIM: u32;
+override GROUP: u32;      // query heads that share a key head
+override HEADS: u32;      // query heads of this part
+override FIRST_HEAD: u32; // the first of them
+override STRIDE: u32;     // values from one row of qkv to the next
+override WIDTH: u32;      // values of a key (or value) row in this part of the cache
+override CONTEXT: u32;    // positions of a head
+override Y_STRIDE: u32;
+#import step
+#import reduce
+#import reach
+#import values
+@group(1) @binding(2) var<storage, read> vectors: array<f32>; // the layer's: [0] scale, [1] window or 0
+@group(1) @binding(3) var<storage, read_write> y: array<f32>;
+
+const LOWEST = -3.0e38;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    t: Thread,
+) {
+    let local = group_index(group, groups);
+    if local >= HEADS { return; }
+    let row = row_at(group.z);
+    let r = reach(row.position, u32(vectors[1]));
+    let head = FIRST_HEAD + local;
+    let query = group.z * STRIDE + head * HEAD_DIM;
+    let to = group.z * Y_STRIDE + head * CONTEXT;
+    var top_here = LOWEST;
+    for (var p = t.index; p < CONTEXT; p += WORKGROUP) {
+        if p < r.start || p >= r.end { continue; }
+        let key = slot_of(row.sequence, p) * 2u * WIDTH + local / GROUP * HEAD_DIM;
+        var score = 0.0;
+        for (var i = 0u; i < (HEAD_DIM + 3u) / 4u; i++) {
+            score += dot(query4(query, i) * vectors[0], cache4(key, i));
+        }
+        y[to + p] = score;
+        top_here = max(top_here, score);
+    }
+    let top = highest(t, vec4(top_here)).x;
+    var sum_here = 0.0;
+    for (var p = t.index; p < CONTEXT; p += WORKGROUP) {
+        let seen = p >= r.start && p < r.end;
+        var weight = 0.0;
+        if seen { weight = exp(y[to + p] - top); }
+        y[to + p] = weight;
+        sum_here += weight;
+    }
+    let total = sum4(t, vec4(sum_here, 0.0, 0.0, 0.0)).x;
+    for (var p = t.index; p < CONTEXT; p += WORKGROUP) { y[to + p] /= total; }
+}

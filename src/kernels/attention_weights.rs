@@ -1,0 +1,100 @@
+use super::{
+    Cache, Cost, Dispatch, Grid, Kernel, STEP, Target,
+    heads::{Heads, REACH, reach, softmax},
+    reduce,
+};
+use crate::{
+    memory::Memory,
+    plan::{Rows, Use},
+    shader::Program,
+    step::{Load, Step},
+    weights::Vector,
+};
+
+/// y = the weights by which [`super::attention`] mixes values, for who wants to see them: a value for each head and each
+/// position of the context, zero where a row does not look.
+pub fn attention_weights(qkv: Rows, cache: &Cache, scalars: Vector, n_heads: u32, y: Rows) -> AttentionWeights {
+    assert_eq!(y.width % n_heads, 0, "as many positions for each head");
+    AttentionWeights { qkv, heads: Heads::new(n_heads, cache), scalars, y }
+}
+
+pub struct AttentionWeights {
+    qkv: Rows,
+    heads: Heads,
+    scalars: Vector,
+    y: Rows,
+}
+
+impl AttentionWeights {
+    /// Positions of a head.
+    fn context(&self) -> u32 {
+        self.y.width / self.heads.count
+    }
+}
+
+impl Kernel for AttentionWeights {
+    fn name(&self) -> &'static str {
+        "weights"
+    }
+    fn note(&self) -> String {
+        format!("attention's, {} heads", self.heads.count)
+    }
+    fn uses(&self) -> Vec<Use> {
+        let parts = self.heads.cache.parts.iter().map(|p| Use::Read(p.buffer));
+        std::iter::once(Use::Read(self.qkv.buffer))
+            .chain(parts)
+            .chain([Use::Read(self.scalars.buffer), Use::Write(self.y.buffer)])
+            .collect()
+    }
+    fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
+        let dispatch = |part: &super::CachePart| {
+            let mut constants = self.heads.constants(part, self.qkv);
+            constants.extend([("HEAD_DIM", self.heads.dim().into()), ("HEADS", self.heads.of(part).into())]);
+            constants.extend([("CONTEXT", self.context().into()), ("Y_STRIDE", self.y.stride().into())]);
+            Dispatch {
+                program: Program {
+                    name: "attention_weights",
+                    source: include_str!("../../shaders/attention/weights.wgsl"),
+                    imports: vec![STEP, reduce(target), REACH, self.heads.values()],
+                    constants,
+                },
+                uses: vec![
+                    Use::Read(self.qkv.buffer),
+                    Use::Read(part.buffer),
+                    Use::Read(self.scalars.buffer),
+                    Use::Write(self.y.buffer),
+                ],
+                grid: Grid::per_row(self.heads.of(part)),
+            }
+        };
+        self.heads.cache.parts.iter().map(dispatch).collect()
+    }
+    fn cost(&self, load: &Load) -> Cost {
+        let (rows, context) = (u64::from(load.rows), u64::from(load.context));
+        let [dim, kv_heads] = [self.heads.dim(), self.heads.cache.n_kv_heads].map(u64::from);
+        let weights = rows * u64::from(self.heads.count) * context;
+        Cost { bytes: 4 * (context * kv_heads * dim + weights), flops: 2 * weights * dim }
+    }
+    fn run(&self, memory: &Memory, step: &Step) {
+        let dim = self.heads.dim() as usize;
+        let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
+        let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
+        let rows = qkv.chunks(self.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
+        for (row, (qkv, y)) in step.rows.iter().zip(rows) {
+            let seen = reach(row, window);
+            for (head, y) in (0..self.heads.count).zip(y.chunks_mut(self.context() as usize)) {
+                let q = &qkv[head as usize * dim..][..dim];
+                let (_, part, at) = self.heads.part_of(head);
+                let width = part.width(self.heads.dim()) as usize;
+                let cache = memory.read(part.buffer);
+                y.fill(0.0);
+                let weights = &mut y[seen.start as usize..seen.end as usize];
+                for (weight, p) in weights.iter_mut().zip(seen.clone()) {
+                    let key = &cache[step.slot(row.sequence, p) as usize * 2 * width + at..][..dim];
+                    *weight = q.iter().zip(key).map(|(q, k)| q * scale * k).sum();
+                }
+                softmax(weights);
+            }
+        }
+    }
+}

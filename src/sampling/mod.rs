@@ -1,0 +1,234 @@
+//! Picking the next token from logits.
+//!
+//! First the logits of some tokens are adjusted, by biases, penalties and DRY ([`adjust`]). Then filters drop candidates,
+//! and chance draws among those that are left ([`draw`]): adding noise −ln(−ln u) to logits over temperature and taking
+//! the highest is a draw from their softmax (Gumbel 1954), with no sum over the vocabulary, and a filter that drops some
+//! candidates changes nothing for the others. In f32 throughout, for the device does the same (shaders/adjust.wgsl,
+//! shaders/sample/).
+
+mod adjust;
+mod chance;
+mod draw;
+mod probability;
+
+pub use adjust::{Adjusted, Dry, MOST_BIASES, Penalties};
+pub use draw::{Draw, Picked};
+pub(crate) use probability::log_total;
+pub use probability::{divergence, greedy, logprob};
+
+use crate::error::{Error, Result};
+
+/// How a generation's tokens are picked: temperature first, then top-k, top-p, min-p and typical, in the order and meaning
+/// that transformers gives them, then XTC; or temperature and mirostat alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Zero: the highest logit.
+    pub temperature: f32,
+    /// Keep the k most probable; zero: all.
+    pub top_k: u32,
+    /// Keep the fewest whose probabilities reach p (Holtzman et al. 2019).
+    pub top_p: f32,
+    /// Keep those at least p times as probable as the best (Nguyen et al. 2024).
+    pub min_p: f32,
+    /// Keep the fewest that reach p of those whose surprise is nearest to the expected (Meister et al. 2022); 1: all.
+    pub typical_p: f32,
+    pub xtc: Xtc,
+    pub mirostat: Option<Mirostat>,
+    pub seed: u64,
+    pub penalties: Penalties,
+    pub dry: Dry,
+    /// Added to the logits of these tokens, before all else; minus infinity bans one.
+    pub biases: Vec<(u32, f32)>,
+}
+
+/// Exclude top choices (p-e-w, text-generation-webui #6335): now and then drop all of the likely candidates but the least
+/// likely of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Xtc {
+    /// How often, of one.
+    pub probability: f32,
+    /// From which probability on a candidate is likely; above one half: never are two.
+    pub threshold: f32,
+}
+
+impl Xtc {
+    pub const NONE: Self = Self { probability: 0.0, threshold: 0.1 };
+}
+
+/// Keeps the surprise of what is drawn near a target by dropping what would surprise too much (Basu et al. 2021, "Mirostat",
+/// its second algorithm, as llama.cpp has it). It takes the place of all other filters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mirostat {
+    /// The surprise aimed at, in bits.
+    pub target: f32,
+    /// How quickly the most that is allowed follows what was drawn.
+    pub rate: f32,
+}
+
+impl Mirostat {
+    /// The most surprise that is allowed a first token, in bits.
+    pub fn first(&self) -> f32 {
+        2.0 * self.target
+    }
+
+    /// The most that is allowed after a token of this probability among those that were left.
+    pub fn next(&self, most: f32, probability: f32) -> f32 {
+        most - self.rate * (-probability.log2() - self.target)
+    }
+}
+
+impl Default for Sampling {
+    /// Temperature 0.8 and top-p 0.95, by the seed 0.
+    fn default() -> Self {
+        Self { temperature: 0.8, top_p: 0.95, ..Self::GREEDY }
+    }
+}
+
+impl Sampling {
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        xtc: Xtc::NONE,
+        mirostat: None,
+        seed: 0,
+        penalties: Penalties::NONE,
+        dry: Dry::NONE,
+        biases: Vec::new(),
+    };
+
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
+    /// Whether what was drawn before changes how the next is drawn, so that the host must know it first.
+    pub fn looks_back(&self) -> bool {
+        self.penalties.are_some() || self.dry.is_some() || self.mirostat.is_some()
+    }
+
+    /// What the device is told of it for a token that may surprise by `most` bits, where mirostat says so.
+    pub fn draw(&self, most: f32) -> Draw {
+        let plain = Draw { temperature: self.temperature, seed: self.seed, ..Draw::GREEDY };
+        match self.mirostat {
+            Some(_) => Draw { rarest: (-most).exp2(), ..plain },
+            None => Draw {
+                top_k: self.top_k,
+                top_p: self.top_p,
+                least: draw::least(self.temperature, self.min_p),
+                typical_p: self.typical_p,
+                xtc: self.xtc,
+                ..plain
+            },
+        }
+    }
+
+    /// The tokens whose logits change after these, each once.
+    pub fn adjusted(&self, tokens: &[u32]) -> Vec<Adjusted> {
+        adjust::adjusted(&self.biases, &self.penalties, &self.dry, tokens)
+    }
+
+    /// An error where a setting makes no sense, naming its flag.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |flag: &str, value: f32, range: &str| {
+            Err(Error::request(format!("{flag} is {value}, but it must be {range}")))
+        };
+        let share = 0.0..=1.0;
+        for (flag, value, is_right, range) in [
+            ("--temperature", self.temperature, self.temperature >= 0.0, "zero or above"),
+            ("--top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
+            ("--min-p", self.min_p, share.contains(&self.min_p), "from 0 to 1"),
+            (
+                "--typical",
+                self.typical_p,
+                self.typical_p > 0.0 && self.typical_p <= 1.0,
+                "above 0 and at most 1",
+            ),
+            ("--xtc-probability", self.xtc.probability, share.contains(&self.xtc.probability), "from 0 to 1"),
+            ("--xtc-threshold", self.xtc.threshold, share.contains(&self.xtc.threshold), "from 0 to 1"),
+            ("--repeat-penalty", self.penalties.repetition, self.penalties.repetition > 0.0, "above zero"),
+            ("--frequency-penalty", self.penalties.frequency, true, "a number"),
+            ("--presence-penalty", self.penalties.presence, true, "a number"),
+            ("--dry-multiplier", self.dry.multiplier, self.dry.multiplier >= 0.0, "zero or above"),
+            ("--dry-base", self.dry.base, self.dry.base >= 1.0, "1 or above"),
+        ] {
+            if !(is_right && value.is_finite()) {
+                return wrong(flag, value, range);
+            }
+        }
+        if let Some(Mirostat { target, rate }) = self.mirostat {
+            for (flag, value) in [("--mirostat-ent", target), ("--mirostat-lr", rate)] {
+                if !(value > 0.0 && value.is_finite()) {
+                    return wrong(flag, value, "above zero");
+                }
+            }
+        }
+        if let Some((token, bias)) = self.biases.iter().find(|(_, bias)| bias.is_nan()) {
+            return wrong(&format!("--logit-bias of {token}"), *bias, "a number");
+        }
+        if self.biases.len() > MOST_BIASES {
+            return Err(Error::request(format!(
+                "there are {} biases and banned tokens, but at most {MOST_BIASES} are possible",
+                self.biases.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What stands in place of an id where no logit is a number.
+pub const NO_ID: u32 = u32::MAX;
+
+/// Lower than any logit is below the highest; what it is added to is still a number.
+const NO_CUT: f32 = -1e30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_flag() {
+        let plain = Sampling::GREEDY;
+        let penalties = Penalties::NONE;
+        for (sampling, flag) in [
+            (Sampling { temperature: -1.0, ..plain.clone() }, "--temperature"),
+            (Sampling { temperature: f32::NAN, ..plain.clone() }, "--temperature"),
+            (Sampling { temperature: f32::INFINITY, ..plain.clone() }, "--temperature"),
+            (Sampling { top_p: 0.0, ..plain.clone() }, "--top-p"),
+            (Sampling { min_p: 1.5, ..plain.clone() }, "--min-p"),
+            (Sampling { typical_p: 0.0, ..plain.clone() }, "--typical"),
+            (Sampling { xtc: Xtc { probability: 2.0, ..Xtc::NONE }, ..plain.clone() }, "--xtc-probability"),
+            (Sampling { xtc: Xtc { threshold: -1.0, ..Xtc::NONE }, ..plain.clone() }, "--xtc-threshold"),
+            (
+                Sampling { penalties: Penalties { repetition: 0.0, ..penalties }, ..plain.clone() },
+                "--repeat-penalty",
+            ),
+            (
+                Sampling { penalties: Penalties { presence: f32::NAN, ..penalties }, ..plain.clone() },
+                "--presence-penalty",
+            ),
+            (Sampling { dry: Dry { multiplier: -1.0, ..Dry::NONE }, ..plain.clone() }, "--dry-multiplier"),
+            (Sampling { dry: Dry { base: 0.5, ..Dry::NONE }, ..plain.clone() }, "--dry-base"),
+            (
+                Sampling { mirostat: Some(Mirostat { target: 0.0, rate: 0.1 }), ..plain.clone() },
+                "--mirostat-ent",
+            ),
+            (Sampling { biases: vec![(7, f32::NAN)], ..plain.clone() }, "--logit-bias"),
+            (Sampling { biases: vec![(7, 1.0); MOST_BIASES + 1], ..plain.clone() }, "biases"),
+        ] {
+            let error = sampling.check().expect_err("out of range").to_string();
+            assert!(error.contains(flag), "{flag}: {error}");
+        }
+        assert!(plain.check().is_ok() && Sampling::default().check().is_ok());
+    }
+
+    /// After a token that surprised more than was aimed at, less is allowed, and the other way round.
+    #[test]
+    fn mirostat_follows_what_was_drawn() {
+        let mirostat = Mirostat { target: 3.0, rate: 0.5 };
+        assert_eq!(mirostat.first(), 6.0);
+        assert_eq!(mirostat.next(6.0, 1.0 / 32.0), 5.0);
+        assert_eq!(mirostat.next(6.0, 0.5), 7.0);
+    }
+}

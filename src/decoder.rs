@@ -5,8 +5,8 @@ use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
     kernels::{
-        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, embed, kv_write,
-        matmul, norm, normed, rope, sample, score,
+        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
+        embed, kv_write, matmul, norm, normed, rope, sample, score,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -29,6 +29,8 @@ struct Activations {
     logits: Rows,
     /// What they give the targets.
     scores: Rows,
+    /// By what attention mixes, where somebody wants to see it.
+    weights: Option<Rows>,
 }
 
 /// Everything that a plan's passes refer to.
@@ -44,13 +46,15 @@ struct Decoder<'a> {
     ids: Buffer,
 }
 
-/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each shape of work.
+/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each shape of work. With
+/// `insight`, each layer of a prefill also leaves the weights of its attention.
 pub fn decoder(
     architecture: &Architecture,
     weights: &Weights,
     mut buffers: Buffers,
     can: &Capabilities,
     sizes: Sizes,
+    insight: bool,
 ) -> Result<Plans> {
     let head_dim = architecture.head_dim;
     let q = architecture.n_heads * head_dim;
@@ -61,7 +65,9 @@ pub fn decoder(
     let hidden = row("hidden", architecture.intermediate_size);
     let logits = buffers.activation("logits", Per::Output, architecture.vocab_size);
     let scores = buffers.activation("scores", Per::Target, 1);
-    let a = Activations { x, h, qkv, mixed, hidden, logits, scores };
+    let weights_width = architecture.n_heads * sizes.context;
+    let seen = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
+    let a = Activations { x, h, qkv, mixed, hidden, logits, scores, weights: seen };
     let turns = match &architecture.positions {
         Positions::Learned => None,
         Positions::Rotary(rope) => {
@@ -77,7 +83,7 @@ pub fn decoder(
     let ids = buffers.declare("ids", Content::Ids);
     let decoder = Decoder { architecture, weights, a, caches, partials, candidates, turns, ids };
     let [prefill, decode] = Shape::ALL.map(|shape| decoder.plan(shape));
-    Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids })
+    Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids, attention_weights: seen })
 }
 
 /// The longest context that the model was made for and a device's bindings can hold: a key head's cache is not split.
@@ -184,6 +190,9 @@ impl Decoder<'_> {
                 plan.push(rope(a.qkv, turns, self.architecture.n_heads + cache.n_kv_heads, cache.head_dim));
             }
             plan.push(kv_write(a.qkv, cache));
+        }
+        if let Some(seen) = a.weights.filter(|_| plan.shape == Shape::Prefill) {
+            plan.push(attention_weights(a.qkv, cache, w.scalars, self.architecture.n_heads, seen));
         }
         plan.push(attention(a.qkv, cache, w.scalars, self.partials, a.mixed));
         plan.push(matmul(a.mixed, &w.out).add_to(onto));

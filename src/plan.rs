@@ -216,6 +216,8 @@ pub struct Plans {
     pub logits: Rows,
     pub scores: Rows,
     pub ids: Buffer,
+    /// Where a layer of a prefill leaves the weights of its attention, of each head and position, in plans made for that.
+    pub attention_weights: Option<Rows>,
 }
 
 impl Plans {

@@ -10,8 +10,8 @@ use crate::{
     engine,
     error::Result,
     kernels::{
-        Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, adjust, attention, embed,
-        kv_write, matmul, norm, normed, rope, sample, score,
+        Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, adjust, attention,
+        attention_weights, embed, kv_write, matmul, norm, normed, rope, sample, score,
     },
     model::Model,
     plan::{Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
@@ -378,6 +378,8 @@ fn plans(can: &Capabilities) -> Plans {
         }
         let partials = Partials::declare(&mut w.buffers, n_heads, head_dim, can, &SIZES);
         push!(attention(qkv, &cache, scalars, partials, y));
+        let seen = w.row(n_heads * CONTEXT);
+        push!(attention_weights(qkv, &cache, scalars, n_heads, seen));
     }
     let mut logits = x;
     for vocab in [5 * VOCAB, VOCAB] {
@@ -390,7 +392,7 @@ fn plans(can: &Capabilities) -> Plans {
     }
     let scores = w.buffers.activation("scores", Per::Target, 1);
     prefill.push(score(logits, scores));
-    Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, scores, ids }
+    Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, scores, ids, attention_weights: None }
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ fn smollm2_is_read_as_transformers_reads_it() {
 
 fn check(on: On, tokens: usize, prompts: usize) {
     let Some((model, _, expected)) = smollm2() else { return };
-    let options = EngineOptions { scores: true, context: Some(256) };
+    let options = EngineOptions { scores: true, context: Some(256), ..EngineOptions::default() };
     let Some(mut engine) = engine(&model, on, options) else { return };
     let got =
         engine.logprobs(&expected.tokens[..tokens.min(expected.tokens.len())], 1).expect("tokens that fit");

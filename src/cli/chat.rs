@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     chat::{Message, Template},
-    engine::{Engine, FinishReason, Timing},
+    engine::{Engine, EngineOptions, FinishReason, Timing},
     error::{Error, Result},
     model::Model,
     sampling::Sampling,
@@ -51,7 +51,7 @@ impl Chat {
         let (model, tokenizer) = self.model.open(terminal)?;
         let template = Template::of(&model)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
-        let engine = self.model.load(&model, false, terminal)?;
+        let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
         let mut stops = self.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
         if template.is_plain() {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::DeviceInfo,
-    engine::{FinishReason, Generation},
+    engine::{EngineOptions, FinishReason, Generation},
     error::Result,
 };
 use clap::Args;
@@ -61,7 +61,7 @@ impl Generate {
         let (model, tokenizer) = self.model.open(terminal)?;
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
-        let mut engine = self.model.load(&model, false, terminal)?;
+        let mut engine = self.model.load(&model, EngineOptions::default(), terminal)?;
         if !sampling.is_greedy() && self.sampling.seed.is_none() {
             terminal.say(format_args!("seed {}", sampling.seed));
         }

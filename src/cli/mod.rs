@@ -77,7 +77,7 @@ enum Command {
     Verify(verify::Verify),
     /// What a model will take and what will run, before loading
     Plan(plan::Plan),
-    /// What is in a checkpoint
+    /// What is in a checkpoint, or goes on in a model while it reads a prompt
     Inspect(inspect::Inspect),
     /// What a shell needs to complete the command line: `source <(wgpt completions bash)`
     Completions {
@@ -191,14 +191,15 @@ impl ModelArgs {
     }
 
     /// Opens the device and loads the model onto it, saying which and why.
-    fn load(&self, model: &Model, scores: bool, terminal: &Terminal) -> Result<Engine> {
+    fn load(&self, model: &Model, options: EngineOptions, terminal: &Terminal) -> Result<Engine> {
         // Scores are for comparing, and so are to be exact.
-        let math = self.math.unwrap_or(if scores { Math::F32 } else { Math::Fast });
+        let is_exact = options.scores || options.insight;
+        let math = self.math.unwrap_or(if is_exact { Math::F32 } else { Math::Fast });
         let device = self.device.open()?.with_math(math);
         let info = device.info();
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
         let bar = terminal.progress("loading");
-        let options = EngineOptions { context: self.ctx, scores };
+        let options = EngineOptions { context: options.context.or(self.ctx), ..options };
         Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))
     }
 }

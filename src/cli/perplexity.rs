@@ -2,7 +2,7 @@
 
 use super::{ModelArgs, interrupt, open_weights, prompt::read_text, terminal, terminal::Terminal};
 use crate::{
-    engine::{DEFAULT_CONTEXT, Engine},
+    engine::{DEFAULT_CONTEXT, Engine, EngineOptions},
     error::{Error, Result},
     model::Model,
     sampling::{divergence, greedy, logprob},
@@ -28,6 +28,8 @@ pub struct Perplexity {
     #[arg(long)]
     json: bool,
 }
+
+const SCORES: EngineOptions = EngineOptions { context: None, scores: true, insight: false };
 
 #[derive(Serialize)]
 struct Score<'a> {
@@ -83,7 +85,7 @@ impl Perplexity {
                 context - 1
             )));
         }
-        let mut engine = self.model.load(&model, true, terminal)?;
+        let mut engine = self.model.load(&model, SCORES, terminal)?;
         let mut other = self.other(&model, terminal)?;
         interrupt::watch();
         let mut logprobs = Vec::with_capacity(tokens.len() - 1);
@@ -144,7 +146,7 @@ impl Perplexity {
                 model.name
             )));
         }
-        let engine = self.model.load(&other, true, terminal)?;
+        let engine = self.model.load(&other, SCORES, terminal)?;
         Ok(Some((other, engine)))
     }
 }

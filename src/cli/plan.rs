@@ -37,7 +37,8 @@ impl Plan {
         let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
         let device = self.model.device.open()?;
         let can = device.capabilities();
-        let sizes = sizes(&model, &can, EngineOptions { context: self.model.ctx, scores: false })?;
+        let sizes =
+            sizes(&model, &can, EngineOptions { context: self.model.ctx, ..EngineOptions::default() })?;
         let plans = plans(&model, &can, sizes)?;
         let (weights_bytes, cache_bytes) = (plans.weights_bytes(), plans.cache_bytes());
         let total_bytes = plans.buffers.total(&sizes, |_| true);

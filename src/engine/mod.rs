@@ -1,9 +1,11 @@
 //! A model at work: schedule → run → sample → commit, token after token.
 
 mod generation;
+mod insight;
 mod predictions;
 
 pub use generation::{FinishReason, Generation, Timing};
+pub use insight::{Candidate, Insight, MOST_SEEN};
 pub use predictions::Predictions;
 
 use crate::{
@@ -34,6 +36,8 @@ pub struct EngineOptions {
     pub context: Option<u32>,
     /// Whether the logits of every prompt token will be asked for, as for a perplexity.
     pub scores: bool,
+    /// Whether somebody will look into the model, by [`Engine::insight`].
+    pub insight: bool,
 }
 
 /// How long a model took to be ready.
@@ -67,7 +71,7 @@ impl Engine {
         let start = Instant::now();
         let can = device.capabilities();
         let sizes = sizes(model, &can, options)?;
-        let plans = plans(model, &can, sizes)?;
+        let plans = written(model, &can, sizes, options.insight)?;
         let total = plans.weights_bytes();
         let info = device.info();
         let backend = device.prepare(plans, &|bytes| progress(bytes, total))?;
@@ -133,10 +137,14 @@ impl Engine {
 
 /// A model's plans for a device, its weights checked but not yet read.
 pub fn plans(model: &Model, can: &Capabilities, sizes: Sizes) -> Result<Plans> {
+    written(model, can, sizes, false)
+}
+
+fn written(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -> Result<Plans> {
     let mut buffers = Buffers::default();
     let weights =
         Weights::load(&model.architecture, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
-    decoder(&model.architecture, &weights, buffers, can, sizes)
+    decoder(&model.architecture, &weights, buffers, can, sizes, insight)
 }
 
 /// How large a model's buffers are to be on a device.
@@ -154,7 +162,7 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
         None => most.min(DEFAULT_CONTEXT),
     };
     let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::plan::ALIGN)) * 4;
-    let outputs = if options.scores { CHUNK } else { GROUP };
+    let outputs = if options.scores || options.insight { CHUNK } else { GROUP };
     let outputs = u64::from(outputs).min(can.most_binding / a_row).max(1) as u32;
     Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences: 1, context, blocks: context.div_ceil(BLOCK) })
 }

@@ -181,7 +181,7 @@ fn gguf(name: &Name, files: &[String]) -> Result<String> {
         let ends = |file: &&&String| {
             let stem = stem(file);
             let rest = stem.strip_suffix(pick.trim_end_matches(".gguf"));
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(['-', '.', '_', '/']))
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(['-', '.', '/']))
         };
         let exact: Vec<_> = models.iter().filter(|file| file.to_lowercase() == pick).copied().collect();
         if exact.is_empty() { models.iter().filter(ends).copied().collect() } else { exact }

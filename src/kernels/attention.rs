@@ -1,11 +1,15 @@
-use super::{Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
+use super::{
+    Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target,
+    heads::{Heads, REACH, reach, softmax},
+    reduce,
+};
 use crate::{
     capabilities::Capabilities,
     memory::Memory,
     plan::{Buffer, Buffers, Content, Per, Rows, Shape, Sizes, Use},
     shader::Program,
     simd::{Cpu, Job, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
-    step::{BLOCK, Load, Row, Step},
+    step::{BLOCK, Load, Step},
     weights::{Format, Vector},
 };
 use std::ops::Range;
@@ -16,10 +20,8 @@ use std::ops::Range;
 /// For few rows a device splits the context, and leaves what it makes of each split in `partials`.
 pub fn attention(qkv: Rows, cache: &Cache, scalars: Vector, partials: Partials, y: Rows) -> Attention {
     assert_eq!(y.width % cache.head_dim, 0, "whole heads");
-    let n_heads = y.width / cache.head_dim;
-    assert_eq!(n_heads % cache.n_kv_heads, 0, "{n_heads} heads over {} key heads", cache.n_kv_heads);
     assert_eq!(scalars.at, 0, "the layer's vectors begin with scale and window");
-    Attention { qkv, cache: cache.clone(), scalars, partials, y }
+    Attention { qkv, heads: Heads::new(y.width / cache.head_dim, cache), scalars, partials, y }
 }
 
 /// Where splits of the context leave what they made.
@@ -51,48 +53,28 @@ impl Partials {
 
 pub struct Attention {
     qkv: Rows,
-    cache: Cache,
+    heads: Heads,
     scalars: Vector,
     partials: Partials,
     y: Rows,
 }
 
 impl Attention {
-    /// Query heads that share a key head.
-    fn group(&self) -> u32 {
-        self.y.width / self.cache.head_dim / self.cache.n_kv_heads
-    }
-
-    /// The part of the cache that holds what a query head looks at, and where in a slot its keys start.
-    fn part_of(&self, head: u32) -> (usize, &CachePart, usize) {
-        let kv_head = head / self.group();
-        let (index, part) = self
-            .cache
-            .parts
-            .iter()
-            .enumerate()
-            .find(|(_, part)| part.heads.contains(&kv_head))
-            .expect("the parts hold all heads");
-        (index, part, ((kv_head - part.heads.start) * self.cache.head_dim) as usize)
-    }
-}
-
-impl Attention {
     /// Many rows, in tiles.
     fn tiled(&self, part: &CachePart) -> Dispatch {
-        let (dim, heads) = (self.cache.head_dim, part.heads.len() as u32 * self.group());
+        let (dim, heads) = (self.heads.dim(), self.heads.of(part));
         // A thread for each four of each row, and positions as they fit into the least workgroup memory there is.
         let fours = dim.div_ceil(4);
         let rows = (256 / fours).clamp(1, 16);
         let keys = (512 / fours.next_power_of_two()).clamp(1, 16);
-        let mut constants = self.of_heads(part);
+        let mut constants = self.heads.constants(part, self.qkv);
         constants.extend([("ROWS", rows.into()), ("KEYS", keys.into()), ("HEAD_DIM", dim.into())]);
         constants.extend([("HEADS", heads.into()), ("Y_STRIDE", self.y.stride().into())]);
         Dispatch {
             program: Program {
                 name: "attention",
                 source: include_str!("../../shaders/attention/tiled.wgsl"),
-                imports: vec![STEP, REACH, self.values()],
+                imports: vec![STEP, REACH, self.heads.values()],
                 constants,
             },
             uses: self.bound(part).to_vec(),
@@ -102,17 +84,17 @@ impl Attention {
 
     /// Few rows, over splits of the context.
     fn split(&self, target: &Target, part: &CachePart) -> Dispatch {
-        let group = self.group();
+        let group = self.heads.group();
         let at_once = (1..=4).rev().find(|n| group.is_multiple_of(*n)).expect("one always fits");
-        let bundles = part.heads.len() as u32 * group / at_once;
+        let bundles = self.heads.of(part) / at_once;
         let mut constants = self.of_splits();
-        constants.extend(self.of_heads(part));
+        constants.extend(self.heads.constants(part, self.qkv));
         constants.extend([("AT_ONCE", at_once.into()), ("BUNDLES", bundles.into())]);
         Dispatch {
             program: Program {
                 name: "attention",
                 source: include_str!("../../shaders/attention/split.wgsl"),
-                imports: vec![STEP, reduce(target), REACH, self.values()],
+                imports: vec![STEP, reduce(target), REACH, self.heads.values()],
                 constants,
             },
             uses: [&self.bound(part)[..], &[Use::Write(self.partials.buffer)]].concat(),
@@ -133,20 +115,8 @@ impl Attention {
                 Use::Read(self.scalars.buffer),
                 Use::Write(self.y.buffer),
             ],
-            grid: Grid {
-                splits: Splits::Beyond(self.partials.split),
-                ..Grid::per_row(self.y.width / self.cache.head_dim)
-            },
+            grid: Grid { splits: Splits::Beyond(self.partials.split), ..Grid::per_row(self.heads.count) },
         }
-    }
-
-    /// How tiled.wgsl and split.wgsl read heads.
-    fn values(&self) -> (&'static str, &'static str) {
-        let source = match self.cache.head_dim.is_multiple_of(4) {
-            true => include_str!("../../shaders/values/fours.wgsl"),
-            false => include_str!("../../shaders/values/ones.wgsl"),
-        };
-        ("values", source)
     }
 
     /// What both bind.
@@ -159,48 +129,15 @@ impl Attention {
         ]
     }
 
-    /// What both are told of the heads of a part.
-    fn of_heads(&self, part: &CachePart) -> Vec<(&'static str, f64)> {
-        vec![
-            ("GROUP", self.group().into()),
-            ("FIRST_HEAD", (part.heads.start * self.group()).into()),
-            ("STRIDE", self.qkv.stride().into()),
-            ("WIDTH", part.width(self.cache.head_dim).into()),
-        ]
-    }
-
     /// What split.wgsl and merge.wgsl both are told.
     fn of_splits(&self) -> Vec<(&'static str, f64)> {
         vec![
             ("SPLIT", self.partials.split.into()),
             ("SPLITS", self.partials.splits.into()),
-            ("HEAD_DIM", self.cache.head_dim.into()),
-            ("HEADS", (self.y.width / self.cache.head_dim).into()),
+            ("HEAD_DIM", self.heads.dim().into()),
+            ("HEADS", self.heads.count.into()),
             ("Y_STRIDE", self.y.stride().into()),
         ]
-    }
-}
-
-/// The interface `reach`.
-const REACH: (&str, &str) = ("reach", include_str!("../../shaders/attention/reach.wgsl"));
-
-/// The positions that a row sees.
-fn reach(row: &Row, window: f32) -> Range<u32> {
-    let end = row.position + 1;
-    let window = if window > 0.0 { window as u32 } else { end };
-    end.saturating_sub(window)..end
-}
-
-/// Scores → weights that add up to one.
-fn softmax(scores: &mut [f32]) {
-    let top = scores.iter().copied().fold(f32::MIN, f32::max);
-    let mut total = 0.0;
-    for score in scores.iter_mut() {
-        *score = (*score - top).exp();
-        total += *score;
-    }
-    for score in scores {
-        *score /= total;
     }
 }
 
@@ -209,11 +146,11 @@ impl Kernel for Attention {
         "attention"
     }
     fn note(&self) -> String {
-        let (n, dim) = (self.cache.n_kv_heads, self.cache.head_dim);
-        format!("{} heads of {dim} over {n}", n * self.group())
+        let Heads { count, cache } = &self.heads;
+        format!("{count} heads of {} over {}", cache.head_dim, cache.n_kv_heads)
     }
     fn uses(&self) -> Vec<Use> {
-        let parts = self.cache.parts.iter().map(|p| Use::Read(p.buffer));
+        let parts = self.heads.cache.parts.iter().map(|p| Use::Read(p.buffer));
         std::iter::once(Use::Read(self.qkv.buffer))
             .chain(parts)
             .chain([Use::Read(self.scalars.buffer)])
@@ -221,7 +158,7 @@ impl Kernel for Attention {
             .collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
-        let parts = self.cache.parts.iter();
+        let parts = self.heads.cache.parts.iter();
         match target.shape {
             Shape::Prefill => parts.map(|part| self.tiled(part)).collect(),
             Shape::Decode => parts.map(|part| self.split(target, part)).chain([self.merge()]).collect(),
@@ -230,19 +167,19 @@ impl Kernel for Attention {
     fn cost(&self, load: &Load) -> Cost {
         let (rows, context) = (u64::from(load.rows), u64::from(load.context));
         let (width, kv_width) =
-            (u64::from(self.y.width), u64::from(self.cache.n_kv_heads * self.cache.head_dim));
+            (u64::from(self.y.width), u64::from(self.heads.cache.n_kv_heads * self.heads.dim()));
         Cost { bytes: 8 * context * kv_width + 8 * rows * width, flops: 4 * rows * context * width }
     }
     fn run(&self, memory: &Memory, step: &Step) {
-        let dim = self.cache.head_dim as usize;
+        let dim = self.heads.dim() as usize;
         let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
         let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
         let rows = qkv.chunks(self.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
         for (row, (qkv, y)) in step.rows.iter().zip(rows) {
-            for head in 0..self.y.width / self.cache.head_dim {
+            for head in 0..self.heads.count {
                 let q = &qkv[head as usize * dim..][..dim];
-                let (_, part, at) = self.part_of(head);
-                let width = part.width(self.cache.head_dim) as usize;
+                let (_, part, at) = self.heads.part_of(head);
+                let width = part.width(self.heads.dim()) as usize;
                 let cache = memory.read(part.buffer);
                 let keys = |p| step.slot(row.sequence, p) as usize * 2 * width + at;
                 let mut weights: Vec<f32> = reach(row, window)
@@ -263,21 +200,21 @@ impl Kernel for Attention {
     }
     fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
         let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
-        let caches: Vec<_> = self.cache.parts.iter().map(|p| memory.read(p.buffer)).collect();
+        let caches: Vec<_> = self.heads.cache.parts.iter().map(|p| memory.read(p.buffer)).collect();
         let caches: Vec<&[f32]> = caches.iter().map(|c| &c[..]).collect();
         let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
         let (qkv, y) = (&qkv[..], Shared2d::new(&mut y, self.y.stride() as usize));
         // A piece is a key head and a few rows that follow each other: they and the query heads that share the key
         // head read the same keys.
         let tiles = tiles(step);
-        let (group, n_kv_heads) = (self.group(), self.cache.n_kv_heads as usize);
+        let (group, n_kv_heads) = (self.heads.group(), self.heads.cache.n_kv_heads as usize);
         let positions: u64 = step.rows.iter().map(|r| u64::from(reach(r, window).len() as u32)).sum();
         cpu.for_each(4 * positions * u64::from(self.y.width), tiles.len() * n_kv_heads, |piece| {
             // The last tile first: it sees the most.
             let tile = tiles[tiles.len() - 1 - piece / n_kv_heads].clone();
             let heads = (piece % n_kv_heads) as u32 * group..((piece % n_kv_heads) as u32 + 1) * group;
-            let (part, layout, at) = self.part_of(heads.start);
-            let width = layout.width(self.cache.head_dim) as usize;
+            let (part, layout, at) = self.heads.part_of(heads.start);
+            let width = layout.width(self.heads.dim()) as usize;
             let queries: Vec<(usize, u32)> =
                 tile.flat_map(|row| heads.clone().map(move |head| (row, head))).collect();
             cpu.simd.run(Attend {
@@ -334,7 +271,7 @@ impl Job for Attend<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Self { step, qkv, y, attention, cache, width, at, scale, window, queries } = self;
-        let dim = attention.cache.head_dim as usize;
+        let dim = attention.heads.dim() as usize;
         let rows = || queries.iter().map(|(row, _)| &step.rows[*row]);
         let sequence = step.rows[queries[0].0].sequence;
         let start = rows().map(|row| reach(row, window).start).min().expect("a query");

@@ -13,7 +13,13 @@ use crate::{
 
 /// y = the weights by which [`super::attention`] mixes values, for who wants to see them: a value for each head and each
 /// position of the context, zero where a row does not look.
-pub fn attention_weights(qkv: Rows, cache: &Cache, scalars: Vector, n_heads: u32, y: Rows) -> AttentionWeights {
+pub fn attention_weights(
+    qkv: Rows,
+    cache: &Cache,
+    scalars: Vector,
+    n_heads: u32,
+    y: Rows,
+) -> AttentionWeights {
     assert_eq!(y.width % n_heads, 0, "as many positions for each head");
     AttentionWeights { qkv, heads: Heads::new(n_heads, cache), scalars, y }
 }

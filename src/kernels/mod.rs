@@ -13,7 +13,9 @@ use crate::{
 mod activation;
 mod adjust;
 mod attention;
+mod attention_weights;
 mod embed;
+mod heads;
 mod kv_write;
 mod matmul;
 mod norm;
@@ -24,6 +26,7 @@ mod score;
 pub use activation::Activation;
 pub use adjust::adjust;
 pub use attention::{Partials, attention};
+pub use attention_weights::attention_weights;
 pub use embed::{By, embed};
 pub use kv_write::{Cache, CachePart, kv_write};
 pub use matmul::{Input, matmul, normed};

@@ -1,26 +1,30 @@
 //! `wgpt inspect`
 
-use super::{open_weights, terminal, terminal::Terminal};
+mod prompt;
+
+use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
 use crate::{architecture::Positions, error::Result, model::Model, weights::Format};
 use clap::Args;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
-    str::FromStr,
+    path::PathBuf,
 };
 
 #[derive(Args)]
 pub struct Inspect {
-    /// A .gguf file or a Hugging Face folder. Default: the small model built in
-    #[arg(short, long, value_name = "MODEL")]
-    model: Option<String>,
-    /// Show the formats that quantising to this one would give
-    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
-    quantize: Option<Format>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
+    /// Look into the model while it reads this: what may come after each token, and by each layer
+    #[arg(long, value_name = "TEXT", conflicts_with = "tensors")]
+    prompt: Option<String>,
+    /// Write what is seen as a page for a browser, and where each head of attention looks
+    #[arg(long, value_name = "FILE", requires = "prompt")]
+    html: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -28,7 +32,11 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let model = open_weights(self.model.as_deref(), self.quantize, terminal)?;
+        if let Some(text) = &self.prompt {
+            let shown = prompt::Shown { html: self.html.as_deref(), json: self.json };
+            return prompt::run(text, &self.model, shown, terminal);
+        }
+        let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
         let tensors = tensors(&model);
         if self.json {
             return terminal::write_json(&as_json(&model, &tensors));

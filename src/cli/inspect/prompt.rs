@@ -1,0 +1,124 @@
+//! `wgpt inspect --prompt`: what a model makes of a text, token by token, layer by layer, head by head.
+
+use crate::{
+    backend::DeviceInfo,
+    cli::{ModelArgs, terminal, terminal::Terminal},
+    engine::{Candidate, EngineOptions, Insight},
+    error::{Error, Result},
+    tokenizer::Tokenizer,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use std::{fmt::Write, path::Path};
+
+/// Candidates that are named for each prediction.
+const CANDIDATES: usize = 5;
+
+/// How what is seen is shown.
+pub struct Shown<'a> {
+    pub html: Option<&'a Path>,
+    pub json: bool,
+}
+
+/// Looks into a model while it reads a text.
+pub fn run(text: &str, model: &ModelArgs, shown: Shown, terminal: &Terminal) -> Result<()> {
+    let (opened, tokenizer) = model.open(terminal)?;
+    let mut tokens = tokenizer.encode(text, true)?;
+    if tokens.is_empty() {
+        tokens.extend(opened.bos);
+    }
+    // What a prompt needs and no more: of the weights of attention there are as many for each head and token.
+    let context = model.ctx.unwrap_or((tokens.len() as u32).max(1));
+    let options = EngineOptions { context: Some(context), insight: true, ..EngineOptions::default() };
+    let mut engine = model.load(&opened, options, terminal)?;
+    let insight = engine.insight(&tokens, CANDIDATES)?;
+    let seen = Seen {
+        model: &opened.name,
+        device: engine.device(),
+        tokenizer: &tokenizer,
+        tokens: &tokens,
+        insight,
+    };
+    if let Some(path) = shown.html {
+        std::fs::write(path, seen.page()).map_err(|e| {
+            Error::request(format!("--html: {} cannot be written: {e}", path.display())).because(e)
+        })?;
+        terminal.say(format_args!("written: {}, to be opened in a browser", path.display()));
+    }
+    match shown.json {
+        true => terminal::write_json(&seen.json()),
+        false => terminal::write(seen.text()).map(|_| ()),
+    }
+}
+
+struct Seen<'a> {
+    model: &'a str,
+    device: &'a DeviceInfo,
+    tokenizer: &'a Tokenizer,
+    tokens: &'a [u32],
+    insight: Insight,
+}
+
+impl Seen<'_> {
+    fn spelt(&self, id: u32) -> String {
+        self.tokenizer.decode(&[id], false)
+    }
+
+    /// What comes after each token, and after the last one by each layer.
+    fn text(&self) -> String {
+        let listed = |candidates: &[Candidate]| {
+            let one = |c: &Candidate| format!("{:?} {:.1} %", self.spelt(c.id), 100.0 * c.probability);
+            candidates.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        let spelt: Vec<String> = self.tokens.iter().map(|id| format!("{:?}", self.spelt(*id))).collect();
+        let width = spelt.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+        let (mut text, lens) = (String::new(), &self.insight.lens);
+        let predictions = lens.last().expect("the embedding's at least");
+        for (i, (spelt, candidates)) in spelt.iter().zip(predictions).enumerate() {
+            writeln!(text, "{i:4} {spelt:width$} → {}", listed(candidates)).expect("a string");
+        }
+        writeln!(text, "\nafter the last token, were the head to follow at once:").expect("a string");
+        for (layer, tokens) in lens.iter().enumerate() {
+            let which = if layer == 0 { "embedding".to_owned() } else { format!("layer {}", layer - 1) };
+            let candidates = tokens.last().expect("a prompt has a token");
+            writeln!(text, "{which:>9} → {}", listed(&candidates[..candidates.len().min(3)]))
+                .expect("a string");
+        }
+        text
+    }
+
+    /// All but the weights of attention.
+    fn head(&self) -> Value {
+        let token = |id: &u32| json!({"id": id, "text": self.spelt(*id)});
+        let candidate = |c: &Candidate| json!({"id": c.id, "text": self.spelt(c.id), "p": c.probability});
+        let of_token = |candidates: &Vec<Candidate>| candidates.iter().map(candidate).collect::<Value>();
+        let of_layer = |tokens: &Vec<Vec<Candidate>>| tokens.iter().map(of_token).collect::<Value>();
+        json!({
+            "model": self.model,
+            "device": self.device.name,
+            "tokens": self.tokens.iter().map(token).collect::<Value>(),
+            "layers": self.insight.attention.len(),
+            "heads": self.insight.attention.first().map_or(0, Vec::len),
+            "lens": self.insight.lens.iter().map(of_layer).collect::<Value>(),
+        })
+    }
+
+    fn json(&self) -> Value {
+        let mut all = self.head();
+        all["attention"] = json!(self.insight.attention);
+        all
+    }
+
+    /// A page that stands by itself: of attention's weights a byte each, for each head and token those up to itself.
+    fn page(&self) -> String {
+        let layer = |heads: &Vec<Vec<Vec<f32>>>| {
+            let weights = heads.iter().flatten().flatten();
+            BASE64_STANDARD.encode(weights.map(|weight| (255.0 * weight).round() as u8).collect::<Vec<_>>())
+        };
+        let mut all = self.head();
+        all["attention"] = self.insight.attention.iter().map(layer).collect();
+        // A text may hold what ends a script.
+        let data = all.to_string().replace('<', "\\u003c");
+        include_str!("page.html").replacen("null/*DATA*/", &data, 1)
+    }
+}

@@ -1,0 +1,113 @@
+//! What goes on in a model while it reads a text: what each layer would already predict, and where each head looks.
+
+use super::{Engine, not_numbers};
+use crate::{
+    error::{Error, Result},
+    plan::{Plan, Shape},
+    sampling::{Sampling, log_total},
+};
+use std::ops::Range;
+
+/// The most tokens of a text that is looked into: what there is to see grows with their square.
+pub const MOST_SEEN: u32 = 256;
+
+/// What there was to see.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Insight {
+    /// After the embedding, and then after each layer, for each token: the most probable next ones, were the final norm and
+    /// the head to follow at once (the logit lens, nostalgebraist 2020). The last are what the model predicts.
+    pub lens: Vec<Vec<Vec<Candidate>>>,
+    /// For each layer, head and token, how much it looks at each token up to itself; these add up to one.
+    pub attention: Vec<Vec<Vec<Vec<f32>>>>,
+}
+
+/// A token that might follow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    pub id: u32,
+    pub probability: f32,
+}
+
+impl Candidate {
+    /// The most probable, the first first.
+    fn best(logits: &[f32], count: usize) -> Vec<Self> {
+        let total = log_total(logits);
+        let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        if count < ids.len() {
+            ids.select_nth_unstable_by(count, by_logit);
+            ids.truncate(count);
+        }
+        ids.sort_unstable_by(by_logit);
+        let probability = |id: u32| (f64::from(logits[id as usize]) - total).exp() as f32;
+        ids.into_iter().map(|id| Self { id, probability: probability(id) }).collect()
+    }
+}
+
+/// The passes of a prefill: up to the layers, of each layer, and from there to the logits.
+fn parts(plan: &Plan) -> (Range<usize>, Vec<Range<usize>>, Range<usize>) {
+    let of = |layer: u32| {
+        let is_of = |pass: &crate::plan::Pass| pass.layer == Some(layer);
+        let start = plan.passes.iter().position(is_of)?;
+        Some(start..plan.passes.iter().rposition(is_of)? + 1)
+    };
+    let layers: Vec<_> = (0..).map_while(of).collect();
+    let (start, end) = (layers[0].start, layers[layers.len() - 1].end);
+    let head = plan.passes[end..].iter().position(|pass| pass.kernel.name() == "matmul").expect("a head");
+    (0..start, layers, end..end + head + 1)
+}
+
+impl Engine {
+    /// Looks into the model while it reads a text, and names so many candidates for each prediction. For an engine made with
+    /// [`super::EngineOptions::insight`].
+    ///
+    /// # Errors
+    /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than [`MOST_SEEN`] or the
+    /// context.
+    pub fn insight(&mut self, tokens: &[u32], candidates: usize) -> Result<Insight> {
+        self.check_prompt(tokens)?;
+        if tokens.len() > MOST_SEEN as usize {
+            return Err(Error::request(format!(
+                "the prompt has {} tokens, but at most {MOST_SEEN} can be looked into: shorten it",
+                tokens.len()
+            )));
+        }
+        let Some(weights) = self.plans().attention_weights else {
+            panic!("the engine was made for insight");
+        };
+        self.forget();
+        let (before, layers, after) = parts(&self.plans().prefill);
+        let (context, logits) = (self.context() as usize, self.plans().logits);
+        let mut insight = Insight {
+            lens: vec![Vec::new(); layers.len() + 1],
+            attention: vec![vec![Vec::new(); weights.width as usize / context]; layers.len()],
+        };
+        let slot = self.add(tokens.to_vec(), 0, tokens.len() as u32, Sampling::GREEDY)?;
+        while let Some(work) = self.scheduler.next_work() {
+            let rows = work.step.rows.len();
+            for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
+                self.backend.run_passes(Shape::Prefill, passes.clone(), &work.step)?;
+                if let Some(layer) = depth.checked_sub(1) {
+                    let weights = self.backend.read(weights, rows)?;
+                    for (row, weights) in work.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
+                        let heads = insight.attention[layer].iter_mut().zip(weights.chunks(context));
+                        heads.for_each(|(head, weights)| {
+                            head.push(weights[..=row.position as usize].to_vec())
+                        });
+                    }
+                }
+                self.backend.run_passes(Shape::Prefill, after.clone(), &work.step)?;
+                let logits = self.backend.read(logits, rows)?;
+                let best =
+                    logits.chunks(self.vocab_size as usize).map(|row| Candidate::best(row, candidates));
+                insight.lens[depth].extend(best);
+            }
+        }
+        self.scheduler.remove(slot);
+        let is_number = |of: &Candidate| of.probability.is_finite();
+        match insight.lens.iter().flatten().flatten().all(is_number) {
+            true => Ok(insight),
+            false => Err(not_numbers(&self.info)),
+        }
+    }
+}

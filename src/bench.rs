@@ -136,7 +136,7 @@ impl Bench {
         let start = Instant::now();
         let (mut bytes, mut under_way) = (0, 0);
         for (shape, step) in &steps {
-            bytes += self.bytes(*shape, step);
+            bytes += self.backend.plans().bytes(*shape, &step.load());
             // As an answer is made: the device is a few tokens ahead of whom it tells.
             if under_way == self.backend.ahead() {
                 self.backend.next_picked()?;
@@ -229,11 +229,6 @@ impl Bench {
             gflop_s: flops / seconds / 1e9,
         };
         Ok(all.into_iter().map(profiled).collect())
-    }
-
-    fn bytes(&self, shape: Shape, step: &Step) -> u64 {
-        let load = step.load();
-        self.backend.plans().of(shape).passes.iter().map(|pass| pass.kernel.cost(&load).bytes).sum()
     }
 
     /// A run's steps: a prompt in chunks, the last token's logits wanted; or a token of each sequence at a time.

@@ -2,30 +2,29 @@
 //! and WGSL compute shaders, and on the CPU where there is none.
 //!
 //! ```
-//! use wgpt::{
-//!     backend::{Device, DeviceChoice, GpuOptions},
-//!     engine::{Engine, EngineOptions},
-//!     model::Model,
-//!     sampling::Sampling,
-//! };
+//! use wgpt::{LanguageModel, Request, sampling::Sampling};
 //!
 //! # fn main() -> wgpt::error::Result<()> {
-//! // A Hugging Face folder is opened with Model::open(path); this one is built in.
-//! let (model, tokenizer) = Model::built_in()?;
-//! // The best GPU, or the CPU: `device.reason` says why.
-//! let device = Device::open(&DeviceChoice::Auto, false, None, GpuOptions::default())?;
-//! let mut engine = Engine::load(&model, device, EngineOptions::default(), &|_, _| ())?;
-//!
-//! let prompt = tokenizer.encode("Once upon a time", true)?;
-//! let mut text = tokenizer.stream(&prompt);
+//! // LanguageModel::open takes a folder, a .gguf file or a name on the Hub; this one is built in.
+//! let mut model = LanguageModel::built_in()?;
+//! let request = Request { sampling: Sampling::GREEDY, max_tokens: 20, ..Request::default() };
 //! let mut story = String::new();
-//! for id in engine.generate(&prompt, Sampling::GREEDY, 20)? {
-//!     story += &text.push(id?);
+//! for piece in model.generate("Once upon a time", &request)? {
+//!     story += &piece?;
 //! }
 //! assert!(story.starts_with(", there was a little girl"));
+//!
+//! // Turns of a conversation stay in the cache.
+//! let mut conversation = model.chat(request)?;
+//! let answer: String = conversation.say("Who is Lily?")?.collect::<Result<_, _>>()?;
+//! assert!(!answer.is_empty() && conversation.said.len() == 2);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`LanguageModel`] is all that most programs need: [`Request`] says how a text is made, [`language_model::Text`] and
+//! [`language_model::Answer`] are iterators of its pieces, and a model runs on an application's own wgpu device through
+//! [`backend::Device::from_wgpu`]. tests/examples/ has a program for each.
 //!
 //! # The map
 //!
@@ -85,6 +84,8 @@ pub mod cache;
 pub mod scheduler;
 // Schedule → run → sample → commit.
 pub mod engine;
+// All of it on texts: continuations, conversations.
+pub mod language_model;
 // Well-known models by shape alone, with random weights.
 pub mod shapes;
 // Tokens per second, and the bandwidth that they are held against.
@@ -94,3 +95,5 @@ pub mod verify;
 // The command line.
 pub mod cli;
 mod demo;
+
+pub use language_model::{LanguageModel, Request};

@@ -228,6 +228,11 @@ impl Plans {
         }
     }
 
+    /// Bytes that the passes of one run read and write, each counted once a pass.
+    pub fn bytes(&self, shape: Shape, load: &Load) -> u64 {
+        self.of(shape).passes.iter().map(|pass| pass.kernel.cost(load).bytes).sum()
+    }
+
     /// Bytes of weights and tables.
     pub fn weights_bytes(&self) -> u64 {
         self.buffers.total(&self.sizes, |content| matches!(content, Content::Loaded(_)))

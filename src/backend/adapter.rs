@@ -279,6 +279,30 @@ impl Device {
         Ok(Self { opened, reason })
     }
 
+    /// The best GPU, or the CPU where there is none.
+    pub fn best() -> Result<Self> {
+        let options = GpuOptions { keep_pipelines: true, ..GpuOptions::default() };
+        Self::open(&DeviceChoice::Auto, false, None, options)
+    }
+
+    /// A device and a queue that an application has opened, of this adapter; it goes on using them. What the device was
+    /// asked for is used: subgroups, larger bindings. What goes wrong with it is told to whom the application has set by
+    /// `on_uncaptured_error`.
+    ///
+    /// # Errors
+    /// Of the kind Device where it was opened with less than WebGPU's default limits.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        let info = adapter.get_info();
+        if !wgpu::Limits::defaults().check_limits(&device.limits()) {
+            return Err(Error::device(format!(
+                "the application's device on {} has less than WebGPU's default limits: ask for these at least",
+                info.name
+            )));
+        }
+        let gpu = Gpu::new(device, queue, info, GpuOptions::default());
+        Ok(Self { opened: Opened::Gpu(Box::new(gpu)), reason: "the application's own".to_owned() })
+    }
+
     pub fn info(&self) -> DeviceInfo {
         match &self.opened {
             Opened::Cpu { threads, .. } => DeviceInfo { backend: "cpu", name: cpu_name(*threads) },

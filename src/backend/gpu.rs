@@ -57,14 +57,6 @@ impl Gpu {
                 wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
             features = adapter.features() & useful;
         }
-        let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let can = Capabilities {
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
-            most_binding,
-            most_groups: limits.max_compute_workgroups_per_dimension,
-            split: SPLIT,
-            layout: Layout::gpu(most_binding),
-        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpt"),
             required_features: features,
@@ -79,30 +71,51 @@ impl Gpu {
             let is_memory = e.to_string().to_lowercase().contains("memory");
             if is_memory { Error::memory(message) } else { Error::device(message) }.because(e)
         })?;
-        let failure = Arc::new(Mutex::new(None));
+        let gpu = Self::new(device, queue, info, options);
         let record = {
-            let failure = failure.clone();
+            let failure = gpu.failure.clone();
             move |kind, message: String| {
                 failure.lock().expect("no panic while it is held").get_or_insert((kind, message));
             }
         };
-        device.on_uncaptured_error({
+        gpu.device.on_uncaptured_error({
             let record = record.clone();
             Arc::new(move |error: wgpu::Error| match error {
                 wgpu::Error::OutOfMemory { .. } => record(Kind::Memory, "it is out of memory".to_owned()),
                 other => record(Kind::Run, other.to_string().lines().collect::<Vec<_>>().join(" ")),
             })
         });
-        device.set_device_lost_callback(move |reason, message| {
+        gpu.device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
                 record(Kind::Run, format!("the device was lost: {message}"));
             }
         });
+        Ok(gpu)
+    }
+
+    /// An open device, with all that it was opened with.
+    pub fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: wgpu::AdapterInfo,
+        options: GpuOptions,
+    ) -> Self {
+        let limits = device.limits();
+        let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        // Beyond 2^31 − 1 bytes no binding goes anywhere; kept a multiple of what bindings are aligned to.
+        let most_binding = most_binding.min((1 << 31) - 256);
+        let can = Capabilities {
+            subgroups: device.features().contains(wgpu::Features::SUBGROUP),
+            most_binding,
+            most_groups: limits.max_compute_workgroups_per_dimension,
+            split: SPLIT,
+            layout: Layout::gpu(most_binding),
+        };
         let keeps = options.keep_pipelines;
         let pipeline_cache = keeps.then(|| PipelineCache::open(&device, &info)).flatten();
         let driver = driver(&info);
         let info = DeviceInfo { backend: backend_name(info.backend), name: info.name };
-        Ok(Self {
+        Self {
             device,
             queue,
             info,
@@ -111,8 +124,8 @@ impl Gpu {
             options,
             pipeline_cache,
             made: AtomicU32::new(0),
-            failure,
-        })
+            failure: Arc::default(),
+        }
     }
 
     /// An error, where something went wrong since the device was opened.

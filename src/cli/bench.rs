@@ -1,6 +1,9 @@
 //! `wgpt bench`
 
-use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
+use super::{
+    DeviceArgs, open_weights, terminal,
+    terminal::{Terminal, Unit},
+};
 use crate::{
     backend::{Bandwidth, DeviceInfo},
     bench::{Bench as Prepared, Measured, Profiled, Test, TestKind},
@@ -162,7 +165,7 @@ impl Bench {
             false => shapes::model(name, format.unwrap_or(Format::F16), info.backend != "cpu")?,
         };
         let mut prepared = {
-            let bar = terminal.progress("loading");
+            let bar = terminal.progress("loading", Unit::Bytes);
             let total = model.checkpoint.entries().map(|(_, entry)| entry.bytes as u64).sum();
             Prepared::load(&model, device, tests, &|bytes| bar.advance(bytes, total))?
         };

@@ -1,19 +1,23 @@
 //! `wgpt chat`
 
 use super::{
-    ModelArgs, interrupt, lines::Lines, sampling::SamplingArgs, stats::Stats, stopping::Stopping, terminal,
-    terminal::Terminal,
+    DeviceArgs, ModelArgs, interrupt,
+    lines::Lines,
+    sampling::SamplingArgs,
+    stats,
+    stats::Stats,
+    terminal,
+    terminal::{Terminal, Unit},
 };
 use crate::{
-    chat::{Message, Template},
-    engine::{Engine, EngineOptions, FinishReason, Timing},
+    backend::Bandwidth,
+    chat::Message,
+    engine::{EngineOptions, FinishReason, Timing},
     error::{Error, Result},
-    model::Model,
-    sampling::Sampling,
-    tokenizer::Tokenizer,
+    language_model::{Answer, Conversation, LanguageModel, Request},
 };
 use clap::Args;
-use std::num::NonZero;
+use std::{cell::OnceCell, num::NonZero};
 
 #[derive(Args)]
 pub struct Chat {
@@ -49,32 +53,33 @@ Ctrl-C ends an answer, Ctrl-D the conversation.
 impl Chat {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let (model, tokenizer) = self.model.open(terminal)?;
-        let template = Template::of(&model)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
         let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
-        let mut stops = self.stop.clone();
-        stops.extend(template.stop().map(str::to_owned));
-        if template.is_plain() {
+        let mut language_model = LanguageModel { model, tokenizer, engine };
+        let request = Request { sampling, max_tokens: self.max_tokens.get(), stop: self.stop.clone() };
+        let mut conversation = language_model.chat(request)?;
+        if conversation.is_plain() {
             tracing::warn!(
                 "{} has no chat template: it is asked in the plain form \"User: …\" and \"Assistant: …\", which it was \
                  hardly taught",
-                model.name
+                conversation.language_model().model.name
             );
         }
+        if !conversation.can_end() {
+            tracing::warn!(
+                "{} names no token that ends an answer: each goes on to its most tokens, which -n sets",
+                conversation.language_model().model.name
+            );
+        }
+        conversation.said.extend(self.system.iter().map(|text| Message::new("system", text)));
         let mut lines = Lines::open();
         let mut session = Session {
-            ends: ends(&model, &tokenizer, &template)?,
-            said: self.system.iter().map(|text| Message::new("system", text)).collect(),
-            model,
-            tokenizer,
-            template,
-            engine,
-            sampling,
-            max_tokens: self.max_tokens.get(),
-            stops,
+            conversation,
             last: None,
             is_typed: lines.are_typed(),
             terminal,
+            device: &self.model.device,
+            bandwidth: OnceCell::new(),
         };
         if lines.are_typed() {
             terminal.say(format_args!("Say something, or /help; Ctrl-D ends the conversation."));
@@ -83,7 +88,7 @@ impl Chat {
             let outcome = match line.strip_prefix('/').filter(|_| lines.are_typed()) {
                 Some(command) => session.command(command),
                 None if line.trim().is_empty() => Ok(true),
-                None => session.turn(line),
+                None => session.turn(|conversation| conversation.say(line)),
             };
             match outcome {
                 Ok(true) => (),
@@ -98,120 +103,64 @@ impl Chat {
     }
 }
 
-/// The ids that end a turn: those that end a text, and the special token that stands after an answer.
-fn ends(model: &Model, tokenizer: &Tokenizer, template: &Template) -> Result<Vec<u32>> {
-    let mut ends = model.eos.clone();
-    let after = tokenizer.encode(&template.end_of_turn(), false)?;
-    ends.extend(after.first().filter(|id| tokenizer.is_special(**id)));
-    Ok(ends)
-}
-
-/// A conversation, and what it takes.
+/// A conversation, and who has it.
 struct Session<'a> {
-    model: Model,
-    tokenizer: Tokenizer,
-    template: Template,
-    engine: Engine,
-    sampling: Sampling,
-    max_tokens: usize,
-    stops: Vec<String>,
-    /// The ids that end a turn.
-    ends: Vec<u32>,
-    said: Vec<Message>,
-    /// Of the last answer.
+    conversation: Conversation<'a>,
+    /// Of the last answer: how long it took, and the tokens of the conversation after it.
     last: Option<(Timing, usize)>,
     /// Whether somebody types what is said.
     is_typed: bool,
     terminal: &'a Terminal,
+    device: &'a DeviceArgs,
+    /// Of the device, once somebody asked.
+    bandwidth: OnceCell<Option<Bandwidth>>,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     /// Says something and shows the answer; false where nobody reads it any more.
-    fn turn(&mut self, text: String) -> Result<bool> {
-        self.said.push(Message::new("user", text));
-        let outcome = self.answer();
-        if outcome.is_err() {
-            // It was not answered: as if it had not been said.
-            self.said.pop();
-        }
-        outcome
-    }
-
-    fn answer(&mut self) -> Result<bool> {
-        let prompt = self.prompt()?;
-        let mut answer = Stopping::new(&self.stops);
-        let mut stream = self.tokenizer.stream(&prompt);
-        let mut open = true;
+    fn turn(
+        &mut self,
+        say: impl for<'b> FnOnce(&'b mut Conversation<'a>) -> Result<Answer<'b>>,
+    ) -> Result<bool> {
         interrupt::watch();
-        let mut generation = self.engine.resume(&prompt, self.sampling.clone(), self.max_tokens)?;
-        for id in generation.by_ref() {
-            let id = id?;
-            if self.ends.contains(&id) {
-                break;
-            }
-            let text = stream.push(id);
-            // An answer begins where its first word does.
-            let is_begun = !answer.text.trim_start().is_empty();
-            let shown = answer.push(&text);
-            let shown = if is_begun { shown } else { shown.trim_start() };
-            open = shown.is_empty() || terminal::write(shown)?;
-            if answer.stopped || !open || interrupt::interrupted() {
+        let context = self.conversation.language_model().engine.context();
+        let max_tokens = self.conversation.request.max_tokens;
+        let mut answer = say(&mut self.conversation)?;
+        if answer.forgotten > 0 {
+            self.terminal.say(format_args!(
+                "(the context of {context} tokens is full: the oldest {} messages are forgotten)",
+                answer.forgotten
+            ));
+        }
+        let bar = self.terminal.progress("reading", Unit::Tokens);
+        answer.prefill(&|done, all| bar.reach(done as u64, all as u64))?;
+        drop(bar);
+        let mut open = true;
+        for piece in &mut answer {
+            let piece = piece?;
+            open = piece.is_empty() || terminal::write(piece)?;
+            if !open || interrupt::interrupted() {
                 break;
             }
         }
-        let (timing, is_cut) =
-            (generation.timing(), generation.finish_reason() == Some(FinishReason::Length));
-        drop(generation);
-        if open && !answer.stopped {
-            answer.push(&stream.finish());
-            let rest = answer.finish();
-            open = rest.is_empty() || terminal::write(rest)?;
-        }
-        open = open && terminal::write("\n")?;
+        let rest = answer.finish();
+        open = open && terminal::write(rest + "\n")?;
+        let timing = answer.text().timing();
+        let is_cut = answer.text().finish_reason() == Some(FinishReason::Length);
+        self.last = Some((timing, answer.prompt_tokens + timing.decode_tokens + 1));
+        drop(answer);
         if interrupt::interrupted() {
             // Somebody at a terminal ends an answer by it, and a program that only pipes lines in, all.
             open = open && self.is_typed;
         } else if is_cut {
             self.terminal.say(format_args!(
-                "(cut: an answer has at most {} tokens, and the context {})",
-                self.max_tokens,
-                self.engine.context()
+                "(cut: an answer has at most {max_tokens} tokens, and the context {context})"
             ));
         }
-        self.said.push(Message::new("assistant", answer.text.clone()));
-        self.last = Some((timing, prompt.len() + timing.decode_tokens + 1));
         if self.is_typed {
             interrupt::unwatch();
         }
         Ok(open)
-    }
-
-    /// The conversation's tokens, without its oldest turns where these leave no room for an answer.
-    fn prompt(&mut self) -> Result<Vec<u32>> {
-        let context = self.engine.context() as usize;
-        let room = self.max_tokens.min(context / 4).max(1);
-        let first = usize::from(self.said.first().is_some_and(|message| message.role == "system"));
-        let mut dropped = 0;
-        loop {
-            let text = self.template.render(&self.said, true)?;
-            // A template writes down all that a text begins with.
-            let mut tokens = self.tokenizer.encode(&text, self.template.is_plain())?;
-            if tokens.is_empty() {
-                tokens.extend(self.model.bos);
-            }
-            // What was just said stays, and with it the template's right to refuse it.
-            let turns = self.said.len() - first;
-            if tokens.len() + room <= context || turns < 3 {
-                if dropped > 0 {
-                    self.terminal.say(format_args!(
-                        "(the context of {context} tokens is full: the oldest {dropped} messages are forgotten)"
-                    ));
-                }
-                return Ok(tokens);
-            }
-            self.said.drain(first..first + 2);
-            dropped += 2;
-        }
     }
 
     /// Does what a line after its / says; false where nobody reads any more.
@@ -221,25 +170,15 @@ impl Session<'_> {
         match name {
             "help" | "?" => return terminal::write(HELP),
             "system" => {
-                self.said.retain(|message| message.role != "system");
+                self.conversation.said.retain(|message| message.role != "system");
                 if !rest.is_empty() {
-                    self.said.insert(0, Message::new("system", rest));
+                    self.conversation.said.insert(0, Message::new("system", rest));
                 }
             }
-            "clear" => self.said.retain(|message| message.role == "system"),
-            "regen" => {
-                if self.said.last().is_some_and(|message| message.role == "assistant") {
-                    self.said.pop();
-                }
-                if self.said.last().is_none_or(|message| message.role != "user") {
-                    return Err(Error::request("/regen: nothing was said that could be answered anew"));
-                }
-                // Else chance would give the same.
-                self.sampling.seed = self.sampling.seed.wrapping_add(1);
-                return self.answer();
-            }
+            "clear" => self.conversation.said.retain(|message| message.role == "system"),
+            "regen" => return self.turn(Conversation::regenerate),
             "save" => {
-                let text = serde_json::to_string_pretty(&self.said).expect("plain data");
+                let text = serde_json::to_string_pretty(&self.conversation.said).expect("plain data");
                 std::fs::write(file(name, rest)?, text + "\n").map_err(|e| {
                     Error::request(format!("/save: {rest} cannot be written: {e}")).because(e)
                 })?;
@@ -247,10 +186,10 @@ impl Session<'_> {
             "load" => {
                 let text = std::fs::read_to_string(file(name, rest)?)
                     .map_err(|e| Error::request(format!("/load: {rest} cannot be read: {e}")).because(e))?;
-                self.said = serde_json::from_str(&text).map_err(|e| {
+                self.conversation.said = serde_json::from_str(&text).map_err(|e| {
                     Error::request(format!("/load: {rest} is not a conversation: {e}")).because(e)
                 })?;
-                self.terminal.say(format_args!("{} messages", self.said.len()));
+                self.terminal.say(format_args!("{} messages", self.conversation.said.len()));
             }
             "set" => self.set(rest)?,
             "stats" => return self.stats(),
@@ -269,7 +208,7 @@ impl Session<'_> {
                 |_| Error::request(format!("/set {name}: {value} is no number that could stand there"));
             value.parse().map_err(wrong)
         }
-        let mut sampling = self.sampling.clone();
+        let mut sampling = self.conversation.request.sampling.clone();
         match name {
             "temperature" => sampling.temperature = number(name, value)?,
             "top_k" => sampling.top_k = number(name, value)?,
@@ -283,7 +222,9 @@ impl Session<'_> {
             "frequency_penalty" => sampling.penalties.frequency = number(name, value)?,
             "presence_penalty" => sampling.penalties.presence = number(name, value)?,
             "seed" => sampling.seed = number(name, value)?,
-            "max_tokens" => self.max_tokens = number::<NonZero<usize>>(name, value)?.get(),
+            "max_tokens" => {
+                self.conversation.request.max_tokens = number::<NonZero<usize>>(name, value)?.get()
+            }
             _ => {
                 return Err(Error::request(format!(
                     "/set knows temperature, top_k, top_p, min_p, typical_p, xtc_probability, xtc_threshold, dry_multiplier, \
@@ -292,17 +233,16 @@ impl Session<'_> {
             }
         }
         sampling.check()?;
-        self.sampling = sampling;
+        self.conversation.request.sampling = sampling;
         Ok(())
     }
 
     fn stats(&self) -> Result<bool> {
         let Some((timing, tokens)) = self.last else { return terminal::write("no answer yet\n") };
-        let stats = Stats { engine: &self.engine, timing };
-        terminal::write(format!(
-            "{stats}{tokens} of {} tokens of the context are taken\n",
-            self.engine.context()
-        ))
+        let engine = &self.conversation.language_model().engine;
+        let bandwidth = *self.bandwidth.get_or_init(|| stats::bandwidth(self.device));
+        let stats = Stats { engine, prompt_tokens: tokens - timing.decode_tokens, timing, bandwidth };
+        terminal::write(format!("{stats}{tokens} of {} tokens of the context are taken\n", engine.context()))
     }
 }
 

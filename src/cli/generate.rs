@@ -1,13 +1,19 @@
 //! `wgpt generate`
 
 use super::{
-    ModelArgs, interrupt, prompt::Prompt, sampling::SamplingArgs, stats::Stats, stopping::Stopping, terminal,
-    terminal::Terminal,
+    ModelArgs, interrupt,
+    prompt::Prompt,
+    sampling::SamplingArgs,
+    stats,
+    stats::Stats,
+    terminal,
+    terminal::{Terminal, Unit},
 };
 use crate::{
     backend::DeviceInfo,
-    engine::{EngineOptions, FinishReason, Generation},
+    engine::{EngineOptions, FinishReason, LoadTime, Timing},
     error::Result,
+    language_model::{LanguageModel, Request},
 };
 use clap::Args;
 use serde::Serialize;
@@ -61,53 +67,50 @@ impl Generate {
         let (model, tokenizer) = self.model.open(terminal)?;
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
-        let mut engine = self.model.load(&model, EngineOptions::default(), terminal)?;
+        let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
         if !sampling.is_greedy() && self.sampling.seed.is_none() {
             terminal.say(format_args!("seed {}", sampling.seed));
         }
         let (device, load_time) = (engine.device().clone(), engine.load_time);
-        let mut generation = engine.generate(&prompt, sampling, self.max_tokens)?;
+        let mut language_model = LanguageModel { model, tokenizer, engine };
+        let request = Request { sampling, max_tokens: self.max_tokens, stop: self.stop.clone() };
+        let mut answer = language_model.generate_from(&prompt, &request)?;
         interrupt::watch();
-        let mut answer = Stopping::new(&self.stop);
-        let mut stream = tokenizer.stream(&prompt);
-        let mut tokens = Vec::new();
+        let bar = terminal.progress("reading the prompt", Unit::Tokens);
+        answer.prefill(&|done, all| bar.reach(done as u64, all as u64))?;
+        drop(bar);
         let mut open = true;
-        while let Some(id) = generation.next() {
-            let id = id?;
-            tokens.push(id);
-            // The token that ends a text is part of the tokens, not of the text.
-            let is_end = generation.finish_reason() == Some(FinishReason::Stop);
-            let text = if is_end { String::new() } else { stream.push(id) };
-            open = self.show(answer.push(&text))?;
-            if answer.stopped || !open || interrupt::interrupted() {
+        for piece in &mut answer {
+            open = self.show(&piece?)?;
+            if !open || interrupt::interrupted() {
                 break;
             }
         }
-        if open && !answer.stopped {
-            open = self.show(answer.push(&stream.finish()))? && self.show(answer.finish())?;
-        }
+        let rest = answer.finish();
+        open = open && self.show(&rest)?;
         if open && !self.json && std::io::stdout().is_terminal() {
             terminal::write("\n")?;
         }
+        let timing = answer.timing();
         if self.json {
-            let timings = timings(&generation, load_time);
+            let (tokens, text) = (answer.tokens().to_vec(), answer.text().to_owned());
+            let finish_reason = answer.finish_reason().unwrap_or(FinishReason::Stop);
+            drop(answer);
             terminal::write_json(&Answer {
-                model: &model.name,
+                model: &language_model.model.name,
                 device: &device,
                 prompt_tokens: &prompt,
                 tokens: &tokens,
-                text: &answer.text,
-                finish_reason: match answer.stopped {
-                    true => FinishReason::Stop,
-                    false => generation.finish_reason().unwrap_or(FinishReason::Stop),
-                },
-                timings,
+                text: &text,
+                finish_reason,
+                timings: timings(timing, load_time),
             })?;
+        } else {
+            drop(answer);
         }
-        let timing = generation.timing();
-        drop(generation);
         if self.stats {
-            eprint!("{}", Stats { engine: &engine, timing });
+            let (engine, bandwidth) = (&language_model.engine, stats::bandwidth(&self.model.device));
+            eprint!("{}", Stats { engine, prompt_tokens: prompt.len(), timing, bandwidth });
         }
         Ok(())
     }
@@ -118,8 +121,7 @@ impl Generate {
     }
 }
 
-fn timings(generation: &Generation, load: crate::engine::LoadTime) -> Timings {
-    let timing = generation.timing();
+fn timings(timing: Timing, load: LoadTime) -> Timings {
     Timings {
         load_s: load.load.as_secs_f64(),
         compile_s: load.compile.as_secs_f64(),

@@ -1,6 +1,9 @@
 //! `wgpt pull`, `wgpt list`, `wgpt rm`: models of the Hub on this machine.
 
-use super::{terminal, terminal::Terminal};
+use super::{
+    terminal,
+    terminal::{Terminal, Unit},
+};
 use crate::{
     error::{Error, Result},
     hub::{Hub, Located, Name, locate},
@@ -38,7 +41,7 @@ fn parse(text: &str) -> Result<Name> {
 
 impl Pull {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let bar = terminal.progress("fetching");
+        let bar = terminal.progress("fetching", Unit::Bytes);
         let path = Hub::from_env()?.pull(
             &self.name,
             &|text| terminal.say(format_args!("{text}")),
@@ -80,6 +83,6 @@ impl Remove {
 
 /// Where a model is that somebody names, fetched where it must be.
 pub fn located(model: &str, terminal: &Terminal) -> Result<Located> {
-    let bar = terminal.progress("fetching");
+    let bar = terminal.progress("fetching", Unit::Bytes);
     locate(model, &|text| terminal.say(format_args!("{text}")), &|new, all| bar.advance(new, all))
 }

@@ -14,7 +14,6 @@ mod prompt;
 mod quantize;
 mod sampling;
 mod stats;
-mod stopping;
 mod terminal;
 mod verify;
 
@@ -31,7 +30,7 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use hub::located;
 use std::{process::ExitCode, str::FromStr};
-use terminal::Terminal;
+use terminal::{Terminal, Unit};
 
 /// Language models on any GPU that Vulkan, Metal or DX12 reaches, and on the CPU.
 #[derive(Parser)]
@@ -198,7 +197,7 @@ impl ModelArgs {
         let device = self.device.open()?.with_math(math);
         let info = device.info();
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
-        let bar = terminal.progress("loading");
+        let bar = terminal.progress("loading", Unit::Bytes);
         let options = EngineOptions { context: options.context.or(self.ctx), ..options };
         Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))
     }

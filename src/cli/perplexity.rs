@@ -1,6 +1,11 @@
 //! `wgpt perplexity`
 
-use super::{ModelArgs, interrupt, open_weights, prompt::read_text, terminal, terminal::Terminal};
+use super::{
+    ModelArgs, interrupt, open_weights,
+    prompt::read_text,
+    terminal,
+    terminal::{Terminal, Unit},
+};
 use crate::{
     engine::{DEFAULT_CONTEXT, Engine, EngineOptions},
     error::{Error, Result},
@@ -90,6 +95,7 @@ impl Perplexity {
         interrupt::watch();
         let mut logprobs = Vec::with_capacity(tokens.len() - 1);
         let mut sums = Sums::default();
+        let bar = terminal.progress("scoring", Unit::Tokens);
         for window in windows(tokens.len(), context as usize, stride as usize) {
             if interrupt::interrupted() {
                 return Ok(());
@@ -110,7 +116,9 @@ impl Perplexity {
                     }
                 }
             }
+            bar.reach(logprobs.len() as u64 + 1, tokens.len() as u64);
         }
+        drop(bar);
         let n = logprobs.len() as f64;
         let nll = -logprobs.iter().sum::<f64>() / n;
         let perplexity = nll.exp();

@@ -1,6 +1,10 @@
 //! `wgpt quantize`
 
-use super::{hub::located, interrupt, say_quantized, terminal::Terminal};
+use super::{
+    hub::located,
+    interrupt, say_quantized,
+    terminal::{Terminal, Unit},
+};
 use crate::{error::Result, quantize::quantize, weights::Format};
 use clap::Args;
 use std::{path::PathBuf, str::FromStr};
@@ -21,7 +25,7 @@ pub struct Quantize {
 impl Quantize {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let from = located(&self.from, terminal)?.path;
-        let bar = terminal.progress("quantising");
+        let bar = terminal.progress("quantising", Unit::Bytes);
         interrupt::watch();
         let quantized = quantize(&from, self.format, &self.output, &|bytes, total| {
             bar.advance(bytes, total);

@@ -1,20 +1,45 @@
 //! What an answer took: `--stats`, and /stats of a conversation.
 
-use crate::engine::{Engine, Timing};
+use super::DeviceArgs;
+use crate::{
+    backend::Bandwidth,
+    engine::{Engine, Timing},
+    plan::Shape,
+    step::Load,
+};
 use std::{fmt, time::Duration};
 
 /// The numbers, in words.
 pub struct Stats<'a> {
     pub engine: &'a Engine,
+    /// Tokens of the prompt, whether or not they had to be read.
+    pub prompt_tokens: usize,
     pub timing: Timing,
+    /// What the device's memory gives, where it could be measured.
+    pub bandwidth: Option<Bandwidth>,
+}
+
+/// What the memory of a device gives, measured now, beside a model that is on it.
+pub fn bandwidth(device: &DeviceArgs) -> Option<Bandwidth> {
+    // Too little memory for that is no reason to say nothing of the rest.
+    device.open().and_then(|device| device.bandwidth()).ok()
+}
+
+impl Stats<'_> {
+    /// Bytes that were read and written for each token of the answer, in the middle of it.
+    fn bytes_per_token(&self) -> u64 {
+        let context = (self.prompt_tokens + self.timing.decode_tokens / 2) as u32;
+        let load = Load { rows: 1, outputs: 1, context, ..Load::default() };
+        self.engine.plans().bytes(Shape::Decode, &load)
+    }
 }
 
 impl fmt::Display for Stats<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { engine, timing } = self;
+        let Self { engine, timing, .. } = self;
+        let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
         let pace = |tokens: usize, time: Duration| {
-            let seconds = time.as_secs_f64();
-            format!("{tokens} tokens in {seconds:.2} s, {:.1} a second", tokens as f64 / seconds.max(1e-9))
+            format!("{tokens} tokens in {:.2} s, {:.1} a second", time.as_secs_f64(), rate(tokens, time))
         };
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let plans = engine.plans();
@@ -27,6 +52,14 @@ impl fmt::Display for Stats<'_> {
         let prefill = pace(timing.prefill_tokens, timing.prefill);
         writeln!(f, "prefill   {prefill}; the first of the answer came with them")?;
         writeln!(f, "decode    {}", pace(timing.decode_tokens, timing.decode))?;
+        if let (Some(Bandwidth { read_gb_s, .. }), 1..) = (self.bandwidth, timing.decode_tokens) {
+            let gb_s = self.bytes_per_token() as f64 * rate(timing.decode_tokens, timing.decode) / 1e9;
+            let share = 100.0 * gb_s / read_gb_s;
+            writeln!(
+                f,
+                "bandwidth {gb_s:.1} GB/s while decoding, {share:.0} % of the device's {read_gb_s:.0}"
+            )?;
+        }
         writeln!(
             f,
             "memory    {:.1} MiB of weights, {:.1} MiB of cache for {} tokens",

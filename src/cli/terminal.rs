@@ -54,27 +54,44 @@ impl Terminal {
     }
 
     /// A bar that shows itself on a terminal, once the work has taken a second.
-    pub fn progress(&self, what: &'static str) -> Progress {
+    pub fn progress(&self, what: &'static str, of: Unit) -> Progress {
         let shown = !self.verbosity.quiet && std::io::stderr().is_terminal();
-        Progress { bar: ProgressBar::hidden(), what, shown, start: Instant::now() }
+        Progress { bar: ProgressBar::hidden(), what, of, shown, start: Instant::now() }
     }
+}
+
+/// What a bar counts.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    Bytes,
+    Tokens,
 }
 
 pub struct Progress {
     bar: ProgressBar,
     what: &'static str,
+    of: Unit,
     shown: bool,
     start: Instant,
 }
 
 impl Progress {
-    /// So many bytes more of so many in all.
-    pub fn advance(&self, bytes: u64, total: u64) {
+    /// So many more of so many in all.
+    pub fn advance(&self, count: u64, total: u64) {
+        self.reach(self.bar.position() + count, total);
+    }
+
+    /// So many of so many in all.
+    pub fn reach(&self, count: u64, total: u64) {
         self.bar.set_length(total);
-        self.bar.inc(bytes);
+        self.bar.set_position(count);
         if self.shown && self.bar.is_hidden() && self.start.elapsed() > Duration::from_secs(1) {
-            let template =
-                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+            let template = match self.of {
+                Unit::Bytes => {
+                    "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
+                }
+                Unit::Tokens => "{msg} {wide_bar} {pos}/{len} tokens {eta}",
+            };
             self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
             self.bar.set_message(self.what);
             self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());

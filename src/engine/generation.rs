@@ -144,19 +144,38 @@ impl Generation<'_> {
         self.timing
     }
 
-    /// Runs what gives the next token, the prompt or the token before it, without waiting for it.
-    fn ask(&mut self) -> Result<()> {
+    /// Reads the prompt, telling how many of its tokens are read and how many there are: for who wants to watch, since the
+    /// first token's call does it otherwise.
+    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
+        if self.asked > 0 || self.left == 0 {
+            return Ok(());
+        }
+        let start = Instant::now();
+        self.ask(Some(progress))?;
+        self.timing.prefill += start.elapsed();
+        Ok(())
+    }
+
+    /// Runs what gives the next token, the prompt or the token before it, without waiting for it, unless somebody watches.
+    fn ask(&mut self, progress: Option<&dyn Fn(usize, usize)>) -> Result<()> {
         let Engine { scheduler, backend, .. } = &mut *self.engine;
         if self.asked > 0 {
             let token = if self.looks_back { *self.tokens.last().expect("given out") } else { SAMPLED };
             scheduler.push(self.slot, token);
         }
-        let mut work = scheduler.next_work().expect("a token whose successor is wanted");
-        while let Some(next) = scheduler.next_work() {
+        loop {
+            let work = scheduler.next_work().expect("a token whose successor is wanted");
+            if !work.outputs.is_empty() {
+                backend.run_ahead(work.shape, &work.step)?;
+                break;
+            }
             backend.run(work.shape, &work.step)?;
-            work = next;
+            if let Some(progress) = progress {
+                // Which waits for it.
+                backend.picked()?;
+                progress(scheduler.done(self.slot), self.tokens.len());
+            }
         }
-        backend.run_ahead(work.shape, &work.step)?;
         self.asked += 1;
         self.under_way += 1;
         Ok(())
@@ -167,7 +186,7 @@ impl Generation<'_> {
         let start = Instant::now();
         let ahead = if self.looks_back { 1 } else { self.engine.backend.ahead() };
         while self.under_way < self.left.min(ahead) {
-            self.ask()?;
+            self.ask(None)?;
         }
         self.under_way -= 1;
         let Picked { id, probability } = self.engine.backend.next_picked()?[self.slot as usize];

@@ -162,7 +162,7 @@ impl TextStream<'_> {
     }
 
     /// What is left when no more ids come.
-    pub fn finish(self) -> String {
+    pub fn finish(&self) -> String {
         self.pending()
     }
 

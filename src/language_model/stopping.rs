@@ -2,17 +2,17 @@
 
 /// The answer's text so far, up to the first stop string. What could be the beginning of one is held back until it
 /// is clear that it is not.
-pub struct Stopping<'a> {
-    stops: &'a [String],
+pub(super) struct Stopping {
+    stops: Vec<String>,
     pub text: String,
     /// Bytes of `text` that were given out.
     shown: usize,
     pub stopped: bool,
 }
 
-impl<'a> Stopping<'a> {
-    pub fn new(stops: &'a [String]) -> Self {
-        Self { stops, text: String::new(), shown: 0, stopped: false }
+impl Stopping {
+    pub fn new(stops: &[String]) -> Self {
+        Self { stops: stops.to_vec(), text: String::new(), shown: 0, stopped: false }
     }
 
     /// Takes in a piece; what of the text can be shown now.

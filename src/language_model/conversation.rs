@@ -1,0 +1,177 @@
+//! Turns of a conversation, whose earlier ones stay in the cache.
+
+use super::{LanguageModel, Request, Text};
+use crate::{
+    chat::{Message, Template},
+    error::{Error, Result},
+};
+
+/// A conversation with a model.
+pub struct Conversation<'a> {
+    language_model: &'a mut LanguageModel,
+    template: Template,
+    /// The ids that end a turn, beside those that end a text.
+    ends: Vec<u32>,
+    /// What was said so far; a message of the role system, if any, is the first. It may be changed between turns.
+    pub said: Vec<Message>,
+    /// How answers are made.
+    pub request: Request,
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(language_model: &'a mut LanguageModel, request: Request) -> Result<Self> {
+        let template = Template::of(&language_model.model)?;
+        let tokenizer = &language_model.tokenizer;
+        // The special token that stands after an answer.
+        let after = tokenizer.encode(&template.end_of_turn(), false)?;
+        let ends = after.into_iter().take(1).filter(|id| tokenizer.is_special(*id)).collect();
+        Ok(Self { language_model, template, ends, said: Vec::new(), request })
+    }
+
+    pub fn language_model(&self) -> &LanguageModel {
+        self.language_model
+    }
+
+    /// Whether the model has a token that ends an answer, so that it need not go on to the most tokens.
+    pub fn can_end(&self) -> bool {
+        !self.ends.is_empty() || !self.language_model.model.eos.is_empty()
+    }
+
+    /// Whether the model has no template of its own.
+    pub fn is_plain(&self) -> bool {
+        self.template.is_plain()
+    }
+
+    /// Says something to the model. What it answers becomes a part of the conversation once it is dropped, as far as it
+    /// came; where it fails, it is as if nothing had been said.
+    ///
+    /// # Errors
+    /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
+    pub fn say(&mut self, text: impl Into<String>) -> Result<Answer<'_>> {
+        self.said.push(Message::new("user", text));
+        self.answer()
+    }
+
+    /// Has the last message answered anew, by another seed.
+    pub fn regenerate(&mut self) -> Result<Answer<'_>> {
+        let role = |message: Option<&Message>| message.map(|message| message.role.clone());
+        if role(self.said.last()).as_deref() == Some("assistant") {
+            self.said.pop();
+        }
+        if role(self.said.last()).as_deref() != Some("user") {
+            return Err(Error::request("nothing was said that could be answered anew"));
+        }
+        // Else chance would give the same.
+        self.request.sampling.seed = self.request.sampling.seed.wrapping_add(1);
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Answer<'_>> {
+        let (prompt, forgotten) = match self.prompt() {
+            Ok(prompt) => prompt,
+            Err(e) => {
+                self.said.pop();
+                return Err(e);
+            }
+        };
+        let Self { language_model, template, ends, said, request } = self;
+        let LanguageModel { engine, tokenizer, .. } = &mut **language_model;
+        let generation = match engine.resume(&prompt, request.sampling.clone(), request.max_tokens) {
+            Ok(generation) => generation,
+            Err(e) => {
+                said.pop();
+                return Err(e);
+            }
+        };
+        let mut stops = request.stop.clone();
+        stops.extend(template.stop().map(str::to_owned));
+        let text = Text::new(generation, tokenizer.stream(&prompt), &stops).until(ends);
+        Ok(Answer { text, said, prompt_tokens: prompt.len(), forgotten, is_begun: false, failed: false })
+    }
+
+    /// The conversation's tokens, without its oldest turns where these leave no room for an answer, and how many messages
+    /// these were.
+    fn prompt(&mut self) -> Result<(Vec<u32>, usize)> {
+        let LanguageModel { model, tokenizer, engine } = &*self.language_model;
+        let context = engine.context() as usize;
+        let room = self.request.max_tokens.min(context / 4).max(1);
+        let first = usize::from(self.said.first().is_some_and(|message| message.role == "system"));
+        let mut forgotten = 0;
+        loop {
+            let text = self.template.render(&self.said, true)?;
+            // A template writes down all that a text begins with.
+            let mut tokens = tokenizer.encode(&text, self.template.is_plain())?;
+            if tokens.is_empty() {
+                tokens.extend(model.bos);
+            }
+            // What was just said stays, and with it the template's right to refuse it.
+            let turns = self.said.len() - first;
+            if tokens.len() + room <= context || turns < 3 {
+                return Ok((tokens, forgotten));
+            }
+            self.said.drain(first..first + 2);
+            forgotten += 2;
+        }
+    }
+}
+
+/// An answer in the making: an iterator of its pieces, from its first word on.
+pub struct Answer<'a> {
+    text: Text<'a>,
+    said: &'a mut Vec<Message>,
+    /// Tokens of the conversation up to it.
+    pub prompt_tokens: usize,
+    /// The oldest messages that the context has no more room for.
+    pub forgotten: usize,
+    is_begun: bool,
+    failed: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub fn text(&self) -> &Text<'a> {
+        &self.text
+    }
+
+    /// As [`Text::prefill`].
+    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
+        let outcome = self.text.prefill(progress);
+        self.failed |= outcome.is_err();
+        outcome
+    }
+
+    /// What is held back, for who takes no more pieces.
+    pub fn finish(&mut self) -> String {
+        let rest = self.text.finish();
+        self.from_its_first_word(rest)
+    }
+
+    fn from_its_first_word(&mut self, piece: String) -> String {
+        if self.is_begun {
+            return piece;
+        }
+        let piece = piece.trim_start();
+        self.is_begun = !piece.is_empty();
+        piece.to_owned()
+    }
+}
+
+impl Iterator for Answer<'_> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        let piece = self.text.next()?;
+        self.failed |= piece.is_err();
+        Some(piece.map(|piece| self.from_its_first_word(piece)))
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        if self.failed {
+            self.said.pop();
+        } else {
+            self.text.finish();
+            self.said.push(Message::new("assistant", self.text.text()));
+        }
+    }
+}

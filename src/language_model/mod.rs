@@ -1,0 +1,90 @@
+//! A model at work on texts: what the command line is made of, and what a program embeds.
+
+mod conversation;
+mod stopping;
+mod text;
+
+pub use conversation::{Answer, Conversation};
+pub use text::Text;
+
+use crate::{
+    backend::Device,
+    engine::{Engine, EngineOptions},
+    error::Result,
+    hub::locate,
+    model::Model,
+    sampling::Sampling,
+    tokenizer::Tokenizer,
+};
+use stopping::Stopping;
+
+/// A model, its tokenizer, and the engine that it was loaded into.
+pub struct LanguageModel {
+    pub model: Model,
+    pub tokenizer: Tokenizer,
+    pub engine: Engine,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub sampling: Sampling,
+    /// The most tokens of the text.
+    pub max_tokens: usize,
+    /// It ends before the first of these that it would say.
+    pub stop: Vec<String>,
+}
+
+impl Default for Request {
+    /// At most 256 tokens by [`Sampling::default`], the same each time: another `sampling.seed` gives another text.
+    fn default() -> Self {
+        Self { sampling: Sampling::default(), max_tokens: 256, stop: Vec::new() }
+    }
+}
+
+impl LanguageModel {
+    /// Opens a model and loads it onto the best device: a folder, a .gguf file, or a name on the Hub, which is fetched
+    /// unless it is in the cache.
+    ///
+    /// # Errors
+    /// What is wrong with the files, the network, the device or the memory, in a sentence.
+    pub fn open(name: &str) -> Result<Self> {
+        let located = locate(name, &|_| (), &|_, _| ())?;
+        let (model, tokenizer) = Model::open(&located.path)?;
+        let name = located.name.unwrap_or(model.name);
+        Self::load(Model { name, ..model }, tokenizer, Device::best()?, EngineOptions::default())
+    }
+
+    /// The small model that is built into the program, on the best device.
+    pub fn built_in() -> Result<Self> {
+        let (model, tokenizer) = Model::built_in()?;
+        Self::load(model, tokenizer, Device::best()?, EngineOptions::default())
+    }
+
+    /// Loads an opened model onto a device, such as one of an application's own ([`Device::from_wgpu`]).
+    pub fn load(model: Model, tokenizer: Tokenizer, device: Device, options: EngineOptions) -> Result<Self> {
+        let engine = Engine::load(&model, device, options, &|_, _| ())?;
+        Ok(Self { model, tokenizer, engine })
+    }
+
+    /// Continues a text, which may name special tokens. An empty one starts with the model's start token.
+    pub fn generate(&mut self, prompt: &str, request: &Request) -> Result<Text<'_>> {
+        let mut tokens = self.tokenizer.encode(prompt, true)?;
+        if tokens.is_empty() {
+            tokens.extend(self.model.bos);
+        }
+        self.generate_from(&tokens, request)
+    }
+
+    /// Continues a text that is given as ids.
+    pub fn generate_from(&mut self, prompt: &[u32], request: &Request) -> Result<Text<'_>> {
+        let generation = self.engine.generate(prompt, request.sampling.clone(), request.max_tokens)?;
+        Ok(Text::new(generation, self.tokenizer.stream(prompt), &request.stop))
+    }
+
+    /// A conversation by the model's chat template, or, where it has none, in the plain form of "User: …" and
+    /// "Assistant: …".
+    pub fn chat(&mut self, request: Request) -> Result<Conversation<'_>> {
+        Conversation::new(self, request)
+    }
+}

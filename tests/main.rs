@@ -7,6 +7,7 @@ mod cli;
 mod examples;
 mod gguf;
 mod hub;
+mod insight;
 mod limits;
 mod memory;
 mod models;

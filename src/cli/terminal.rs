@@ -2,7 +2,7 @@
 
 use super::Verbosity;
 use crate::error::{Error, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, FormattedDuration, ProgressBar, ProgressStyle};
 use std::{
     fmt::{Arguments, Display},
     io::{IsTerminal, Write},
@@ -85,17 +85,26 @@ impl Progress {
     pub fn reach(&self, count: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(count);
-        if self.shown && self.bar.is_hidden() && self.start.elapsed() > Duration::from_secs(1) {
+        let elapsed = self.start.elapsed();
+        if !self.shown || elapsed < Duration::from_secs(1) {
+            return;
+        }
+        if self.bar.is_hidden() {
             let template = match self.of {
-                Unit::Bytes => {
-                    "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
-                }
-                Unit::Tokens => "{msg} {wide_bar} {pos}/{len} tokens {eta}",
+                Unit::Bytes => "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {msg}",
+                Unit::Tokens => "{prefix} {wide_bar} {pos}/{len} tokens {msg}",
             };
             self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
-            self.bar.set_message(self.what);
+            self.bar.set_prefix(self.what);
             self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         }
+        // The bar's own estimate knows nothing of the time before it was shown.
+        let rate = count as f64 / elapsed.as_secs_f64();
+        let left = FormattedDuration(Duration::from_secs_f64((total.saturating_sub(count) as f64 / rate).min(1e7)));
+        self.bar.set_message(match self.of {
+            Unit::Bytes => format!("{}/s {left}", BinaryBytes(rate as u64)),
+            Unit::Tokens => left.to_string(),
+        });
     }
 }
 

@@ -60,43 +60,58 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn spelt(&self, id: u32) -> String {
-        self.tokenizer.decode(&[id], false)
+    /// A token's text, as it stands after those before it; special tokens spelt out.
+    fn spelt(&self, before: &[u32], id: u32) -> String {
+        match self.tokenizer.stream(before).push(id) {
+            text if text.is_empty() => self.tokenizer.decode(&[id], false),
+            text => text,
+        }
+    }
+
+    /// The text of the prompt's tokens.
+    fn tokens(&self) -> impl Iterator<Item = String> {
+        self.tokens.iter().enumerate().map(|(i, id)| self.spelt(&self.tokens[..i], *id))
     }
 
     /// What comes after each token, and after the last one by each layer.
     fn text(&self) -> String {
-        let listed = |candidates: &[Candidate]| {
-            let one = |c: &Candidate| format!("{:?} {:.1} %", self.spelt(c.id), 100.0 * c.probability);
+        let listed = |before: &[u32], candidates: &[Candidate]| {
+            let one =
+                |c: &Candidate| format!("{:?} {:.1} %", self.spelt(before, c.id), 100.0 * c.probability);
             candidates.iter().map(one).collect::<Vec<_>>().join(", ")
         };
-        let spelt: Vec<String> = self.tokens.iter().map(|id| format!("{:?}", self.spelt(*id))).collect();
+        let spelt: Vec<String> = self.tokens().map(|text| format!("{text:?}")).collect();
         let width = spelt.iter().map(|text| text.chars().count()).max().unwrap_or(0);
         let (mut text, lens) = (String::new(), &self.insight.lens);
         let predictions = lens.last().expect("the embedding's at least");
         for (i, (spelt, candidates)) in spelt.iter().zip(predictions).enumerate() {
-            writeln!(text, "{i:4} {spelt:width$} → {}", listed(candidates)).expect("a string");
+            let candidates = listed(&self.tokens[..=i], candidates);
+            writeln!(text, "{i:4} {spelt:width$} → {candidates}").expect("a string");
         }
         writeln!(text, "\nafter the last token, were the head to follow at once:").expect("a string");
         for (layer, tokens) in lens.iter().enumerate() {
             let which = if layer == 0 { "embedding".to_owned() } else { format!("layer {}", layer - 1) };
             let candidates = tokens.last().expect("a prompt has a token");
-            writeln!(text, "{which:>9} → {}", listed(&candidates[..candidates.len().min(3)]))
-                .expect("a string");
+            let candidates = listed(self.tokens, &candidates[..candidates.len().min(3)]);
+            writeln!(text, "{which:>9} → {candidates}").expect("a string");
         }
         text
     }
 
     /// All but the weights of attention.
     fn head(&self) -> Value {
-        let token = |id: &u32| json!({"id": id, "text": self.spelt(*id)});
-        let candidate = |c: &Candidate| json!({"id": c.id, "text": self.spelt(c.id), "p": c.probability});
-        let of_token = |candidates: &Vec<Candidate>| candidates.iter().map(candidate).collect::<Value>();
-        let of_layer = |tokens: &Vec<Vec<Candidate>>| tokens.iter().map(of_token).collect::<Value>();
+        let token = |(id, text): (&u32, String)| json!({"id": id, "text": text});
+        let of_token = |(i, candidates): (usize, &Vec<Candidate>)| {
+            let text = |c: &Candidate| self.spelt(&self.tokens[..=i], c.id);
+            let candidate = |c: &Candidate| json!({"id": c.id, "text": text(c), "p": c.probability});
+            candidates.iter().map(candidate).collect::<Value>()
+        };
+        let of_layer =
+            |tokens: &Vec<Vec<Candidate>>| tokens.iter().enumerate().map(of_token).collect::<Value>();
         json!({
             "model": self.model,
             "device": self.device.name,
-            "tokens": self.tokens.iter().map(token).collect::<Value>(),
+            "tokens": self.tokens.iter().zip(self.tokens()).map(token).collect::<Value>(),
             "layers": self.insight.attention.len(),
             "heads": self.insight.attention.first().map_or(0, Vec::len),
             "lens": self.insight.lens.iter().map(of_layer).collect::<Value>(),

@@ -1,0 +1,106 @@
+//! Looking into models: heads and layers as transformers has them, and `wgpt inspect --prompt` from outside.
+
+use crate::{
+    models::engine,
+    support::{Fixture, On, path},
+};
+use serde_json::Value;
+use std::process::Command;
+use wgpt::engine::EngineOptions;
+
+const INSIGHT: EngineOptions = EngineOptions { context: None, scores: false, insight: true };
+
+/// Where each head looks, and what each layer would predict (tests/fixtures/insight.py).
+#[test]
+fn heads_and_layers_are_as_transformers_has_them() {
+    let text = std::fs::read(path("fixtures/insight.json")).expect("a file");
+    let cases: Vec<Value> = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(cases.len(), 5);
+    for case in &cases {
+        fn of<T: serde::de::DeserializeOwned>(case: &Value, field: &str) -> T {
+            serde_json::from_value(case[field].clone()).unwrap_or_else(|e| panic!("{field}: {e}"))
+        }
+        let fixture = Fixture::open(case["model"].as_str().expect("a name"));
+        let tokens: Vec<u32> = of(case, "tokens");
+        let ids: Vec<Vec<Vec<u32>>> = of(case, "ids");
+        let probabilities: Vec<Vec<Vec<f32>>> = of(case, "probabilities");
+        let attention: Vec<Vec<Vec<Vec<f32>>>> = of(case, "attention");
+        for on in On::ALL {
+            let Some(mut engine) = engine(&fixture.model, on, INSIGHT) else { continue };
+            let insight = engine.insight(&tokens, 3).expect("a prompt that fits");
+            let what = format!("{} on {on:?}", fixture.name);
+            assert_eq!(insight.lens.len(), ids.len(), "{what}");
+            for (layer, ((got, ids), probabilities)) in
+                insight.lens.iter().zip(&ids).zip(&probabilities).enumerate()
+            {
+                for (row, ((got, ids), probabilities)) in got.iter().zip(ids).zip(probabilities).enumerate() {
+                    for ((got, id), probability) in got.iter().zip(ids).zip(probabilities) {
+                        assert!(
+                            (got.probability - probability).abs() < 1e-4,
+                            "{what}, layer {layer}, row {row}: {got:?}"
+                        );
+                        assert_eq!(got.id, *id, "{what}, layer {layer}, row {row}");
+                    }
+                }
+            }
+            let shape = |of: &Vec<Vec<Vec<Vec<f32>>>>| -> Vec<usize> {
+                of.iter().flatten().flatten().map(Vec::len).collect()
+            };
+            assert_eq!(shape(&insight.attention), shape(&attention), "{what}");
+            let both = insight.attention.iter().flatten().flatten().flatten();
+            for (got, expected) in both.zip(attention.iter().flatten().flatten().flatten()) {
+                assert!((got - expected).abs() < 1e-5, "{what}: {got} for {expected}");
+            }
+        }
+    }
+}
+
+/// A prompt of several chunks, looked into twice: the last layer's candidates are what the model predicts.
+#[test]
+fn a_long_prompt_is_looked_into_in_chunks() {
+    let (model, _) = wgpt::model::Model::built_in().expect("the built-in model");
+    let tokens: Vec<u32> = (0..200).map(|i| 1 + i * 37 % 500).collect();
+    for on in [On::Cpu, On::Gpu] {
+        let Some(mut looking) = engine(&model, on, INSIGHT) else { continue };
+        let insight = looking.insight(&tokens, 1).expect("a prompt that fits");
+        assert_eq!(looking.insight(&tokens, 1).expect("once more"), insight, "{on:?}");
+        let last = insight.lens.last().expect("layers");
+        assert_eq!(last.len(), tokens.len());
+        let mut scoring = engine(&model, on, EngineOptions { scores: true, ..EngineOptions::default() })
+            .expect("it opened");
+        for (row, logits) in scoring.predictions(&tokens, 1).expect("a text").enumerate() {
+            assert_eq!(
+                last[row][0].id,
+                wgpt::sampling::greedy(&logits.expect("logits")),
+                "row {row} on {on:?}"
+            );
+        }
+        for weights in insight.attention.iter().flatten().flatten() {
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{on:?}: {weights:?}");
+        }
+        assert!(looking.insight(&[1; 257], 1).is_err_and(|e| e.exit_code() == 2));
+    }
+}
+
+#[test]
+fn inspect_shows_what_goes_on_while_a_prompt_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("page.html");
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+        command.args(["inspect", "--device", "cpu", "--prompt", "Once upon a </script> time"]).args(more);
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = run(&["--html", page.to_str().expect("UTF-8")]);
+    assert!(text.contains("layer 4") && text.contains(" upon") && text.contains(" %"), "{text}");
+    let seen: Value = serde_json::from_str(&run(&["--json"])).expect("JSON");
+    let (n, heads) =
+        (seen["tokens"].as_array().expect("tokens").len(), seen["heads"].as_u64().expect("heads"));
+    assert_eq!(seen["lens"].as_array().expect("layers").len(), 6);
+    assert_eq!(seen["attention"][4][heads as usize - 1][n - 1].as_array().expect("a row").len(), n);
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert_eq!(page.matches("</script>").count(), 1, "a text ends no script");
+    assert!(page.contains("\"tokens\":[{\"id\":1,") && !page.contains("://"), "it stands by itself");
+}

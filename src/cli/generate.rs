@@ -68,6 +68,12 @@ impl Generate {
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
         let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
+        if model.eos.is_empty() {
+            terminal.say(format_args!(
+                "{} names no token that ends a text: it goes on to {} tokens, which -n sets",
+                model.name, self.max_tokens
+            ));
+        }
         if !sampling.is_greedy() && self.sampling.seed.is_none() {
             terminal.say(format_args!("seed {}", sampling.seed));
         }

@@ -100,7 +100,8 @@ impl Progress {
         }
         // The bar's own estimate knows nothing of the time before it was shown.
         let rate = count as f64 / elapsed.as_secs_f64();
-        let left = FormattedDuration(Duration::from_secs_f64((total.saturating_sub(count) as f64 / rate).min(1e7)));
+        let left =
+            FormattedDuration(Duration::from_secs_f64((total.saturating_sub(count) as f64 / rate).min(1e7)));
         self.bar.set_message(match self.of {
             Unit::Bytes => format!("{}/s {left}", BinaryBytes(rate as u64)),
             Unit::Tokens => left.to_string(),

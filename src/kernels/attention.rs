@@ -20,8 +20,7 @@ use std::ops::Range;
 /// For few rows a device splits the context, and leaves what it makes of each split in `partials`.
 pub fn attention(qkv: Rows, cache: &Cache, scalars: Vector, partials: Partials, y: Rows) -> Attention {
     assert_eq!(y.width % cache.head_dim, 0, "whole heads");
-    assert_eq!(scalars.at, 0, "the layer's vectors begin with scale and window");
-    Attention { qkv, heads: Heads::new(y.width / cache.head_dim, cache), scalars, partials, y }
+    Attention { heads: Heads::new(y.width / cache.head_dim, qkv, cache, scalars), partials, y }
 }
 
 /// Where splits of the context leave what they made.
@@ -52,9 +51,7 @@ impl Partials {
 }
 
 pub struct Attention {
-    qkv: Rows,
     heads: Heads,
-    scalars: Vector,
     partials: Partials,
     y: Rows,
 }
@@ -67,7 +64,7 @@ impl Attention {
         let fours = dim.div_ceil(4);
         let rows = (256 / fours).clamp(1, 16);
         let keys = (512 / fours.next_power_of_two()).clamp(1, 16);
-        let mut constants = self.heads.constants(part, self.qkv);
+        let mut constants = self.heads.constants(part);
         constants.extend([("ROWS", rows.into()), ("KEYS", keys.into()), ("HEAD_DIM", dim.into())]);
         constants.extend([("HEADS", heads.into()), ("Y_STRIDE", self.y.stride().into())]);
         Dispatch {
@@ -77,7 +74,7 @@ impl Attention {
                 imports: vec![STEP, REACH, self.heads.values()],
                 constants,
             },
-            uses: self.bound(part).to_vec(),
+            uses: self.heads.bound(part, self.y),
             grid: Grid { rows, ..Grid::per_row(heads) },
         }
     }
@@ -88,7 +85,7 @@ impl Attention {
         let at_once = (1..=4).rev().find(|n| group.is_multiple_of(*n)).expect("one always fits");
         let bundles = self.heads.of(part) / at_once;
         let mut constants = self.of_splits();
-        constants.extend(self.heads.constants(part, self.qkv));
+        constants.extend(self.heads.constants(part));
         constants.extend([("AT_ONCE", at_once.into()), ("BUNDLES", bundles.into())]);
         Dispatch {
             program: Program {
@@ -97,7 +94,7 @@ impl Attention {
                 imports: vec![STEP, reduce(target), REACH, self.heads.values()],
                 constants,
             },
-            uses: [&self.bound(part)[..], &[Use::Write(self.partials.buffer)]].concat(),
+            uses: [&self.heads.bound(part, self.y)[..], &[Use::Write(self.partials.buffer)]].concat(),
             grid: Grid { splits: Splits::Each(self.partials.split), ..Grid::per_row(bundles) },
         }
     }
@@ -112,21 +109,11 @@ impl Attention {
             },
             uses: vec![
                 Use::Read(self.partials.buffer),
-                Use::Read(self.scalars.buffer),
+                Use::Read(self.heads.scalars.buffer),
                 Use::Write(self.y.buffer),
             ],
             grid: Grid { splits: Splits::Beyond(self.partials.split), ..Grid::per_row(self.heads.count) },
         }
-    }
-
-    /// What both bind.
-    fn bound(&self, part: &CachePart) -> [Use; 4] {
-        [
-            Use::Read(self.qkv.buffer),
-            Use::Read(part.buffer),
-            Use::Read(self.scalars.buffer),
-            Use::Write(self.y.buffer),
-        ]
     }
 
     /// What split.wgsl and merge.wgsl both are told.
@@ -146,16 +133,12 @@ impl Kernel for Attention {
         "attention"
     }
     fn note(&self) -> String {
-        let Heads { count, cache } = &self.heads;
+        let Heads { count, cache, .. } = &self.heads;
         format!("{count} heads of {} over {}", cache.head_dim, cache.n_kv_heads)
     }
     fn uses(&self) -> Vec<Use> {
-        let parts = self.heads.cache.parts.iter().map(|p| Use::Read(p.buffer));
-        std::iter::once(Use::Read(self.qkv.buffer))
-            .chain(parts)
-            .chain([Use::Read(self.scalars.buffer)])
-            .chain([Use::Write(self.partials.buffer), Use::Write(self.y.buffer)])
-            .collect()
+        let written = [Use::Write(self.partials.buffer), Use::Write(self.y.buffer)];
+        self.heads.uses().chain(written).collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
         let parts = self.heads.cache.parts.iter();
@@ -172,9 +155,9 @@ impl Kernel for Attention {
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let dim = self.heads.dim() as usize;
-        let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
-        let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
-        let rows = qkv.chunks(self.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
+        let [scale, window] = self.heads.scalars(memory);
+        let (qkv, mut y) = (memory.read(self.heads.qkv.buffer), memory.write(self.y.buffer));
+        let rows = qkv.chunks(self.heads.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
         for (row, (qkv, y)) in step.rows.iter().zip(rows) {
             for head in 0..self.heads.count {
                 let q = &qkv[head as usize * dim..][..dim];
@@ -199,10 +182,10 @@ impl Kernel for Attention {
         }
     }
     fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
-        let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
+        let [scale, window] = self.heads.scalars(memory);
         let caches: Vec<_> = self.heads.cache.parts.iter().map(|p| memory.read(p.buffer)).collect();
         let caches: Vec<&[f32]> = caches.iter().map(|c| &c[..]).collect();
-        let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
+        let (qkv, mut y) = (memory.read(self.heads.qkv.buffer), memory.write(self.y.buffer));
         let (qkv, y) = (&qkv[..], Shared2d::new(&mut y, self.y.stride() as usize));
         // A piece is a key head and a few rows that follow each other: they and the query heads that share the key
         // head read the same keys.
@@ -286,7 +269,7 @@ impl Job for Attend<'_> {
         };
         let mut q: Vec<&[f32]> = Vec::with_capacity(queries.len());
         for (row, head) in &queries {
-            q.push(&qkv[row * attention.qkv.stride() as usize + *head as usize * dim..][..dim]);
+            q.push(&qkv[row * attention.heads.qkv.stride() as usize + *head as usize * dim..][..dim]);
         }
         let span = (end - start) as usize;
         let mut weights = vec![0.0f32; queries.len() * span];

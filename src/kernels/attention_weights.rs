@@ -21,13 +21,11 @@ pub fn attention_weights(
     y: Rows,
 ) -> AttentionWeights {
     assert_eq!(y.width % n_heads, 0, "as many positions for each head");
-    AttentionWeights { qkv, heads: Heads::new(n_heads, cache), scalars, y }
+    AttentionWeights { heads: Heads::new(n_heads, qkv, cache, scalars), y }
 }
 
 pub struct AttentionWeights {
-    qkv: Rows,
     heads: Heads,
-    scalars: Vector,
     y: Rows,
 }
 
@@ -46,15 +44,11 @@ impl Kernel for AttentionWeights {
         format!("attention's, {} heads", self.heads.count)
     }
     fn uses(&self) -> Vec<Use> {
-        let parts = self.heads.cache.parts.iter().map(|p| Use::Read(p.buffer));
-        std::iter::once(Use::Read(self.qkv.buffer))
-            .chain(parts)
-            .chain([Use::Read(self.scalars.buffer), Use::Write(self.y.buffer)])
-            .collect()
+        self.heads.uses().chain([Use::Write(self.y.buffer)]).collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
         let dispatch = |part: &super::CachePart| {
-            let mut constants = self.heads.constants(part, self.qkv);
+            let mut constants = self.heads.constants(part);
             constants.extend([("HEAD_DIM", self.heads.dim().into()), ("HEADS", self.heads.of(part).into())]);
             constants.extend([("CONTEXT", self.context().into()), ("Y_STRIDE", self.y.stride().into())]);
             Dispatch {
@@ -64,12 +58,7 @@ impl Kernel for AttentionWeights {
                     imports: vec![STEP, reduce(target), REACH, self.heads.values()],
                     constants,
                 },
-                uses: vec![
-                    Use::Read(self.qkv.buffer),
-                    Use::Read(part.buffer),
-                    Use::Read(self.scalars.buffer),
-                    Use::Write(self.y.buffer),
-                ],
+                uses: self.heads.bound(part, self.y),
                 grid: Grid::per_row(self.heads.of(part)),
             }
         };
@@ -83,9 +72,9 @@ impl Kernel for AttentionWeights {
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let dim = self.heads.dim() as usize;
-        let [scale, window] = *self.scalars.of(memory) else { panic!("scale and window") };
-        let (qkv, mut y) = (memory.read(self.qkv.buffer), memory.write(self.y.buffer));
-        let rows = qkv.chunks(self.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
+        let [scale, window] = self.heads.scalars(memory);
+        let (qkv, mut y) = (memory.read(self.heads.qkv.buffer), memory.write(self.y.buffer));
+        let rows = qkv.chunks(self.heads.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
         for (row, (qkv, y)) in step.rows.iter().zip(rows) {
             let seen = reach(row, window);
             for (head, y) in (0..self.heads.count).zip(y.chunks_mut(self.context() as usize)) {

@@ -1,19 +1,45 @@
 //! What the kernels of attention share: heads, and which positions a row sees.
 
 use super::{Cache, CachePart};
-use crate::{plan::Rows, step::Row};
+use crate::{
+    memory::Memory,
+    plan::{Rows, Use},
+    step::Row,
+    weights::Vector,
+};
 use std::ops::Range;
 
-/// Query heads over a cache's key heads.
+/// Query heads over a cache's key heads, and what says how they look at these.
 pub(super) struct Heads {
     pub count: u32,
+    pub qkv: Rows,
     pub cache: Cache,
+    /// The scale of scores and the window, or 0.
+    pub scalars: Vector,
 }
 
 impl Heads {
-    pub fn new(count: u32, cache: &Cache) -> Self {
+    pub fn new(count: u32, qkv: Rows, cache: &Cache, scalars: Vector) -> Self {
         assert_eq!(count % cache.n_kv_heads, 0, "{count} heads over {} key heads", cache.n_kv_heads);
-        Self { count, cache: cache.clone() }
+        assert_eq!(scalars.at, 0, "the layer's vectors begin with scale and window");
+        Self { count, qkv, cache: cache.clone(), scalars }
+    }
+
+    /// All that is read.
+    pub fn uses(&self) -> impl Iterator<Item = Use> {
+        let parts = self.cache.parts.iter().map(|part| Use::Read(part.buffer));
+        std::iter::once(Use::Read(self.qkv.buffer)).chain(parts).chain([Use::Read(self.scalars.buffer)])
+    }
+
+    /// What the programs of a part bind: what they read, then what they write.
+    pub fn bound(&self, part: &CachePart, y: Rows) -> Vec<Use> {
+        let read = [self.qkv.buffer, part.buffer, self.scalars.buffer].map(Use::Read);
+        read.into_iter().chain([Use::Write(y.buffer)]).collect()
+    }
+
+    /// The scale of scores, and the window or 0.
+    pub fn scalars(&self, memory: &Memory) -> [f32; 2] {
+        self.scalars.of(memory).try_into().expect("scale and window")
     }
 
     pub fn dim(&self) -> u32 {
@@ -49,11 +75,11 @@ impl Heads {
     }
 
     /// What shaders are told of the heads of a part.
-    pub fn constants(&self, part: &CachePart, qkv: Rows) -> Vec<(&'static str, f64)> {
+    pub fn constants(&self, part: &CachePart) -> Vec<(&'static str, f64)> {
         vec![
             ("GROUP", self.group().into()),
             ("FIRST_HEAD", (part.heads.start * self.group()).into()),
-            ("STRIDE", qkv.stride().into()),
+            ("STRIDE", self.qkv.stride().into()),
             ("WIDTH", part.width(self.dim()).into()),
         ]
     }

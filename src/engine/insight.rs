@@ -3,7 +3,7 @@
 use super::{Engine, not_numbers};
 use crate::{
     error::{Error, Result},
-    plan::{Plan, Shape},
+    plan::{Plan, Rows, Shape},
     sampling::{Sampling, log_total},
 };
 use std::ops::Range;
@@ -72,17 +72,29 @@ impl Engine {
                 tokens.len()
             )));
         }
-        let Some(weights) = self.plans().attention_weights else {
-            panic!("the engine was made for insight");
-        };
+        let not_for_it = "the engine was not loaded for looking inside: set EngineOptions::insight";
+        let weights = self.plans().attention_weights.ok_or_else(|| Error::request(not_for_it))?;
         self.forget();
-        let (before, layers, after) = parts(&self.plans().prefill);
-        let (context, logits) = (self.context() as usize, self.plans().logits);
+        let (context, n_layers) = (self.context() as usize, parts(&self.plans().prefill).1.len());
         let mut insight = Insight {
-            lens: vec![Vec::new(); layers.len() + 1],
-            attention: vec![vec![Vec::new(); weights.width as usize / context]; layers.len()],
+            lens: vec![Vec::new(); n_layers + 1],
+            attention: vec![vec![Vec::new(); weights.width as usize / context]; n_layers],
         };
         let slot = self.add(tokens.to_vec(), 0, tokens.len() as u32, Sampling::GREEDY)?;
+        let seen = self.look(&mut insight, weights, candidates);
+        self.scheduler.remove(slot);
+        seen?;
+        let is_number = |of: &Candidate| of.probability.is_finite();
+        match insight.lens.iter().flatten().flatten().all(is_number) {
+            true => Ok(insight),
+            false => Err(not_numbers(&self.info)),
+        }
+    }
+
+    /// Runs the one sequence that waits, and sees.
+    fn look(&mut self, insight: &mut Insight, weights: Rows, candidates: usize) -> Result<()> {
+        let (before, layers, after) = parts(&self.plans().prefill);
+        let (context, logits) = (self.context() as usize, self.plans().logits);
         while let Some(work) = self.scheduler.next_work() {
             let rows = work.step.rows.len();
             for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
@@ -103,11 +115,6 @@ impl Engine {
                 insight.lens[depth].extend(best);
             }
         }
-        self.scheduler.remove(slot);
-        let is_number = |of: &Candidate| of.probability.is_finite();
-        match insight.lens.iter().flatten().flatten().all(is_number) {
-            true => Ok(insight),
-            false => Err(not_numbers(&self.info)),
-        }
+        Ok(())
     }
 }

@@ -142,10 +142,10 @@ impl<'a> Answer<'a> {
     /// What is held back, for who takes no more pieces.
     pub fn finish(&mut self) -> String {
         let rest = self.text.finish();
-        self.from_its_first_word(rest)
+        self.without_leading_blanks(rest)
     }
 
-    fn from_its_first_word(&mut self, piece: String) -> String {
+    fn without_leading_blanks(&mut self, piece: String) -> String {
         if self.is_begun {
             return piece;
         }
@@ -161,7 +161,7 @@ impl Iterator for Answer<'_> {
     fn next(&mut self) -> Option<Result<String>> {
         let piece = self.text.next()?;
         self.failed |= piece.is_err();
-        Some(piece.map(|piece| self.from_its_first_word(piece)))
+        Some(piece.map(|piece| self.without_leading_blanks(piece)))
     }
 }
 

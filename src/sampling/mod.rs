@@ -1,7 +1,7 @@
 //! Picking the next token from logits.
 //!
-//! First the logits of some tokens are adjusted, by biases, penalties and DRY ([`adjust`]). Then filters drop candidates,
-//! and chance draws among those that are left ([`draw`]): adding noise −ln(−ln u) to logits over temperature and taking
+//! First the logits of some tokens are adjusted, by biases, penalties and DRY ([`Adjusted`]). Then filters drop candidates,
+//! and chance draws among those that are left ([`Draw`]): adding noise −ln(−ln u) to logits over temperature and taking
 //! the highest is a draw from their softmax (Gumbel 1954), with no sum over the vocabulary, and a filter that drops some
 //! candidates changes nothing for the others. In f32 throughout, for the device does the same (shaders/adjust.wgsl,
 //! shaders/sample/).

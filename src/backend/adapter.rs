@@ -1,11 +1,8 @@
-//! Which devices there are, how good each is, and which one to use.
+//! Which devices there are, how good each is, and which one is meant.
 
-use super::{Backend, Bandwidth, CpuBackend, DeviceInfo, Gpu, GpuBackend, GpuOptions, bandwidth};
 use crate::{
-    capabilities::Capabilities,
     error::{Error, Result},
-    plan::Plans,
-    simd::{Math, Simd},
+    simd::Simd,
 };
 
 /// What the user asked for.
@@ -50,17 +47,6 @@ pub struct AdapterSummary {
     pub chosen: bool,
 }
 
-/// A device, opened, and why it was chosen.
-pub struct Device {
-    opened: Opened,
-    pub reason: String,
-}
-
-enum Opened {
-    Cpu { threads: usize, math: Math, can: Capabilities },
-    Gpu(Box<Gpu>),
-}
-
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
@@ -81,7 +67,7 @@ pub(super) fn backend_name(backend: wgpu::Backend) -> &'static str {
 }
 
 /// What kernels need of any device: WebGPU's default limits and compute shaders.
-fn is_usable(adapter: &wgpu::Adapter) -> bool {
+pub(super) fn is_usable(adapter: &wgpu::Adapter) -> bool {
     wgpu::Limits::defaults().check_limits(&adapter.limits())
         && adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
 }
@@ -161,7 +147,7 @@ fn processor(index: usize) -> AdapterSummary {
     }
 }
 
-fn cpu_name(threads: usize) -> String {
+pub(super) fn cpu_name(threads: usize) -> String {
     let simd = Simd::detect().name();
     let plural = if threads == 1 { "" } else { "s" };
     format!("CPU ({}, {simd}, {threads} thread{plural})", std::env::consts::ARCH)
@@ -174,7 +160,7 @@ pub fn default_threads() -> usize {
 }
 
 /// Every adapter of Vulkan, Metal and DX12, and where none of them is a real GPU, those of GL.
-fn enumerate() -> Vec<wgpu::Adapter> {
+pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
     let through = |backends| pollster::block_on(instance(backends).enumerate_adapters(backends));
     let mut found = through(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
     if found.iter().all(|adapter| score(adapter) == 0) {
@@ -183,7 +169,7 @@ fn enumerate() -> Vec<wgpu::Adapter> {
     found
 }
 
-fn list(found: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
+pub(super) fn list(found: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
     let mut all: Vec<_> = found.iter().enumerate().map(|(index, a)| summary(index, a)).collect();
     all.push(processor(found.len()));
     all
@@ -198,7 +184,11 @@ pub fn adapters(choice: &DeviceChoice) -> Result<Vec<AdapterSummary>> {
 }
 
 /// The device that is meant, and why it is.
-fn pick(choice: &DeviceChoice, all: &[AdapterSummary], require_gpu: bool) -> Result<(usize, String)> {
+pub(super) fn pick(
+    choice: &DeviceChoice,
+    all: &[AdapterSummary],
+    require_gpu: bool,
+) -> Result<(usize, String)> {
     let cpu = all.len() - 1;
     let (gpus, best) = (&all[..cpu], |of: &mut dyn Iterator<Item = &AdapterSummary>| {
         of.max_by_key(|a| (a.score, a.backend != "gl", std::cmp::Reverse(a.index))).map(|a| a.index)
@@ -248,122 +238,6 @@ fn pick(choice: &DeviceChoice, all: &[AdapterSummary], require_gpu: bool) -> Res
         return Err(Error::device(format!("--require-gpu, but it would run on the CPU: {}", picked.1)));
     }
     Ok(picked)
-}
-
-impl Device {
-    /// Opens what is asked for. `threads` of the CPU; none: a thread for each physical core.
-    pub fn open(
-        choice: &DeviceChoice,
-        require_gpu: bool,
-        threads: Option<usize>,
-        options: GpuOptions,
-    ) -> Result<Self> {
-        // No GPU driver is woken for who wants the CPU.
-        let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate() };
-        let (index, reason) = pick(choice, &list(&found), require_gpu)?;
-        let opened = match found.get(index) {
-            None => {
-                let threads = threads.unwrap_or_else(default_threads);
-                Opened::Cpu { threads, math: Math::F32, can: Capabilities::cpu() }
-            }
-            Some(adapter) if is_usable(adapter) => {
-                Opened::Gpu(Box::new(pollster::block_on(Gpu::open(adapter, options))?))
-            }
-            Some(adapter) => {
-                return Err(Error::device(format!(
-                    "{} lacks compute shaders or WebGPU's default limits; use --device cpu",
-                    adapter.get_info().name
-                )));
-            }
-        };
-        Ok(Self { opened, reason })
-    }
-
-    /// The best GPU, or the CPU where there is none.
-    pub fn best() -> Result<Self> {
-        let options = GpuOptions { keep_pipelines: true, ..GpuOptions::default() };
-        Self::open(&DeviceChoice::Auto, false, None, options)
-    }
-
-    /// A device and a queue that an application has opened, of this adapter; it goes on using them. What the device was
-    /// asked for is used: subgroups, larger bindings. What goes wrong with it is told to whom the application has set by
-    /// `on_uncaptured_error`.
-    ///
-    /// # Errors
-    /// Of the kind Device where it was opened with less than WebGPU's default limits.
-    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        let info = adapter.get_info();
-        if !wgpu::Limits::defaults().check_limits(&device.limits()) {
-            return Err(Error::device(format!(
-                "the application's device on {} has less than WebGPU's default limits: ask for these at least",
-                info.name
-            )));
-        }
-        let gpu = Gpu::new(device, queue, info, GpuOptions::default());
-        Ok(Self { opened: Opened::Gpu(Box::new(gpu)), reason: "the application's own".to_owned() })
-    }
-
-    pub fn info(&self) -> DeviceInfo {
-        match &self.opened {
-            Opened::Cpu { threads, .. } => DeviceInfo { backend: "cpu", name: cpu_name(*threads) },
-            Opened::Gpu(gpu) => gpu.info.clone(),
-        }
-    }
-
-    pub fn capabilities(&self) -> Capabilities {
-        match &self.opened {
-            Opened::Cpu { can, .. } => can.clone(),
-            Opened::Gpu(gpu) => gpu.can.clone(),
-        }
-    }
-
-    /// What its memory gives, measured now.
-    pub fn bandwidth(&self) -> Result<Bandwidth> {
-        match &self.opened {
-            Opened::Cpu { threads, .. } => Ok(bandwidth::of_cpu(*threads)),
-            Opened::Gpu(gpu) => bandwidth::of_gpu(gpu),
-        }
-    }
-
-    /// The same device, computing so; it computes in f32 where nothing else is said.
-    pub fn with_math(mut self, wanted: Math) -> Self {
-        if let Opened::Cpu { math, .. } = &mut self.opened {
-            *math = wanted;
-        }
-        self
-    }
-
-    /// Whether [`Math::Fast`] is another way of computing on it.
-    pub fn has_fast_math(&self) -> bool {
-        matches!(self.opened, Opened::Cpu { .. }) && Simd::detect().has_byte_products()
-    }
-
-    /// The driver's name and version, as far as it says them.
-    pub fn driver(&self) -> String {
-        match &self.opened {
-            Opened::Cpu { .. } => String::new(),
-            Opened::Gpu(gpu) => gpu.driver.clone(),
-        }
-    }
-
-    /// Takes the device for one that can do less, or lays matrices out otherwise: how tests reach what only other
-    /// devices would.
-    pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {
-        change(match &mut self.opened {
-            Opened::Cpu { can, .. } => can,
-            Opened::Gpu(gpu) => &mut gpu.can,
-        });
-    }
-
-    /// Makes a model ready: weights up, pipelines compiled. `progress` is told of each run of bytes.
-    pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Backend>> {
-        Ok(match self.opened {
-            Opened::Cpu { threads, math, .. } => {
-                Box::new(CpuBackend::prepare(plans, threads, math, progress)?)
-            }
-            Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(*gpu, plans, progress)?),
-        })
-    }
 }
 
 #[cfg(test)]

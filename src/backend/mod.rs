@@ -3,15 +3,17 @@
 mod adapter;
 mod bandwidth;
 mod cpu;
+mod device;
 mod executor;
 mod gpu;
 mod pipeline_cache;
 mod profile;
 mod upload;
 
-pub use adapter::{AdapterSummary, Device, DeviceChoice, adapters};
+pub use adapter::{AdapterSummary, DeviceChoice, adapters};
 pub use bandwidth::Bandwidth;
 pub use cpu::CpuBackend;
+pub use device::Device;
 pub use executor::GpuBackend;
 pub use gpu::{Gpu, GpuOptions};
 

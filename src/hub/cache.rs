@@ -3,13 +3,12 @@
 //! which commit is the newest.
 
 use super::{
+    checksum::Checksum,
     name::{Name, files, within},
     remote::{Failure, Remote, RemoteFile, persist},
 };
 use crate::error::{Error, Result};
 use serde::Serialize;
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
@@ -33,35 +32,6 @@ pub(super) struct Repository {
     name: String,
     folder: PathBuf,
     locks: PathBuf,
-}
-
-/// A checksum in the making.
-pub(super) enum Checksum {
-    Sha256(Sha256),
-    Git(Sha1),
-}
-
-impl Checksum {
-    pub fn sha256() -> Self {
-        Self::Sha256(Sha256::new())
-    }
-    /// What git calls a file of so many bytes by.
-    pub fn git(bytes: u64) -> Self {
-        Self::Git(Sha1::new_with_prefix(format!("blob {bytes}\0")))
-    }
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(sum) => sum.update(bytes),
-            Self::Git(sum) => sum.update(bytes),
-        }
-    }
-    fn hex(self) -> String {
-        let bytes = match self {
-            Self::Sha256(sum) => sum.finalize().to_vec(),
-            Self::Git(sum) => sum.finalize().to_vec(),
-        };
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 }
 
 /// What to say of a file that the system does not let us make, read or remove.

@@ -5,6 +5,7 @@
 //! only when it is whole and has the checksum that the Hub says, and what is cut off goes on where it ended.
 
 mod cache;
+mod checksum;
 mod name;
 mod remote;
 

@@ -1,6 +1,6 @@
 //! The Hub's HTTP: what a repository holds, what its files are, and their bytes.
 
-use super::cache::Checksum;
+use super::checksum::Checksum;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::{io::Read, thread::sleep, time::Duration};

@@ -1,0 +1,140 @@
+//! A device, opened: the CPU, or a GPU through wgpu.
+
+use super::{
+    Backend, Bandwidth, CpuBackend, DeviceChoice, DeviceInfo, Gpu, GpuBackend, GpuOptions,
+    adapter::{cpu_name, default_threads, enumerate, is_usable, list, pick},
+    bandwidth,
+};
+use crate::{
+    capabilities::Capabilities,
+    error::{Error, Result},
+    plan::Plans,
+    simd::{Math, Simd},
+};
+
+/// A device, opened, and why it was chosen.
+pub struct Device {
+    opened: Opened,
+    pub reason: String,
+}
+
+enum Opened {
+    Cpu { threads: usize, math: Math, can: Capabilities },
+    Gpu(Box<Gpu>),
+}
+
+impl Device {
+    /// Opens what is asked for. `threads` of the CPU; none: a thread for each physical core.
+    pub fn open(
+        choice: &DeviceChoice,
+        require_gpu: bool,
+        threads: Option<usize>,
+        options: GpuOptions,
+    ) -> Result<Self> {
+        // No GPU driver is woken for who wants the CPU.
+        let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate() };
+        let (index, reason) = pick(choice, &list(&found), require_gpu)?;
+        let opened = match found.get(index) {
+            None => {
+                let threads = threads.unwrap_or_else(default_threads);
+                Opened::Cpu { threads, math: Math::F32, can: Capabilities::cpu() }
+            }
+            Some(adapter) if is_usable(adapter) => {
+                Opened::Gpu(Box::new(pollster::block_on(Gpu::open(adapter, options))?))
+            }
+            Some(adapter) => {
+                return Err(Error::device(format!(
+                    "{} lacks compute shaders or WebGPU's default limits; use --device cpu",
+                    adapter.get_info().name
+                )));
+            }
+        };
+        Ok(Self { opened, reason })
+    }
+
+    /// The best GPU, or the CPU where there is none.
+    pub fn best() -> Result<Self> {
+        let options = GpuOptions { keep_pipelines: true, ..GpuOptions::default() };
+        Self::open(&DeviceChoice::Auto, false, None, options)
+    }
+
+    /// A device and a queue that an application has opened, of this adapter; it goes on using them. What the device was
+    /// asked for is used: subgroups, larger bindings. What goes wrong with it is told to whom the application has set by
+    /// `on_uncaptured_error`.
+    ///
+    /// # Errors
+    /// Of the kind Device where it was opened with less than WebGPU's default limits.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        let info = adapter.get_info();
+        if !wgpu::Limits::defaults().check_limits(&device.limits()) {
+            return Err(Error::device(format!(
+                "the application's device on {} has less than WebGPU's default limits: ask for these at least",
+                info.name
+            )));
+        }
+        let gpu = Gpu::new(device, queue, info, GpuOptions::default());
+        Ok(Self { opened: Opened::Gpu(Box::new(gpu)), reason: "the application's own".to_owned() })
+    }
+
+    pub fn info(&self) -> DeviceInfo {
+        match &self.opened {
+            Opened::Cpu { threads, .. } => DeviceInfo { backend: "cpu", name: cpu_name(*threads) },
+            Opened::Gpu(gpu) => gpu.info.clone(),
+        }
+    }
+
+    pub fn capabilities(&self) -> Capabilities {
+        match &self.opened {
+            Opened::Cpu { can, .. } => can.clone(),
+            Opened::Gpu(gpu) => gpu.can.clone(),
+        }
+    }
+
+    /// What its memory gives, measured now.
+    pub fn bandwidth(&self) -> Result<Bandwidth> {
+        match &self.opened {
+            Opened::Cpu { threads, .. } => Ok(bandwidth::of_cpu(*threads)),
+            Opened::Gpu(gpu) => bandwidth::of_gpu(gpu),
+        }
+    }
+
+    /// The same device, computing so; it computes in f32 where nothing else is said.
+    pub fn with_math(mut self, wanted: Math) -> Self {
+        if let Opened::Cpu { math, .. } = &mut self.opened {
+            *math = wanted;
+        }
+        self
+    }
+
+    /// Whether [`Math::Fast`] is another way of computing on it.
+    pub fn has_fast_math(&self) -> bool {
+        matches!(self.opened, Opened::Cpu { .. }) && Simd::detect().has_byte_products()
+    }
+
+    /// The driver's name and version, as far as it says them.
+    pub fn driver(&self) -> String {
+        match &self.opened {
+            Opened::Cpu { .. } => String::new(),
+            Opened::Gpu(gpu) => gpu.driver.clone(),
+        }
+    }
+
+    /// Takes the device for one that can do less, or lays matrices out otherwise: how tests reach what only other
+    /// devices would.
+    pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {
+        change(match &mut self.opened {
+            Opened::Cpu { can, .. } => can,
+            Opened::Gpu(gpu) => &mut gpu.can,
+        });
+    }
+
+    /// Makes a model ready: weights up, pipelines compiled. `progress` is told of each run of bytes.
+    pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Backend>> {
+        Ok(match self.opened {
+            Opened::Cpu { threads, math, .. } => {
+                Box::new(CpuBackend::prepare(plans, threads, math, progress)?)
+            }
+            Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(*gpu, plans, progress)?),
+        })
+    }
+}

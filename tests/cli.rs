@@ -719,14 +719,54 @@ fn shells_and_the_manual_know_every_command() {
     fails(&["completions", "cobol"], 2, &["cobol", "bash"]);
 }
 
+/// Biases, bans and what refuses them; a token that would end the text is a token like any other.
+#[test]
+fn biases_and_bans_say_what_is_drawn() {
+    let tokens = |more: &[&str]| {
+        let args = [&["generate", "Once upon a time", "-n", "6", "--json"], CPU, more].concat();
+        let answer = json_of(&args);
+        let tokens: Vec<u32> = serde_json::from_value(answer["tokens"].clone()).expect("ids");
+        (tokens, answer["finish_reason"].as_str().expect("a reason").to_owned())
+    };
+    let (plain, _) = tokens(&["--greedy"]);
+    assert_eq!(tokens(&["--logit-bias", "261=1000", "--seed", "5"]).0, [261; 6]);
+    assert_eq!(tokens(&["--logit-bias", "261+1000", "--greedy"]).0, [261; 6]);
+    let banned = plain.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let (others, _) = tokens(&["--greedy", "--ban", &banned]);
+    assert!(others.iter().all(|id| !plain.contains(id)), "{others:?} {plain:?}");
+    assert_eq!(tokens(&["--logit-bias", "2=1000"]), (vec![2], "stop".to_owned()));
+    let (unended, reason) = tokens(&["--logit-bias", "2=1000", "--ignore-eos"]);
+    assert!(unended.len() == 6 && !unended.contains(&2) && reason == "length", "{unended:?}");
+    let flags = ["--typical", "0.9", "--xtc-probability", "0.5", "--dry-multiplier", "0.8", "--seed", "3"];
+    assert_eq!(tokens(&flags), tokens(&flags));
+    assert_eq!(tokens(&["--mirostat", "2", "--mirostat-ent", "2", "--seed", "3"]).0.len(), 6);
+    for (args, words) in [
+        (["--logit-bias", "9999=1"], ["9999", "511"]),
+        (["--ban", "512"], ["512", "511"]),
+        (["--logit-bias", "a=1"], ["15=-1.5", "--logit-bias"]),
+        (["--mirostat", "1"], ["--mirostat", "2"]),
+        (["--xtc-probability", "2"], ["--xtc-probability", "from 0 to 1"]),
+        (["--typical", "0"], ["--typical", "above 0"]),
+        (["--dry-base", "nan"], ["--dry-base", "1 or above"]),
+    ] {
+        fails(&[&["generate", "a", "--device", "cpu"], &args[..]].concat(), 2, &words);
+    }
+}
+
 #[test]
 fn stats_say_what_an_answer_took() {
     let args = [&["generate", "Once upon a time", "-n", "9", "--greedy", "--stats"][..], CPU].concat();
     let (code, out, err) = run(&args);
     assert_eq!(code, 0, "{err}");
-    for words in
-        ["loading ", "5 tokens in", "8 tokens in", "a second", "1.0 MiB of weights", "for 512 tokens"]
-    {
+    for words in [
+        "loading ",
+        "5 tokens in",
+        "8 tokens in",
+        "a second",
+        "GB/s while",
+        "1.0 MiB of weights",
+        "for 512 tokens",
+    ] {
         assert!(err.contains(words) && !out.contains(words), "{words}: {err}");
     }
 }

@@ -193,8 +193,16 @@ fn answer(
             _ => send("404 Not Found", &refused("RepoNotFound"), b"", 0),
         };
     }
+    // Small files lie elsewhere on the same host, for whom the token is, too.
+    let resolved = format!("/tiny/demo/resolve/{COMMIT}/");
+    if let Some(name) =
+        target.strip_prefix(&resolved).filter(|name| !is_large(name) && files.contains_key(*name))
+    {
+        return send("307 Temporary Redirect", &[("Location", format!("/resolve-cache/{name}"))], b"", 0);
+    }
     let file = target
-        .strip_prefix(&format!("/tiny/demo/resolve/{COMMIT}/"))
+        .strip_prefix("/resolve-cache/")
+        .or_else(|| target.strip_prefix(&resolved))
         .and_then(|name| Some((name, files.get(name)?)));
     match file {
         Some((name, bytes)) if is_large(name) => {

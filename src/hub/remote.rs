@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::{io::Read, thread::sleep, time::Duration};
 use ureq::{
     Agent, Body,
+    config::RedirectAuthHeaders,
     http::{HeaderMap, Response, StatusCode},
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
@@ -109,6 +110,8 @@ impl Remote {
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_per_read(Some(Duration::from_secs(30)))
             .http_status_as_error(false)
+            // To the Hub itself; not to where it keeps what is large.
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .user_agent(concat!("wgpt/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(roots()?).build())
             .build();
@@ -200,7 +203,6 @@ impl Remote {
     fn get(&self, url: &str, from: u64) -> Result<Response<Body>, Failure> {
         let mut request = self.agent.get(url).header("Accept-Encoding", "identity");
         if let Some(token) = &self.token {
-            // Not sent on to where the Hub redirects.
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         if from > 0 {

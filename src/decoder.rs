@@ -14,6 +14,9 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// The most tokens of a text that is looked into: what there is to see grows with their square.
+pub const MOST_SEEN: u32 = 256;
+
 /// What the passes hand on to each other. All layers share them: in a chain a pass waits for the one before it anyway, so
 /// that buffers of a layer's own would save a device no barrier.
 struct Activations {
@@ -65,7 +68,7 @@ pub fn decoder(
     let hidden = row("hidden", architecture.intermediate_size);
     let logits = buffers.activation("logits", Per::Output, architecture.vocab_size);
     let scores = buffers.activation("scores", Per::Target, 1);
-    let weights_width = architecture.n_heads * sizes.context;
+    let weights_width = architecture.n_heads * sizes.context.min(MOST_SEEN);
     let seen = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
     let a = Activations { x, h, qkv, mixed, hidden, logits, scores, weights: seen };
     let turns = match &architecture.positions {

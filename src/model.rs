@@ -177,6 +177,11 @@ impl Model {
         }
     }
 
+    /// A prompt's ids: where these are none, the token that a text starts with, if the model has one.
+    pub fn begun(&self, tokens: Vec<u32>) -> Vec<u32> {
+        if tokens.is_empty() { self.bos.into_iter().collect() } else { tokens }
+    }
+
     /// Has the weights packed as `to` when they are loaded.
     pub fn quantize(&mut self, to: Format) -> Quantized {
         self.tensors.quantize(to, &self.checkpoint)

@@ -172,10 +172,13 @@ impl Scheduler {
 
     /// What all steps say, where there is one at all.
     fn filled(&self, mut work: Work) -> Option<Work> {
+        if work.step.rows.is_empty() {
+            return None;
+        }
         work.step.tables = self.blocks.tables().to_vec();
         let pick = |s: &Option<Sequence>| s.as_ref().map_or(Pick::GREEDY, Sequence::pick);
         work.step.picks = self.sequences.iter().map(pick).collect();
-        (!work.step.rows.is_empty()).then_some(work)
+        Some(work)
     }
 
     fn empty(&self, shape: Shape) -> Work {

@@ -254,6 +254,10 @@ fn steps() -> Vec<(Shape, Step)> {
         [Sampling { top_p: 0.8, ..flat.clone() }, Sampling { top_k: 300, ..flat.clone() }],
         [Sampling { top_p: 0.999, ..sharp.clone() }, Sampling { top_k: 2, ..sharp.clone() }],
         [Sampling { top_k: 300, ..sharp.clone() }, Sampling { min_p: 0.2, ..plain.clone() }],
+        [
+            Sampling { top_p: 0.999, min_p: 0.5, ..plain.clone() },
+            Sampling { top_k: 60, min_p: 0.3, ..drawn.clone() },
+        ],
         [typical(0.3, &plain), typical(0.9, &flat)],
         [typical(0.5, &sharp), typical(0.7, &Sampling { top_k: 40, top_p: 0.9, ..plain.clone() })],
         [without_top(0.001, &flat), without_top(0.05, &plain)],

@@ -30,6 +30,12 @@ struct Trouble {
     /// Only who has the token may read.
     private: bool,
     gated: bool,
+    /// Another commit, with these files alone.
+    later: Option<(&'static str, Vec<&'static str>)>,
+    /// Names of files that no repository has.
+    odd_names: bool,
+    /// Bytes that come after the end of large files.
+    beyond: usize,
 }
 
 struct Request {
@@ -174,6 +180,7 @@ fn answer(
             bytes[middle] ^= 1;
         }
         let from: usize = range.filter(|_| !trouble.no_ranges).unwrap_or(0);
+        bytes.resize(bytes.len() + trouble.beyond, 7);
         let rest = &bytes[from..];
         let sent = &rest[..rest.len().min(trouble.cut_after.unwrap_or(usize::MAX))];
         let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
@@ -186,24 +193,30 @@ fn answer(
         return match repository {
             _ if trouble.gated => send("403 Forbidden", &refused("GatedRepo"), b"", 0),
             "tiny/demo/revision/main" => {
-                let siblings: Vec<Value> = files.keys().map(|name| json!({"rfilename": name})).collect();
-                let info = json!({"id": "tiny/demo", "sha": COMMIT, "siblings": siblings}).to_string();
+                let all = || files.keys().map(String::as_str).collect();
+                let (commit, mut names) = trouble.later.clone().unwrap_or_else(|| (COMMIT, all()));
+                if trouble.odd_names {
+                    names.extend([
+                        "../../../evil.safetensors",
+                        "/evil.safetensors",
+                        "C:evil.gguf",
+                        "a\u{1b}[2Jb.gguf",
+                    ]);
+                }
+                let siblings: Vec<Value> = names.iter().map(|name| json!({"rfilename": name})).collect();
+                let info = json!({"id": "tiny/demo", "sha": commit, "siblings": siblings}).to_string();
                 send("200 OK", &[], info.as_bytes(), info.len());
             }
             _ => send("404 Not Found", &refused("RepoNotFound"), b"", 0),
         };
     }
+    let resolved = target.strip_prefix("/tiny/demo/resolve/").and_then(|at| Some(at.split_once('/')?.1));
     // Small files lie elsewhere on the same host, for whom the token is, too.
-    let resolved = format!("/tiny/demo/resolve/{COMMIT}/");
-    if let Some(name) =
-        target.strip_prefix(&resolved).filter(|name| !is_large(name) && files.contains_key(*name))
-    {
+    if let Some(name) = resolved.filter(|name| !is_large(name) && files.contains_key(*name)) {
         return send("307 Temporary Redirect", &[("Location", format!("/resolve-cache/{name}"))], b"", 0);
     }
-    let file = target
-        .strip_prefix("/resolve-cache/")
-        .or_else(|| target.strip_prefix(&resolved))
-        .and_then(|name| Some((name, files.get(name)?)));
+    let name = target.strip_prefix("/resolve-cache/").or(resolved);
+    let file = name.and_then(|name| Some((name, files.get(name)?)));
     match file {
         Some((name, bytes)) if is_large(name) => {
             let sha = etag(name, bytes);
@@ -398,6 +411,49 @@ fn who_may_not_read_is_told_why() {
     assert!(code == 0 && !out.is_empty(), "in the cache, and no network");
 }
 
+/// Files of another tool, that copied what links lead to; a blob that was cut; and what a repository cannot be.
+#[test]
+fn what_is_odd_in_a_cache_or_repository_is_mended_or_refused() {
+    let (hub, home) = (FakeHub::start(&demo()), home());
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
+    let snapshot = repository(&home).join("snapshots").join(COMMIT);
+    let weights = snapshot.join("model.safetensors");
+    // The blob is cut: the next pull fetches it again.
+    fs::write(fs::canonicalize(&weights).expect("a blob"), b"cut").expect("a file");
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 3);
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+    // No links, but the files themselves.
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let bytes = fs::read(snapshot.join(name)).expect("a file");
+        fs::remove_file(snapshot.join(name)).expect("a link");
+        fs::write(snapshot.join(name), bytes).expect("a file");
+    }
+    fs::remove_dir_all(repository(&home).join("blobs")).expect("blobs");
+    let fetched = hub.of_large("range").len();
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
+    assert_eq!(hub.of_large("range").len(), fetched, "all of it is there");
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
+    // Names that lead out of the folder are no files of it.
+    hub.troubled(Trouble { odd_names: true, ..Trouble::default() });
+    let (code, _, err) = hub.run(&home, &story("tiny/demo"));
+    assert!(code == 0 && !err.contains('\u{1b}'), "{err}");
+    let (code, _, err) = hub.run(&home, &["pull", "tiny/demo:evil"]);
+    assert!(code == 3 && !err.contains('\u{1b}') && err.lines().count() == 1, "{err}");
+    // More than there is, however often it is asked for.
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
+    hub.troubled(Trouble { beyond: 1 << 20, ..Trouble::default() });
+    let (code, _, err) = hub.run(&home, &["pull", "tiny/demo"]);
+    assert!(code == 1 && err.contains("more came"), "{code} {err}");
+    // What a text is read by is missing: known before the weights come.
+    let files: Vec<_> = demo().into_iter().filter(|(name, _)| *name != "tokenizer.json").collect();
+    let hub = FakeHub::start(&files);
+    let (code, _, err) = hub.run(&home, &["pull", "tiny/demo"]);
+    assert!(code == 3 && err.contains("tokenizer.json") && err.lines().count() == 1, "{code} {err}");
+    assert_eq!(hub.of_large("range").len(), 0);
+}
+
 /// Weights in two files, as the index says, and one that it does not name.
 #[test]
 fn sharded_weights_come_whole() {
@@ -461,6 +517,14 @@ fn a_quantisation_names_a_gguf_file() {
     assert_eq!(names, ["tiny/demo:demo-F16.gguf", "tiny/demo:demo-Q8_0.gguf"]);
     let (code, _, err) = hub.run(&home, &["pull", "tiny/demo:Q5_K"]);
     assert!(code == 3 && err.contains("demo-F16.gguf, demo-Q8_0.gguf"), "{err}");
+    // A later commit has the one alone: the other is there all the same.
+    const LATER: &str = "89abcdef0123456789abcdef0123456789abcdef";
+    hub.troubled(Trouble { later: Some((LATER, vec!["demo-Q8_0.gguf"])), ..Trouble::default() });
+    let (code, out, err) = hub.run(&home, &["pull", "tiny/demo:q8_0"]);
+    assert!(code == 0 && out.contains(LATER), "{out} {err}");
+    assert_eq!(hub.run(&home, &story("tiny/demo:F16")).0, 0);
+    assert_eq!(hub.run(&home, &["list"]).1.lines().count(), 2);
+    // Of both commits.
     assert_eq!(hub.run(&home, &["rm", "tiny/demo:q8_0"]).0, 0);
     let (_, out, _) = hub.run(&home, &["list"]);
     assert!(out.starts_with("tiny/demo:demo-F16.gguf ") && out.lines().count() == 1, "{out}");

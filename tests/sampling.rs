@@ -115,7 +115,7 @@ fn every_sampler_draws_as_it_is_defined() {
     let file: Value = serde_json::from_slice(&text).expect("JSON");
     let (cases, seen) = (file["cases"].as_array().expect("cases"), &file["ids"]);
     let seen: Vec<u32> = serde_json::from_value(seen.clone()).expect("ids");
-    assert_eq!(cases.len(), 24);
+    assert_eq!(cases.len(), 26);
     let fixture = Fixture::open(file["model"].as_str().expect("a name"));
     let length = fixture.tokens.len() as u32;
     for on in [On::Cpu, On::Gpu, On::WebGpu] {

@@ -1,5 +1,5 @@
-// The third: ids[sequence] = the next token of a sequence, drawn from its last output's logits as src/sampling.rs defines
-// it, one workgroup an output. The cuts of the filters are searched among the candidates; among all logits where these
+// The third: ids[sequence] = the next token of a sequence, drawn from its last output's logits as src/sampling/draw.rs
+// defines it, one workgroup an output. The cuts of the filters are searched among the candidates; among all logits where these
 // do not suffice.
 #import candidates
 #import random
@@ -109,41 +109,44 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
     let least = max(LOWEST, top + how.least);
     let likely = max(least, top - LIKELY * how.temperature);
     var all = slices.z > 0.0;
-    var cut = least;
+    var cut = LOWEST;
     var weight = slices.x; // of what is left
     if how.top_k > 0u && how.top_k < VOCAB {
         let k = f32(how.top_k);
-        all = all || (slices.y < k && likely > least);
-        // Where the least keeps fewer than k, it is the stricter filter.
+        // Where min-p keeps fewer than k, it is the stricter filter, unless a share is asked of the k.
+        all = all || (slices.y < k && (likely > least || how.top_p < 1.0));
         if all || slices.y >= k {
-            cut = max(least, cut_for(t, among(group.z, all, top, 1.0), select(likely, LOWEST, all), k, false));
+            cut = cut_for(t, among(group.z, all, top, 1.0), select(likely, LOWEST, all), k, false);
             weight = above(t, among(group.z, all, top, how.temperature), vec4(cut), true).x;
         }
     }
     if how.top_p < 1.0 {
         let enough = how.top_p * weight;
+        var reached = true;
         if !all && cut < likely {
-            all = above(t, among(group.z, false, top, how.temperature), vec4(likely), true).x < enough;
+            reached = above(t, among(group.z, false, top, how.temperature), vec4(likely), true).x >= enough;
+            all = !reached && likely > least;
         }
-        let from_ = select(max(cut, likely), cut, all);
-        cut = cut_for(t, among(group.z, all, top, how.temperature), from_, enough, true);
-        weight = above(t, among(group.z, all, top, how.temperature), vec4(cut), true).x;
+        // Where what min-p keeps does not reach it, that is the stricter filter.
+        if reached || all {
+            let from_ = select(max(cut, likely), cut, all);
+            cut = cut_for(t, among(group.z, all, top, how.temperature), from_, enough, true);
+        }
     }
+    cut = max(cut, least);
     if how.rarest > 0.0 {
         cut = min(top, logit_of(among(group.z, all, top, how.temperature), how.rarest, weight));
-        all = all || cut < likely;
     }
-    if how.typical_p < 1.0 {
-        // Its sums need all that is left.
-        all = all || cut < likely;
-    }
+    // From here on all that is left must be a candidate.
+    all = all || cut < likely;
     var a = among(group.z, all, top, how.temperature);
     if how.typical_p < 1.0 {
         var moment = vec4(0.0);
         for (var i = t.index; i < a.count; i += WORKGROUP) {
             let c = candidate(a, i);
-            if is_at_least(a, c, cut) {
-                let w = weight_of(a, c.value);
+            let w = weight_of(a, c.value);
+            // What weighs nothing may be infinitely far away.
+            if is_at_least(a, c, cut) && w > 0.0 {
                 moment += vec4(w, w * (c.value - top) / how.temperature, 0.0, 0.0);
             }
         }
@@ -152,14 +155,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
         a.center = top + how.temperature * (moment.y / moment.x);
         a.lowest = cut;
         cut = cut_for(t, a, LOWEST, how.typical_p * moment.x, true);
-        weight = above(t, a, vec4(cut), true).x;
     }
     var ceiling = top;
     if how.xtc_probability > 0.0 && coin(how.seed, row.position + 1u) < how.xtc_probability {
-        let line = logit_of(a, how.xtc_threshold, weight);
-        // A share of all that is left may be so small that what has it is no candidate.
-        a.all = all || (line < likely && !a.is_near && cut < likely);
-        a.count = select(a.count, VOCAB, a.all);
+        let line = logit_of(a, how.xtc_threshold, above(t, a, vec4(cut), true).x);
         var count = 0.0;
         var last = -LOWEST;
         for (var i = t.index; i < a.count; i += WORKGROUP) {

@@ -60,7 +60,7 @@ fn main(
         let id = id_of(slice, j, t);
         if id >= VOCAB { break; }
         let logit = logits[group.z * STRIDE + id];
-        if logit >= cut { mass += exp((logit - top) / how.temperature); }
+        if logit >= LOWEST { mass += exp((logit - top) / how.temperature); }
         if logit >= likely { count++; }
     }
     mass = sum4(t, vec4(mass, 0.0, 0.0, 0.0)).x;

@@ -17,7 +17,7 @@ use crate::{
     language_model::{Answer, Conversation, LanguageModel, Request},
 };
 use clap::Args;
-use std::{cell::OnceCell, num::NonZero};
+use std::{cell::OnceCell, num::NonZero, str::FromStr};
 
 #[derive(Args)]
 pub struct Chat {
@@ -42,13 +42,44 @@ const HELP: &str = "\
 /regen            answer the last message anew
 /save FILE        write the conversation down, as JSON
 /load FILE        go on with one that was
-/set NAME VALUE   temperature, top_k, top_p, min_p, typical_p, xtc_probability, xtc_threshold, dry_multiplier,
-                  repeat_penalty, frequency_penalty, presence_penalty, seed, max_tokens
+/set NAME VALUE   how tokens are picked from now on; /set alone names what there is
 /stats            how fast the last answer came, and how full the context is
 /help             these lines
 A line that ends in \\ goes on in the next, and what stands between two lines of \"\"\" is one message.
 Ctrl-C ends an answer, Ctrl-D the conversation.
 ";
+
+/// What /set sets; none where a value is no number of its kind.
+type Setting = (&'static str, fn(&mut Request, &str) -> Option<()>);
+const SETTINGS: [Setting; 15] = [
+    ("temperature", |r, v| set(&mut r.sampling.temperature, v)),
+    ("top_k", |r, v| set(&mut r.sampling.top_k, v)),
+    ("top_p", |r, v| set(&mut r.sampling.top_p, v)),
+    ("min_p", |r, v| set(&mut r.sampling.min_p, v)),
+    ("typical_p", |r, v| set(&mut r.sampling.typical_p, v)),
+    ("xtc_probability", |r, v| set(&mut r.sampling.xtc.probability, v)),
+    ("xtc_threshold", |r, v| set(&mut r.sampling.xtc.threshold, v)),
+    ("repeat_penalty", |r, v| set(&mut r.sampling.penalties.repetition, v)),
+    ("frequency_penalty", |r, v| set(&mut r.sampling.penalties.frequency, v)),
+    ("presence_penalty", |r, v| set(&mut r.sampling.penalties.presence, v)),
+    ("dry_multiplier", |r, v| set(&mut r.sampling.dry.multiplier, v)),
+    ("dry_base", |r, v| set(&mut r.sampling.dry.base, v)),
+    ("dry_allowed_length", |r, v| set(&mut r.sampling.dry.allowed, v)),
+    ("seed", |r, v| set(&mut r.sampling.seed, v)),
+    ("max_tokens", |r, v| {
+        r.max_tokens = v.parse::<NonZero<usize>>().ok()?.get();
+        Some(())
+    }),
+];
+
+fn set<T: FromStr>(to: &mut T, value: &str) -> Option<()> {
+    *to = value.parse().ok()?;
+    Some(())
+}
+
+fn setting_names() -> String {
+    SETTINGS.map(|(name, _)| name).join(", ")
+}
 
 impl Chat {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
@@ -133,7 +164,12 @@ impl<'a> Session<'a> {
             ));
         }
         let bar = self.terminal.progress("reading", Unit::Tokens);
-        answer.prefill(&|done, all| bar.reach(done as u64, all as u64))?;
+        if bar.is_shown() {
+            answer.prefill(&|done, all| {
+                bar.reach(done as u64, all as u64);
+                !interrupt::interrupted()
+            })?;
+        }
         drop(bar);
         let mut open = true;
         for piece in &mut answer {
@@ -191,6 +227,7 @@ impl<'a> Session<'a> {
                 })?;
                 self.terminal.say(format_args!("{} messages", self.conversation.said.len()));
             }
+            "set" if rest.is_empty() => return terminal::write(setting_names() + "\n"),
             "set" => self.set(rest)?,
             "stats" => return self.stats(),
             _ => return Err(Error::request(format!("there is no command /{name}: /help names them"))),
@@ -203,37 +240,15 @@ impl<'a> Session<'a> {
         let (Some(name), Some(value), None) = (words.next(), words.next(), words.next()) else {
             return Err(Error::request("/set takes a name and a value, as in /set temperature 0.5"));
         };
-        fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
-            let wrong =
-                |_| Error::request(format!("/set {name}: {value} is no number that could stand there"));
-            value.parse().map_err(wrong)
-        }
-        let mut sampling = self.conversation.request.sampling.clone();
-        match name {
-            "temperature" => sampling.temperature = number(name, value)?,
-            "top_k" => sampling.top_k = number(name, value)?,
-            "top_p" => sampling.top_p = number(name, value)?,
-            "min_p" => sampling.min_p = number(name, value)?,
-            "typical_p" => sampling.typical_p = number(name, value)?,
-            "xtc_probability" => sampling.xtc.probability = number(name, value)?,
-            "xtc_threshold" => sampling.xtc.threshold = number(name, value)?,
-            "dry_multiplier" => sampling.dry.multiplier = number(name, value)?,
-            "repeat_penalty" => sampling.penalties.repetition = number(name, value)?,
-            "frequency_penalty" => sampling.penalties.frequency = number(name, value)?,
-            "presence_penalty" => sampling.penalties.presence = number(name, value)?,
-            "seed" => sampling.seed = number(name, value)?,
-            "max_tokens" => {
-                self.conversation.request.max_tokens = number::<NonZero<usize>>(name, value)?.get()
-            }
-            _ => {
-                return Err(Error::request(format!(
-                    "/set knows temperature, top_k, top_p, min_p, typical_p, xtc_probability, xtc_threshold, dry_multiplier, \
-                     repeat_penalty, frequency_penalty, presence_penalty, seed and max_tokens, but not {name}"
-                )));
-            }
-        }
-        sampling.check()?;
-        self.conversation.request.sampling = sampling;
+        let Some((_, set)) = SETTINGS.iter().find(|(known, _)| *known == name) else {
+            return Err(Error::request(format!("/set does not know {name}: there are {}", setting_names())));
+        };
+        let mut request = self.conversation.request.clone();
+        set(&mut request, value).ok_or_else(|| {
+            Error::request(format!("/set {name}: {value} is no number that could stand there"))
+        })?;
+        request.sampling.check()?;
+        self.conversation.request = request;
         Ok(())
     }
 

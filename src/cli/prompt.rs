@@ -48,11 +48,8 @@ impl Prompt {
                 utf8("the prompt on stdin", bytes)?
             }
         };
-        let mut tokens = tokenizer.encode(&text, !self.raw)?;
-        if tokens.is_empty() && !self.raw {
-            tokens.extend(model.bos);
-        }
-        Ok(tokens)
+        let tokens = tokenizer.encode(&text, !self.raw)?;
+        Ok(if self.raw { tokens } else { model.begun(tokens) })
     }
 }
 

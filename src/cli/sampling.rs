@@ -6,8 +6,11 @@ use crate::{
     sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
     tokenizer::Tokenizer,
 };
-use clap::Args;
-use std::hash::{BuildHasher, RandomState};
+use clap::{Args, builder::RangedI64ValueParser};
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+};
 
 /// How tokens are picked; what is absent comes from generation_config.json, or else is the default said here.
 #[derive(Args)]
@@ -55,21 +58,21 @@ pub struct SamplingArgs {
     /// Take this off a token's logit if it was there
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
-    /// Of how many of the last tokens, prompt included; 0: of all
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    repeat_last_n: u32,
+    /// Penalties are for the last N tokens, prompt included; -1: for all; 0: for none
+    #[arg(long, value_name = "N", default_value_t = -1, value_parser = window(), allow_negative_numbers = true)]
+    repeat_last_n: i64,
     /// How much a token costs that would go on with a repetition (DRY); 0: nothing
     #[arg(long, value_name = "X", default_value_t = Dry::NONE.multiplier, allow_negative_numbers = true)]
     dry_multiplier: f32,
     /// How many times more for each token that the repetition is longer
     #[arg(long, value_name = "X", default_value_t = Dry::NONE.base, allow_negative_numbers = true)]
     dry_base: f32,
-    /// The longest repetition that costs nothing, less one
+    /// How long a repetition must be to cost something
     #[arg(long, value_name = "N", default_value_t = Dry::NONE.allowed)]
     dry_allowed_length: u32,
-    /// Repetitions of what is among the last N tokens; 0: of all
-    #[arg(long, value_name = "N", default_value_t = Dry::NONE.last)]
-    dry_penalty_last_n: u32,
+    /// DRY looks for repetitions among the last N tokens; -1: among all; 0: nowhere
+    #[arg(long, value_name = "N", default_value_t = -1, value_parser = window(), allow_negative_numbers = true)]
+    dry_penalty_last_n: i64,
     /// No repetition goes on over a token with this text, or none does where it is "none"; may be given again. Default:
     /// the end of a line, a colon, a quotation mark, an asterisk
     #[arg(long, value_name = "TEXT")]
@@ -86,6 +89,11 @@ pub struct SamplingArgs {
     /// What chance starts from: the same seed gives the same text on the same device. Default: random
     #[arg(long)]
     pub seed: Option<u64>,
+}
+
+/// How far back something looks, as llama.cpp says it.
+fn window() -> RangedI64ValueParser {
+    clap::value_parser!(i64).range(-1..=i64::from(u32::MAX))
 }
 
 /// `15=-1.5`, or as llama.cpp has it, `15-1.5`.
@@ -115,21 +123,24 @@ impl SamplingArgs {
             xtc: Xtc { probability: self.xtc_probability, threshold: self.xtc_threshold },
             mirostat: (self.mirostat == "2")
                 .then_some(Mirostat { target: self.mirostat_ent, rate: self.mirostat_lr }),
-            penalties: Penalties {
-                // Greedy is plain, unless a flag says otherwise.
-                repetition: self
-                    .repeat_penalty
-                    .or(defaults.repetition_penalty.filter(|_| temperature > 0.0))
-                    .unwrap_or(1.0),
-                frequency: self.frequency_penalty,
-                presence: self.presence_penalty,
-                last: self.repeat_last_n,
+            penalties: match self.repeat_last_n {
+                0 => Penalties::NONE,
+                last => Penalties {
+                    // Greedy is plain, unless a flag says otherwise.
+                    repetition: self
+                        .repeat_penalty
+                        .or(defaults.repetition_penalty.filter(|_| temperature > 0.0))
+                        .unwrap_or(1.0),
+                    frequency: self.frequency_penalty,
+                    presence: self.presence_penalty,
+                    last: last.max(0) as u32,
+                },
             },
             dry: Dry {
-                multiplier: self.dry_multiplier,
+                multiplier: if self.dry_penalty_last_n == 0 { 0.0 } else { self.dry_multiplier },
                 base: self.dry_base,
                 allowed: self.dry_allowed_length,
-                last: self.dry_penalty_last_n,
+                last: self.dry_penalty_last_n.max(0) as u32,
                 breakers: self.breakers(tokenizer),
             },
             biases: self
@@ -145,14 +156,14 @@ impl SamplingArgs {
     }
 
     /// The tokens over which DRY's repetitions do not go on.
-    fn breakers(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+    fn breakers(&self, tokenizer: &Tokenizer) -> BTreeSet<u32> {
         if self.dry_multiplier == 0.0 {
-            return Vec::new();
+            return BTreeSet::new();
         }
         let given: Vec<&str> = self.dry_sequence_breaker.iter().map(String::as_str).collect();
         match given.as_slice() {
             [] => tokenizer.with_any(&["\n", ":", "\"", "*"]),
-            ["none"] => Vec::new(),
+            ["none"] => BTreeSet::new(),
             texts => tokenizer.with_any(texts),
         }
     }

@@ -76,6 +76,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Whether anybody can see it.
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
     /// So many more of so many in all.
     pub fn advance(&self, count: u64, total: u64) {
         self.reach(self.bar.position() + count, total);

@@ -7,6 +7,7 @@ use crate::{
     scheduler::Slot,
     step::SAMPLED,
 };
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// A sequence whose tokens are in the cache, all of them.
@@ -46,6 +47,10 @@ impl Engine {
         keeps: bool,
     ) -> Result<Generation<'_>> {
         sampling.check()?;
+        let banned: BTreeSet<u32> = sampling.banned().collect();
+        if banned.len() >= self.vocab_size as usize {
+            return Err(Error::request("every token is banned: leave one that can be drawn"));
+        }
         if let Some((id, _)) = sampling.biases.iter().find(|(id, _)| *id >= self.vocab_size) {
             return Err(Error::request(format!(
                 "a bias or ban is for the token id {id}, but the vocabulary ends at {}",
@@ -145,19 +150,19 @@ impl Generation<'_> {
     }
 
     /// Reads the prompt, telling how many of its tokens are read and how many there are: for who wants to watch, since the
-    /// first token's call does it otherwise.
-    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
-        if self.asked > 0 || self.left == 0 {
+    /// first token's call does it otherwise, and waits less. Where `go_on` says no, there is no first token.
+    pub fn prefill(&mut self, go_on: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+        if self.asked > 0 || self.finish.is_some() {
             return Ok(());
         }
         let start = Instant::now();
-        self.ask(Some(progress))?;
+        self.ask(Some(go_on))?;
         self.timing.prefill += start.elapsed();
         Ok(())
     }
 
     /// Runs what gives the next token, the prompt or the token before it, without waiting for it, unless somebody watches.
-    fn ask(&mut self, progress: Option<&dyn Fn(usize, usize)>) -> Result<()> {
+    fn ask(&mut self, go_on: Option<&dyn Fn(usize, usize) -> bool>) -> Result<()> {
         let Engine { scheduler, backend, .. } = &mut *self.engine;
         if self.asked > 0 {
             let token = if self.looks_back { *self.tokens.last().expect("given out") } else { SAMPLED };
@@ -170,10 +175,13 @@ impl Generation<'_> {
                 break;
             }
             backend.run(work.shape, &work.step)?;
-            if let Some(progress) = progress {
+            if let Some(go_on) = go_on {
                 // Which waits for it.
                 backend.picked()?;
-                progress(scheduler.done(self.slot), self.tokens.len());
+                if !go_on(scheduler.done(self.slot), self.tokens.len()) {
+                    self.finish = Some(FinishReason::Stop);
+                    return Ok(());
+                }
             }
         }
         self.asked += 1;

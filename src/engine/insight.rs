@@ -2,14 +2,12 @@
 
 use super::{Engine, not_numbers};
 use crate::{
+    decoder::MOST_SEEN,
     error::{Error, Result},
     plan::{Plan, Rows, Shape},
     sampling::{Sampling, log_total},
 };
 use std::ops::Range;
-
-/// The most tokens of a text that is looked into: what there is to see grows with their square.
-pub const MOST_SEEN: u32 = 256;
 
 /// What there was to see.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,10 +73,11 @@ impl Engine {
         let not_for_it = "the engine was not loaded for looking inside: set EngineOptions::insight";
         let weights = self.plans().attention_weights.ok_or_else(|| Error::request(not_for_it))?;
         self.forget();
-        let (context, n_layers) = (self.context() as usize, parts(&self.plans().prefill).1.len());
+        let (n_heads, n_layers) =
+            (weights.width / self.context().min(MOST_SEEN), parts(&self.plans().prefill).1.len());
         let mut insight = Insight {
             lens: vec![Vec::new(); n_layers + 1],
-            attention: vec![vec![Vec::new(); weights.width as usize / context]; n_layers],
+            attention: vec![vec![Vec::new(); n_heads as usize]; n_layers],
         };
         let slot = self.add(tokens.to_vec(), 0, tokens.len() as u32, Sampling::GREEDY)?;
         let seen = self.look(&mut insight, weights, candidates);
@@ -94,7 +93,7 @@ impl Engine {
     /// Runs the one sequence that waits, and sees.
     fn look(&mut self, insight: &mut Insight, weights: Rows, candidates: usize) -> Result<()> {
         let (before, layers, after) = parts(&self.plans().prefill);
-        let (context, logits) = (self.context() as usize, self.plans().logits);
+        let (positions, logits) = (self.context().min(MOST_SEEN) as usize, self.plans().logits);
         while let Some(work) = self.scheduler.next_work() {
             let rows = work.step.rows.len();
             for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
@@ -102,7 +101,7 @@ impl Engine {
                 if let Some(layer) = depth.checked_sub(1) {
                     let weights = self.backend.read(weights, rows)?;
                     for (row, weights) in work.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
-                        let heads = insight.attention[layer].iter_mut().zip(weights.chunks(context));
+                        let heads = insight.attention[layer].iter_mut().zip(weights.chunks(positions));
                         heads.for_each(|(head, weights)| {
                             head.push(weights[..=row.position as usize].to_vec())
                         });

@@ -4,8 +4,9 @@ mod generation;
 mod insight;
 mod predictions;
 
+pub use crate::decoder::MOST_SEEN;
 pub use generation::{FinishReason, Generation, Timing};
-pub use insight::{Candidate, Insight, MOST_SEEN};
+pub use insight::{Candidate, Insight};
 pub use predictions::Predictions;
 
 use crate::{

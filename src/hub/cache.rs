@@ -4,12 +4,13 @@
 
 use super::{
     checksum::Checksum,
-    name::{Name, files, within},
+    name::{Name, files, is_model, within},
     remote::{Failure, Remote, RemoteFile, persist},
 };
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -50,9 +51,13 @@ impl Repository {
         self.folder.join("snapshots").join(commit)
     }
 
-    fn newest(&self) -> Option<PathBuf> {
-        let commit = fs::read_to_string(self.folder.join("refs/main")).ok()?;
-        Some(self.snapshot(commit.trim()))
+    /// The folders of all commits, the newest first.
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let main = fs::read_to_string(self.folder.join("refs/main")).unwrap_or_default();
+        let folders = fs::read_dir(self.folder.join("snapshots")).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+        folders.sort_by_key(|folder| (!folder.ends_with(main.trim()), folder.clone()));
+        folders
     }
 
     /// Says which commit is the newest.
@@ -65,7 +70,7 @@ impl Repository {
 
     /// Where a model of it is, if all of it is there.
     pub fn find(&self, name: &Name) -> Option<PathBuf> {
-        within(name, &self.newest()?)
+        self.snapshots().iter().find_map(|folder| within(name, folder))
     }
 
     fn blob(&self, file: &RemoteFile) -> PathBuf {
@@ -99,7 +104,7 @@ impl Repository {
         let _locked =
             File::create(&lock).and_then(|f| f.lock().map(|()| f)).map_err(failed(&lock, "locked"))?;
         let (blob, partial) = (self.blob(file), self.partial(file));
-        if blob.is_file() {
+        if fs::metadata(&blob).is_ok_and(|m| m.len() == file.bytes) {
             return Ok(());
         }
         let mut to = Partial::open(&partial, file).map_err(failed(&partial, "written"))?;
@@ -116,50 +121,68 @@ impl Repository {
         fs::rename(&partial, &blob).map_err(failed(&blob, "named"))
     }
 
-    /// Gives a file's content its path at a commit.
+    /// Gives a file's content its path at a commit, unless the content itself is there already.
     pub fn link(&self, file: &RemoteFile, commit: &str) -> Result<()> {
-        let path = self.snapshot(commit).join(&file.path);
-        if fs::canonicalize(&path)
-            .is_ok_and(|to| fs::canonicalize(self.blob(file)).is_ok_and(|blob| blob == to))
-        {
+        let (path, blob) = (self.snapshot(commit).join(&file.path), self.blob(file));
+        if !blob.is_file() {
             return Ok(());
         }
         let folder = path.parent().expect("a file in a folder");
         fs::create_dir_all(folder).map_err(failed(folder, "made"))?;
-        // A link from an earlier time, or to what is gone.
-        let _ = fs::remove_file(&path);
-        let up = "../".repeat(2 + file.path.split('/').count() - 1);
-        let blob = self.blob(file);
-        symlink(Path::new(&format!("{up}blobs/{}", file.etag)), &path)
-            // Where links are not to be had, as on Windows, the content itself goes there.
+        let up = std::iter::repeat_n("..", 1 + file.path.split('/').count());
+        let to: PathBuf = up.chain(["blobs", &file.etag]).collect();
+        if fs::read_link(&path).is_ok_and(|link| link == to) {
+            return Ok(());
+        }
+        // In the place of an older one at once, so that it is never missing.
+        let new = folder.join(format!("{}.link", file.etag));
+        let _ = fs::remove_file(&new);
+        symlink(&to, &new)
+            .and_then(|()| fs::rename(&new, &path))
+            // Where links are not to be had, as often on Windows, the content itself goes there.
             .or_else(|_| fs::rename(&blob, &path))
             .map_err(failed(&path, "made"))
     }
 
-    /// Removes all of it, or the one file that a name picks; how many bytes that frees.
+    /// Removes all of it, or the one file that a name picks, of all commits; how many bytes that frees.
     pub fn remove(&self, name: &Name) -> Result<u64> {
-        let missing = || Error::model(format!("there is no {name} in the cache: `wgpt list` says what is"));
-        let all = || {
-            let bytes = size(&self.folder);
-            fs::remove_dir_all(&self.folder).map_err(failed(&self.folder, "removed"))?;
-            // Nobody needs them then; who holds one keeps it.
-            let _ = fs::remove_dir_all(&self.locks);
-            Ok(bytes)
+        let before = size(&self.folder);
+        let is_there = match name.pick {
+            Some(_) => self.find(name).is_some(),
+            None => self.folder.is_dir(),
         };
-        if name.pick.is_none() && self.folder.is_dir() {
-            return all();
+        if !is_there {
+            return Err(Error::model(format!("there is no {name} in the cache: `wgpt list` says what is")));
         }
-        let path = self.find(name).ok_or_else(missing)?;
-        let content = fs::canonicalize(&path).map_err(failed(&path, "read"))?;
-        if files(&self.newest().expect("it was found there")).len() == 1 {
-            return all();
+        if name.pick.is_some() {
+            while let Some(path) = self.find(name) {
+                self.remove_file(&path)?;
+            }
+            if self.paths().next().is_some() {
+                return Ok(before - size(&self.folder));
+            }
         }
-        let bytes = fs::metadata(&content).map_err(failed(&content, "read"))?.len();
-        fs::remove_file(&path).map_err(failed(&path, "removed"))?;
-        if content.exists() {
+        fs::remove_dir_all(&self.folder).map_err(failed(&self.folder, "removed"))?;
+        Ok(before)
+    }
+
+    /// Removes a path, and what it leads to unless other paths do, too, or it lies elsewhere and is somebody's own.
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        let content = fs::canonicalize(path).map_err(failed(path, "read"))?;
+        fs::remove_file(path).map_err(failed(path, "removed"))?;
+        let is_blob =
+            fs::canonicalize(self.folder.join("blobs")).is_ok_and(|blobs| content.starts_with(blobs));
+        let mut others = self.paths().filter_map(|path| fs::canonicalize(path).ok());
+        if is_blob && !others.any(|other| other == content) {
             fs::remove_file(&content).map_err(failed(&content, "removed"))?;
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// The paths of all files of all commits.
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let of = |folder: PathBuf| files(&folder).into_iter().map(move |file| folder.join(file));
+        self.snapshots().into_iter().flat_map(of)
     }
 }
 
@@ -210,10 +233,12 @@ impl<'a> Partial<'a> {
         let cannot = |e: io::Error| {
             Failure::Final(Error::run(format!("{} cannot be kept: {e}", self.of.path)).because(e))
         };
-        let (mut from, is_rest) = remote.open(self.of, self.done)?;
+        let (from, is_rest) = remote.open(self.of, self.done)?;
         if !is_rest {
             self.restart().map_err(cannot)?;
         }
+        // One more than there is tells that there is too much, and a server without end does not fill the disk.
+        let mut from = from.take(self.of.bytes - self.done + 1);
         let mut buffer = vec![0; 1 << 16];
         let cause = loop {
             match from.read(&mut buffer) {
@@ -274,25 +299,29 @@ pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
         let Some(repository) = folder.strip_prefix("models--") else { continue };
         let Some(name) = Name::parse(&repository.replacen("--", "/", 1)) else { continue };
         let here = Repository::of(cache, &name.repository);
-        let snapshot = here.newest().unwrap_or_else(|| here.folder.clone());
-        let (ggufs, others): (Vec<_>, Vec<_>) =
-            files(&snapshot).into_iter().partition(|file| file.ends_with(".gguf"));
-        let bytes = |file: &String| fs::metadata(snapshot.join(file)).map_or(0, |m| m.len());
-        let before = models.len();
-        models.extend(ggufs.iter().map(|file| Cached {
-            name: format!("{name}:{file}"),
-            size_bytes: bytes(file),
-            path: snapshot.join(file),
-            complete: true,
-        }));
-        if let Some(path) = here.find(&name).filter(|path| path.is_dir()) {
-            let size_bytes = others.iter().map(bytes).sum();
-            models.push(Cached { name: name.to_string(), size_bytes, path, complete: true });
+        let mut found = BTreeMap::new();
+        let cached = |name: String, files: &[PathBuf], path: PathBuf| {
+            let size_bytes = files.iter().map(|file| fs::metadata(file).map_or(0, |m| m.len())).sum();
+            (name.clone(), Cached { name, size_bytes, path, complete: true })
+        };
+        // Of several commits' the newest.
+        for snapshot in here.snapshots().into_iter().rev() {
+            let (ggufs, others): (Vec<_>, Vec<_>) =
+                files(&snapshot).into_iter().partition(|file| file.ends_with(".gguf"));
+            found.extend(ggufs.iter().filter(|file| is_model(file)).map(|file| {
+                let path = snapshot.join(file);
+                cached(format!("{name}:{file}"), &[path.clone()], path)
+            }));
+            if let Some(path) = within(&name, &snapshot).filter(|path| path.is_dir()) {
+                let others: Vec<_> = others.iter().map(|file| snapshot.join(file)).collect();
+                found.extend([cached(name.to_string(), &others, path)]);
+            }
         }
-        if models.len() == before {
+        if found.is_empty() {
             let size_bytes = size(&here.folder);
             models.push(Cached { name: name.to_string(), size_bytes, path: here.folder, complete: false });
         }
+        models.extend(found.into_values());
     }
     models.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(models)

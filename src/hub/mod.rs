@@ -12,7 +12,7 @@ mod remote;
 pub use cache::Cached;
 pub use name::Name;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use cache::Repository;
 use name::Wanted;
 use remote::{Remote, RemoteFile};
@@ -23,7 +23,8 @@ use std::{
 
 /// A Hub and the cache of what came from it.
 pub struct Hub {
-    remote: Remote,
+    endpoint: String,
+    token: Option<String>,
     cache: PathBuf,
     offline: bool,
 }
@@ -59,7 +60,12 @@ pub fn locate(model: &str, say: &dyn Fn(&str), progress: Progress) -> Result<Loc
     let hub = Hub::from_env()?;
     let path = match hub.find(&name) {
         Some(path) => path,
-        None => hub.pull(&name, say, progress)?,
+        None => hub.pull(&name, say, progress).map_err(|e| match e.kind() {
+            Kind::Model => {
+                Error::model(format!("{e}; no folder or file here has that name either")).because(e)
+            }
+            _ => e,
+        })?,
     };
     Ok(Located { path, name: Some(name.to_string()) })
 }
@@ -69,8 +75,13 @@ fn is_yes(variable: &str) -> bool {
     env::var(variable).is_ok_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_uppercase().as_str()))
 }
 
+/// A path that the environment names; one that begins with ~ is below the user's home.
 fn path_in_env(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)
+    let path = env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)?;
+    match path.strip_prefix("~") {
+        Ok(below) => Some(dirs::home_dir()?.join(below)),
+        Err(_) => Some(path),
+    }
 }
 
 impl Hub {
@@ -84,12 +95,18 @@ impl Hub {
         let no_home =
             || Error::run("there is no home folder for models: say with HF_HOME where they are to lie");
         let home = home.ok_or_else(no_home)?;
-        let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
+        let text = |variable: &str| env::var(variable).ok().filter(|text| !text.trim().is_empty());
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(Error::request(format!(
+                "HF_ENDPOINT is {endpoint}, but it must begin with https:// or http://"
+            )));
+        }
         let token_file = path_in_env("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-        let token = env::var("HF_TOKEN").ok().or_else(|| std::fs::read_to_string(token_file).ok());
-        let token = token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+        let token = text("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file).ok());
         Ok(Self {
-            remote: Remote::new(endpoint.as_deref().unwrap_or("https://huggingface.co"), token)?,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             cache: path_in_env("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
             offline: is_yes("HF_HUB_OFFLINE"),
         })
@@ -102,20 +119,23 @@ impl Hub {
 
     /// Fetches what of a model is not in the cache in its newest form; where it is.
     pub fn pull(&self, name: &Name, say: &dyn Fn(&str), progress: Progress) -> Result<PathBuf> {
+        let repository = self.repository(name);
         if self.offline {
+            let cache = self.cache.display();
+            let what =
+                if repository.find(name).is_some() { "may be newer on the Hub than" } else { "is not" };
             return Err(Error::model(format!(
-                "the model {name} is not in the cache {}, and HF_HUB_OFFLINE says to stay off the network: unset it to fetch \
-                 the model",
-                self.cache.display()
+                "the model {name} {what} in the cache {cache}, but HF_HUB_OFFLINE says to stay off the network: unset it to \
+                 fetch the model"
             )));
         }
-        let repository = self.repository(name);
-        let revision = self.remote.revision(&name.repository)?;
+        let remote = Remote::new(&self.endpoint, self.token.as_deref())?;
+        let revision = remote.revision(&name.repository)?;
         let wanted = Wanted::of(name, &revision.files)?;
         let fetch = |paths: &[String], progress: Progress| -> Result<()> {
             let files: Vec<RemoteFile> = paths
                 .iter()
-                .map(|path| self.remote.file(&name.repository, &revision.commit, path))
+                .map(|path| remote.file(&name.repository, &revision.commit, path))
                 .collect::<Result<_>>()?;
             let missing: Vec<_> =
                 files.iter().filter(|file| !repository.has(file, &revision.commit)).collect();
@@ -129,7 +149,7 @@ impl Hub {
                 ));
             }
             for file in missing {
-                repository.fetch(file, &self.remote, &|new| progress(new, bytes))?;
+                repository.fetch(file, &remote, &|new| progress(new, bytes))?;
             }
             for file in &files {
                 repository.link(file, &revision.commit)?;
@@ -141,7 +161,8 @@ impl Hub {
         let folder = repository.snapshot(&revision.commit);
         fetch(&wanted.weights(name, &folder)?, progress)?;
         repository.set_commit(&revision.commit)?;
-        Ok(repository.find(name).expect("all of it was fetched"))
+        let gone = || Error::run(format!("the files of {name} were removed while they came: try again"));
+        repository.find(name).ok_or_else(gone)
     }
 
     /// What is in the cache, by name.

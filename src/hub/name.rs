@@ -93,8 +93,15 @@ impl Wanted {
                 (_, true) => Weights::Indexed,
                 _ => Weights::Files(safetensors),
             };
-            if has("tokenizer.json") {
-                small.retain(|file| file != "vocab.json" && file != "merges.txt");
+            match (has("tokenizer.json"), has("vocab.json") && has("merges.txt")) {
+                (true, _) => small.retain(|file| file != "vocab.json" && file != "merges.txt"),
+                (_, true) => (),
+                _ => {
+                    return Err(Error::model(format!(
+                        "{} holds no tokenizer that can be read: neither tokenizer.json nor vocab.json and merges.txt",
+                        name.repository
+                    )));
+                }
             }
             return Ok(Self { small, weights });
         }
@@ -118,7 +125,7 @@ fn indexed(folder: &Path) -> Option<Vec<String>> {
     let index: Value = serde_json::from_slice(&std::fs::read(folder.join(INDEX)).ok()?).ok()?;
     let files: Option<BTreeSet<&str>> =
         index["weight_map"].as_object()?.values().map(Value::as_str).collect();
-    let is_file = |file: &&str| !file.contains(['/', '\\']) && file.ends_with(".safetensors");
+    let is_file = |file: &&str| !file.contains(['/', '\\', ':']) && file.ends_with(".safetensors");
     let files = files.filter(|files| !files.is_empty() && files.iter().all(is_file))?;
     Some(files.into_iter().map(str::to_owned).collect())
 }
@@ -134,11 +141,7 @@ pub(super) fn within(name: &Name, folder: &Path) -> Option<PathBuf> {
     }
     match weights.as_slice() {
         [gguf] if wanted.small.is_empty() => Some(folder.join(gguf)),
-        _ => {
-            let has_tokenizer =
-                ["tokenizer.json", "vocab.json"].iter().any(|file| wanted.small.iter().any(|f| f == file));
-            has_tokenizer.then(|| folder.to_owned())
-        }
+        _ => Some(folder.to_owned()),
     }
 }
 
@@ -159,7 +162,7 @@ pub(super) fn files(folder: &Path) -> Vec<String> {
 }
 
 /// Whether a GGUF file holds a model by itself: not a part of one, nor what another needs to see images.
-fn is_model(file: &str) -> bool {
+pub(super) fn is_model(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_lowercase();
     name.ends_with(".gguf") && !name.starts_with("mmproj") && !is_part(file)
 }
@@ -196,7 +199,7 @@ fn gguf(name: &Name, files: &[String]) -> Result<String> {
             None if files.iter().any(|file| file.ends_with(".bin") || file.ends_with(".pth")) => {
                 "weights in PyTorch's own files are not read".to_owned()
             }
-            None => "look there for a repository that has them".to_owned(),
+            None => "another repository may have the model in these".to_owned(),
         };
         return Err(Error::model(format!(
             "{repository} holds neither *.safetensors with a config.json nor a .gguf file: {why}"

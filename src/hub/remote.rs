@@ -100,11 +100,11 @@ pub(super) fn persist<T>(endpoint: &str, mut attempt: impl FnMut() -> Result<T, 
 }
 
 impl Remote {
-    pub fn new(endpoint: &str, token: Option<String>) -> Result<Self> {
-        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err(Error::request(format!(
-                "HF_ENDPOINT is {endpoint}, but it must begin with https:// or http://"
-            )));
+    pub fn new(endpoint: &str, token: Option<&str>) -> Result<Self> {
+        if token.is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err(Error::request(
+                "the token of HF_TOKEN, or of its file, holds what no token does: copy it anew from the Hub's page",
+            ));
         }
         let agent = Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -115,11 +115,17 @@ impl Remote {
             .user_agent(concat!("wgpt/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(roots()?).build())
             .build();
-        Ok(Self { agent: agent.into(), endpoint: endpoint.trim_end_matches('/').to_owned(), token })
+        Ok(Self { agent: agent.into(), endpoint: endpoint.to_owned(), token: token.map(str::to_owned) })
     }
 
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The endpoint without the path that it may have.
+    fn origin(&self) -> &str {
+        let host = self.endpoint.find("://").map_or(0, |at| at + 3);
+        self.endpoint[host..].find('/').map_or(&*self.endpoint, |end| &self.endpoint[..host + end])
     }
 
     /// What a repository holds on its main branch.
@@ -139,11 +145,7 @@ impl Remote {
         let Info { sha, siblings } = persist(&self.endpoint, attempt)?;
         let commit = sha.filter(|sha| !sha.is_empty() && sha.bytes().all(|b| b.is_ascii_alphanumeric()));
         let commit = commit.ok_or_else(|| Error::run(format!("{url} names no commit; check HF_ENDPOINT")))?;
-        // What points out of its folder is no file of a repository.
-        let is_inside = |path: &String| {
-            path.split(['/', '\\']).all(|part| !part.is_empty() && part != "." && part != "..")
-        };
-        let files = siblings.into_iter().map(|file| file.rfilename).filter(is_inside).collect();
+        let files = siblings.into_iter().map(|file| file.rfilename).filter(|path| is_inside(path)).collect();
         Ok(Revision { commit, files })
     }
 
@@ -165,7 +167,7 @@ impl Remote {
                 match to {
                     // A repository that was renamed; what lies elsewhere is not followed, for its headers are not the Hub's.
                     Some(to) if response.status().is_redirection() && to.starts_with('/') => {
-                        at = format!("{}{to}", self.endpoint);
+                        at = format!("{}{to}", self.origin());
                     }
                     _ => {
                         self.check(&response, repository, Some(path))?;
@@ -243,6 +245,12 @@ impl Remote {
             ))),
         })
     }
+}
+
+/// Whether a path is one of a file in a folder, on any system: what points out of it is no file of a repository.
+fn is_inside(path: &str) -> bool {
+    let is_odd = |c: char| c.is_control() || c == ':' || c == '\\';
+    !path.contains(is_odd) && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// Which certificates are trusted: those that `SSL_CERT_FILE` holds, as where a company looks into what its people fetch,

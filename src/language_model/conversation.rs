@@ -48,68 +48,63 @@ impl<'a> Conversation<'a> {
     /// # Errors
     /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
     pub fn say(&mut self, text: impl Into<String>) -> Result<Answer<'_>> {
-        self.said.push(Message::new("user", text));
-        self.answer()
+        let mut said = self.said.clone();
+        said.push(Message::new("user", text));
+        self.answer(said)
     }
 
     /// Has the last message answered anew, by another seed.
     pub fn regenerate(&mut self) -> Result<Answer<'_>> {
-        let role = |message: Option<&Message>| message.map(|message| message.role.clone());
-        if role(self.said.last()).as_deref() == Some("assistant") {
-            self.said.pop();
-        }
-        if role(self.said.last()).as_deref() != Some("user") {
+        let mut said = self.said.clone();
+        said.pop_if(|message| message.role == "assistant");
+        if said.last().is_none_or(|message| message.role != "user") {
             return Err(Error::request("nothing was said that could be answered anew"));
         }
         // Else chance would give the same.
         self.request.sampling.seed = self.request.sampling.seed.wrapping_add(1);
-        self.answer()
+        self.answer(said)
     }
 
-    fn answer(&mut self) -> Result<Answer<'_>> {
-        let (prompt, forgotten) = match self.prompt() {
-            Ok(prompt) => prompt,
-            Err(e) => {
-                self.said.pop();
-                return Err(e);
-            }
-        };
-        let Self { language_model, template, ends, said, request } = self;
+    /// The answer to what was said, if that is `said`, of which the oldest turns may be forgotten.
+    fn answer(&mut self, mut said: Vec<Message>) -> Result<Answer<'_>> {
+        let (prompt, forgotten) = self.prompt(&mut said)?;
+        let Self { language_model, template, ends, said: before, request } = self;
         let LanguageModel { engine, tokenizer, .. } = &mut **language_model;
-        let generation = match engine.resume(&prompt, request.sampling.clone(), request.max_tokens) {
-            Ok(generation) => generation,
-            Err(e) => {
-                said.pop();
-                return Err(e);
-            }
-        };
+        let generation = engine.resume(&prompt, request.sampling.clone(), request.max_tokens)?;
         let mut stops = request.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
         let text = Text::new(generation, tokenizer.stream(&prompt), &stops).until(ends);
-        Ok(Answer { text, said, prompt_tokens: prompt.len(), forgotten, is_begun: false, failed: false })
+        let before = std::mem::replace(before, said);
+        let said = &mut self.said;
+        Ok(Answer {
+            text,
+            said,
+            before,
+            prompt_tokens: prompt.len(),
+            forgotten,
+            is_begun: false,
+            failed: false,
+        })
     }
 
-    /// The conversation's tokens, without its oldest turns where these leave no room for an answer, and how many messages
+    /// A conversation's tokens, without its oldest turns where these leave no room for an answer, and how many messages
     /// these were.
-    fn prompt(&mut self) -> Result<(Vec<u32>, usize)> {
+    fn prompt(&self, said: &mut Vec<Message>) -> Result<(Vec<u32>, usize)> {
         let LanguageModel { model, tokenizer, engine } = &*self.language_model;
         let context = engine.context() as usize;
         let room = self.request.max_tokens.min(context / 4).max(1);
-        let first = usize::from(self.said.first().is_some_and(|message| message.role == "system"));
+        let first = usize::from(said.first().is_some_and(|message| message.role == "system"));
         let mut forgotten = 0;
         loop {
-            let text = self.template.render(&self.said, true)?;
+            let text = self.template.render(said, true)?;
             // A template writes down all that a text begins with.
-            let mut tokens = tokenizer.encode(&text, self.template.is_plain())?;
-            if tokens.is_empty() {
-                tokens.extend(model.bos);
-            }
+            let tokens = model.begun(tokenizer.encode(&text, self.template.is_plain())?);
             // What was just said stays, and with it the template's right to refuse it.
-            let turns = self.said.len() - first;
+            let turns = said.len() - first;
             if tokens.len() + room <= context || turns < 3 {
                 return Ok((tokens, forgotten));
             }
-            self.said.drain(first..first + 2);
+            said.drain(first..first + 2);
             forgotten += 2;
         }
     }
@@ -119,6 +114,8 @@ impl<'a> Conversation<'a> {
 pub struct Answer<'a> {
     text: Text<'a>,
     said: &'a mut Vec<Message>,
+    /// What was said before it was asked for.
+    before: Vec<Message>,
     /// Tokens of the conversation up to it.
     pub prompt_tokens: usize,
     /// The oldest messages that the context has no more room for.
@@ -133,8 +130,8 @@ impl<'a> Answer<'a> {
     }
 
     /// As [`Text::prefill`].
-    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
-        let outcome = self.text.prefill(progress);
+    pub fn prefill(&mut self, go_on: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+        let outcome = self.text.prefill(go_on);
         self.failed |= outcome.is_err();
         outcome
     }
@@ -168,7 +165,7 @@ impl Iterator for Answer<'_> {
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
         if self.failed {
-            self.said.pop();
+            *self.said = std::mem::take(&mut self.before);
         } else {
             self.text.finish();
             self.said.push(Message::new("assistant", self.text.text()));

@@ -69,10 +69,7 @@ impl LanguageModel {
 
     /// Continues a text, which may name special tokens. An empty one starts with the model's start token.
     pub fn generate(&mut self, prompt: &str, request: &Request) -> Result<Text<'_>> {
-        let mut tokens = self.tokenizer.encode(prompt, true)?;
-        if tokens.is_empty() {
-            tokens.extend(self.model.bos);
-        }
+        let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
         self.generate_from(&tokens, request)
     }
 

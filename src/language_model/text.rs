@@ -39,10 +39,10 @@ impl<'a> Text<'a> {
         Self { ends: ends.to_vec(), ..self }
     }
 
-    /// Reads the prompt, telling how many of its tokens are read and how many there are; the first piece's call does it
-    /// otherwise.
-    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
-        self.generation.prefill(progress)
+    /// Reads the prompt, telling how many of its tokens are read and how many there are: for who wants to watch, since the
+    /// first piece's call does it otherwise, and waits less. Where `go_on` says no, the text is at its end.
+    pub fn prefill(&mut self, go_on: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+        self.generation.prefill(go_on)
     }
 
     /// The ids so far, the one that ends the text included.
@@ -84,7 +84,10 @@ impl Iterator for Text<'_> {
         let next = if self.ended { None } else { self.generation.next() };
         let id = match next {
             Some(Ok(id)) => id,
-            Some(Err(e)) => return Some(Err(e)),
+            Some(Err(e)) => {
+                (self.ended, self.flushed) = (true, true);
+                return Some(Err(e));
+            }
             None => return Some(self.finish()).filter(|rest| !rest.is_empty()).map(Ok),
         };
         self.tokens.push(id);

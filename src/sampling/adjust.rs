@@ -1,7 +1,7 @@
 //! Logits that change before anything is drawn: biases, then penalties on tokens that were there before, then DRY.
 
 use super::NO_CUT;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What makes tokens less likely that were there before, prompt included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +27,7 @@ pub struct Dry {
     /// Of how many of the last tokens; 0: of all.
     pub last: u32,
     /// Tokens over which no repetition goes on.
-    pub breakers: Vec<u32>,
+    pub breakers: BTreeSet<u32>,
 }
 
 /// A token whose logit changes, and by what.
@@ -68,7 +68,8 @@ impl Penalties {
 }
 
 impl Dry {
-    pub const NONE: Self = Self { multiplier: 0.0, base: 1.75, allowed: 2, last: 0, breakers: Vec::new() };
+    pub const NONE: Self =
+        Self { multiplier: 0.0, base: 1.75, allowed: 2, last: 0, breakers: BTreeSet::new() };
 
     /// Whether it changes anything.
     pub fn is_some(&self) -> bool {
@@ -80,13 +81,14 @@ impl Dry {
         let breaks = |token: &u32| self.breakers.contains(token);
         let mut lengths = BTreeMap::new();
         let tokens = last(tokens, self.last);
-        for (end, next) in tokens.iter().enumerate().skip(1).filter(|(_, next)| !breaks(next)) {
+        let Some(newest) = tokens.last().filter(|newest| !breaks(newest)) else { return lengths };
+        let begins = |end: &usize| tokens[end - 1] == *newest && !breaks(&tokens[*end]);
+        for end in (1..tokens.len()).filter(begins) {
+            let next = tokens[end];
             let (before, now) = (tokens[..end].iter().rev(), tokens.iter().rev());
             let same = before.zip(now).take(LONGEST).take_while(|(a, b)| a == b && !breaks(a)).count();
-            if same > 0 {
-                let longest = lengths.entry(*next).or_insert(0);
-                *longest = same.max(*longest);
-            }
+            let longest = lengths.entry(next).or_insert(0);
+            *longest = same.max(*longest);
         }
         lengths
     }
@@ -163,7 +165,7 @@ mod tests {
     /// What llama.cpp's own test expects (tests/test-sampling.cpp): which tokens a repetition of which length costs.
     #[test]
     fn dry_is_for_what_would_go_on_with_a_repetition() {
-        let dry = Dry { multiplier: 1.0, base: 1.1, allowed: 2, last: 0, breakers: Vec::new() };
+        let dry = Dry { multiplier: 1.0, base: 1.1, ..Dry::NONE };
         let cost = |dry: &Dry, tokens: &[u32]| -> Vec<(u32, f32)> {
             let sampling = Sampling { dry: dry.clone(), ..Sampling::GREEDY };
             let found = sampling.adjusted(tokens);
@@ -179,8 +181,8 @@ mod tests {
         assert_eq!(cost(&dry, &[5, 0, 1, 2, 8, 0, 1, 2, 9, 5, 0, 1]), [(2, 1.1)]);
         assert_eq!(cost(&dry, &[5, 0, 1, 2, 5, 0, 1, 3, 0, 1]), [(2, 1.0), (3, 1.0)]);
         // It goes not over a breaker, nor on with one.
-        assert_eq!(cost(&Dry { breakers: vec![0], ..dry.clone() }, &[5, 0, 1, 2, 5, 0, 1]), []);
-        assert_eq!(cost(&Dry { breakers: vec![2], ..dry.clone() }, &[5, 0, 1, 2, 5, 0, 1]), []);
+        assert_eq!(cost(&Dry { breakers: [0].into(), ..dry.clone() }, &[5, 0, 1, 2, 5, 0, 1]), []);
+        assert_eq!(cost(&Dry { breakers: [2].into(), ..dry.clone() }, &[5, 0, 1, 2, 5, 0, 1]), []);
         // Nor is a long one infinite.
         let long = Dry { base: 1e30, ..dry };
         assert_eq!(cost(&long, &[7; 80]), [(7, -NO_CUT)]);

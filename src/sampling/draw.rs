@@ -66,6 +66,9 @@ pub(super) fn least(temperature: f32, min_p: f32) -> f32 {
     if min_p > 0.0 { temperature * min_p.ln() } else { NO_CUT }
 }
 
+/// The least share of the weight that is told from nothing.
+pub(super) const RAREST: f32 = 1e-30;
+
 /// Logits, and what they weigh.
 struct Candidates<'a> {
     logits: &'a [f32],
@@ -89,7 +92,7 @@ impl Candidates<'_> {
 
     /// The logit at which a candidate has a share of so much weight.
     fn logit_of(&self, share: f32, total: f64) -> f32 {
-        self.top + self.temperature * ln((share * total as f32).max(1e-30))
+        self.top + self.temperature * ln((share * total as f32).max(RAREST))
     }
 
     /// The highest cut above which the probabilities reach p of those left.
@@ -120,7 +123,9 @@ impl Candidates<'_> {
     fn typical(&self, kept: Kept, p: f32) -> Kept {
         let total = self.total(kept);
         let x = |logit: f32| f64::from((logit - self.top) / self.temperature);
-        let mean = self.kept(kept).map(|(_, logit)| self.weight(logit) * x(logit)).sum::<f64>() / total;
+        // What weighs nothing may be infinitely far away.
+        let weighty = self.kept(kept).filter(|(_, logit)| self.weight(*logit) > 0.0);
+        let mean = weighty.map(|(_, logit)| self.weight(logit) * x(logit)).sum::<f64>() / total;
         let center = self.top + self.temperature * mean as f32;
         let mut nearest: Vec<(f32, f64)> =
             self.kept(kept).map(|(_, logit)| (nearness(logit, center), self.weight(logit))).collect();
@@ -169,20 +174,15 @@ impl Draw {
             top = if *logit > top { *logit } else { top };
         }
         let candidates = Candidates { logits, top, temperature: self.temperature };
-        let mut kept = Kept {
-            lowest: f32::MIN.max(top + self.least),
-            highest: f32::MAX,
-            center: top,
-            closeness: f32::MIN,
-        };
+        let mut kept = Kept { lowest: f32::MIN, highest: f32::MAX, center: top, closeness: f32::MIN };
         let k = self.top_k as usize;
         if k > 0 && k < logits.len() {
-            let kth = highest_first(logits, f32::MIN, k).last().map_or(f32::MIN, |(_, logit)| *logit);
-            kept.lowest = kept.lowest.max(kth);
+            kept.lowest = highest_first(logits, f32::MIN, k).last().map_or(f32::MIN, |(_, logit)| *logit);
         }
         if self.top_p < 1.0 {
             kept.lowest = candidates.nucleus(kept, self.top_p);
         }
+        kept.lowest = kept.lowest.max(top + self.least);
         if self.typical_p < 1.0 {
             kept = candidates.typical(kept, self.typical_p);
         }

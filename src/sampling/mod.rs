@@ -41,8 +41,8 @@ pub struct Sampling {
     pub biases: Vec<(u32, f32)>,
 }
 
-/// Exclude top choices (p-e-w, text-generation-webui #6335): now and then drop all of the likely candidates but the least
-/// likely of them.
+/// Exclude top choices (p-e-w, text-generation-webui #6335; as llama.cpp has it, for all tokens alike): now and then drop
+/// all of the likely candidates but the least likely of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Xtc {
     /// How often, of one.
@@ -103,6 +103,11 @@ impl Sampling {
         self.temperature == 0.0
     }
 
+    /// The tokens that are never drawn.
+    pub fn banned(&self) -> impl Iterator<Item = u32> {
+        self.biases.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(id, _)| *id)
+    }
+
     /// Whether what was drawn before changes how the next is drawn, so that the host must know it first.
     pub fn looks_back(&self) -> bool {
         self.penalties.are_some() || self.dry.is_some() || self.mirostat.is_some()
@@ -112,7 +117,7 @@ impl Sampling {
     pub fn draw(&self, most: f32) -> Draw {
         let plain = Draw { temperature: self.temperature, seed: self.seed, ..Draw::GREEDY };
         match self.mirostat {
-            Some(_) => Draw { rarest: (-most).exp2(), ..plain },
+            Some(_) => Draw { rarest: (-most).exp2().max(draw::RAREST), ..plain },
             None => Draw {
                 top_k: self.top_k,
                 top_p: self.top_p,
@@ -136,7 +141,7 @@ impl Sampling {
         };
         let share = 0.0..=1.0;
         for (flag, value, is_right, range) in [
-            ("--temperature", self.temperature, self.temperature >= 0.0, "zero or above"),
+            ("--temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "from 0 to 100"),
             ("--top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
             ("--min-p", self.min_p, share.contains(&self.min_p), "from 0 to 1"),
             (

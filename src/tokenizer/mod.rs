@@ -5,7 +5,7 @@ mod gguf;
 pub use gguf::write as write_gguf;
 
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 use tokenizers::{
     AddedToken, Tokenizer as HfTokenizer, decoders::bpe::BPEDecoder, decoders::byte_level::ByteLevel,
     models::bpe::BPE, normalizers::bert::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer,
@@ -79,7 +79,7 @@ impl Tokenizer {
     }
 
     /// The ids whose text, each by itself, holds any of these.
-    pub fn with_any(&self, texts: &[&str]) -> Vec<u32> {
+    pub fn with_any(&self, texts: &[&str]) -> BTreeSet<u32> {
         let all = 0..self.vocab_size() as u32;
         let holds = |id: &u32| {
             let text = self.decode(&[*id], false);

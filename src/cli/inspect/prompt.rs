@@ -3,7 +3,7 @@
 use crate::{
     backend::DeviceInfo,
     cli::{ModelArgs, terminal, terminal::Terminal},
-    engine::{Candidate, EngineOptions, Insight},
+    engine::{Candidate, EngineOptions, Insight, MOST_SEEN},
     error::{Error, Result},
     tokenizer::Tokenizer,
 };
@@ -23,11 +23,16 @@ pub struct Shown<'a> {
 /// Looks into a model while it reads a text.
 pub fn run(text: &str, model: &ModelArgs, shown: Shown, terminal: &Terminal) -> Result<()> {
     let (opened, tokenizer) = model.open(terminal)?;
-    let mut tokens = tokenizer.encode(text, true)?;
-    if tokens.is_empty() {
-        tokens.extend(opened.bos);
+    let tokens = opened.begun(tokenizer.encode(text, true)?);
+    let most = MOST_SEEN.min(opened.architecture.max_positions);
+    if tokens.len() > most as usize {
+        return Err(Error::request(format!(
+            "--prompt has {} tokens, but of {} at most {most} can be looked into: shorten it",
+            tokens.len(),
+            opened.name
+        )));
     }
-    // What a prompt needs and no more: of the weights of attention there are as many for each head and token.
+    // What the prompt needs and no more.
     let context = model.ctx.unwrap_or((tokens.len() as u32).max(1));
     let options = EngineOptions { context: Some(context), insight: true, ..EngineOptions::default() };
     let mut engine = model.load(&opened, options, terminal)?;

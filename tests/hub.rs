@@ -27,6 +27,8 @@ struct Trouble {
     damaged: bool,
     /// All of a large file is sent, whatever range is asked for.
     no_ranges: bool,
+    /// A range is refused.
+    refuses_ranges: bool,
     /// Only who has the token may read.
     private: bool,
     gated: bool,
@@ -173,6 +175,9 @@ fn answer(
                 return send("503 Service Unavailable", &[], b"", 0);
             }
             *left -= 1;
+        }
+        if trouble.refuses_ranges && range.is_some() {
+            return send("416 Range Not Satisfiable", &[], b"", 0);
         }
         let mut bytes = bytes.clone();
         if trouble.damaged {
@@ -351,6 +356,22 @@ fn what_breaks_off_goes_on_where_it_ended() {
     assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 1);
     hub.troubled(Trouble { no_ranges: true, ..Trouble::default() });
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+    // Or one that refuses them; unless it never has as much as the Hub says.
+    assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
+    hub.troubled(Trouble { cut_after: Some(bytes / 2), answers: Some(1), ..Trouble::default() });
+    assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 1);
+    hub.troubled(Trouble { refuses_ranges: true, cut_after: Some(bytes - 10), ..Trouble::default() });
+    let (code, _, err) = hub.run(&home, &story("tiny/demo"));
+    assert!(code == 1 && err.contains("model.safetensors of tiny/demo has not"), "{code} {err}");
+    hub.troubled(Trouble { refuses_ranges: true, ..Trouble::default() });
+    assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
+
+    // Who fetches is not to lose what is under way.
+    let locks = home.path().join("hub/.locks/models--tiny--demo");
+    let lock = fs::File::open(locks.join(format!("{name}.lock"))).expect("a lock");
+    lock.lock().expect("nobody has it");
+    let (code, _, err) = hub.run(&home, &["rm", "tiny/demo"]);
+    assert!(code == 1 && err.contains("another process"), "{code} {err}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod examples;
 mod gguf;
 mod hub;
 mod insight;
+mod language_model;
 mod limits;
 mod memory;
 mod models;

@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 #[derive(Args)]
 pub struct Bench {
-    /// A .gguf file or a Hugging Face folder; may be given again. Default: the small model built in
+    /// A .gguf file, a Hugging Face folder or a name on the Hub; may be given again. Default: the small model built in
     #[arg(short, long, value_name = "MODEL", value_delimiter = ',')]
     model: Vec<String>,
     /// A known shape with random weights instead: gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2-135m, llama-3.2-1b,

@@ -27,8 +27,8 @@ pub struct Chat {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// The most tokens of an answer
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value = "1024")]
-    max_tokens: NonZero<usize>,
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    max_tokens: u64,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// End an answer where it says this; may be given again
@@ -87,7 +87,7 @@ impl Chat {
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
         let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
         let mut language_model = LanguageModel { model, tokenizer, engine };
-        let request = Request { sampling, max_tokens: self.max_tokens.get(), stop: self.stop.clone() };
+        let request = Request { sampling, max_tokens: self.max_tokens as usize, stop: self.stop.clone() };
         let mut conversation = language_model.chat(request)?;
         if conversation.is_plain() {
             tracing::warn!(
@@ -164,21 +164,15 @@ impl<'a> Session<'a> {
             ));
         }
         let bar = self.terminal.progress("reading", Unit::Tokens);
-        if bar.is_shown() {
-            answer.prefill(&|done, all| {
-                bar.reach(done as u64, all as u64);
-                !interrupt::interrupted()
-            })?;
-        }
+        let mut outcome = answer.prefill(&|done, all| bar.reach(done as u64, all as u64)).map(|()| true);
         drop(bar);
-        let mut open = true;
-        for piece in &mut answer {
-            let piece = piece?;
-            open = piece.is_empty() || terminal::write(piece)?;
-            if !open || interrupt::interrupted() {
-                break;
-            }
+        while outcome.as_ref().is_ok_and(|open| *open && !interrupt::interrupted()) {
+            let Some(piece) = answer.next() else { break };
+            outcome =
+                piece.and_then(|piece| if piece.is_empty() { Ok(true) } else { terminal::write(piece) });
         }
+        // What was interrupted while it read is no failure.
+        let mut open = if interrupt::interrupted() { outcome.unwrap_or(true) } else { outcome? };
         let rest = answer.finish();
         open = open && terminal::write(rest + "\n")?;
         let timing = answer.text().timing();

@@ -83,12 +83,7 @@ impl Generate {
         let mut answer = language_model.generate_from(&prompt, &request)?;
         interrupt::watch();
         let bar = terminal.progress("reading the prompt", Unit::Tokens);
-        if bar.is_shown() {
-            answer.prefill(&|done, all| {
-                bar.reach(done as u64, all as u64);
-                !interrupt::interrupted()
-            })?;
-        }
+        answer.prefill(&|done, all| bar.reach(done as u64, all as u64))?;
         drop(bar);
         let mut open = true;
         for piece in &mut answer {

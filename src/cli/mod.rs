@@ -32,9 +32,23 @@ use hub::located;
 use std::{process::ExitCode, str::FromStr};
 use terminal::{Terminal, Unit};
 
+const ENVIRONMENT: &str = "\
+Environment:
+  HF_HOME         where models of the Hub lie [default: ~/.cache/huggingface]
+  HF_TOKEN        what opens private and gated models
+  HF_ENDPOINT     the Hub [default: https://huggingface.co]
+  HF_HUB_OFFLINE  1: stay off the network
+  NO_COLOR        no colours";
+
 /// Language models on any GPU that Vulkan, Metal or DX12 reaches, and on the CPU.
 #[derive(Parser)]
-#[command(name = "wgpt", version = env!("WGPT_VERSION"), propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "wgpt",
+    version = env!("WGPT_VERSION"),
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = ENVIRONMENT
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -199,7 +213,9 @@ impl ModelArgs {
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
         let bar = terminal.progress("loading", Unit::Bytes);
         let options = EngineOptions { context: options.context.or(self.ctx), ..options };
-        Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))
+        let mut engine = Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))?;
+        engine.stop_when(interrupt::interrupted);
+        Ok(engine)
     }
 }
 
@@ -225,7 +241,7 @@ pub fn main() -> ExitCode {
         Command::Man => manual(),
     };
     match result {
-        Ok(()) if interrupt::interrupted() => ExitCode::from(interrupt::EXIT_CODE),
+        _ if interrupt::interrupted() => ExitCode::from(interrupt::EXIT_CODE),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             terminal.fail(&error);

@@ -37,7 +37,10 @@ impl Stats<'_> {
 impl fmt::Display for Stats<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { engine, timing, .. } = self;
-        let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        let rate = |tokens: usize, time: Duration| match time.is_zero() {
+            true => 0.0,
+            false => tokens as f64 / time.as_secs_f64(),
+        };
         let pace = |tokens: usize, time: Duration| {
             format!("{tokens} tokens in {:.2} s, {:.1} a second", time.as_secs_f64(), rate(tokens, time))
         };

@@ -2,7 +2,7 @@
 
 use super::Verbosity;
 use crate::error::{Error, Result};
-use indicatif::{BinaryBytes, FormattedDuration, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, FormattedDuration, ProgressBar, ProgressStyle};
 use std::{
     fmt::{Arguments, Display},
     io::{IsTerminal, Write},
@@ -76,11 +76,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether anybody can see it.
-    pub fn is_shown(&self) -> bool {
-        self.shown
-    }
-
     /// So many more of so many in all.
     pub fn advance(&self, count: u64, total: u64) {
         self.reach(self.bar.position() + count, total);
@@ -96,7 +91,7 @@ impl Progress {
         }
         if self.bar.is_hidden() {
             let template = match self.of {
-                Unit::Bytes => "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {msg}",
+                Unit::Bytes => "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {msg}",
                 Unit::Tokens => "{prefix} {wide_bar} {pos}/{len} tokens {msg}",
             };
             self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
@@ -108,7 +103,7 @@ impl Progress {
         let left =
             FormattedDuration(Duration::from_secs_f64((total.saturating_sub(count) as f64 / rate).min(1e7)));
         self.bar.set_message(match self.of {
-            Unit::Bytes => format!("{}/s {left}", BinaryBytes(rate as u64)),
+            Unit::Bytes => format!("{}/s {left}", DecimalBytes(rate as u64)),
             Unit::Tokens => left.to_string(),
         });
     }

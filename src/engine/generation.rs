@@ -7,7 +7,7 @@ use crate::{
     scheduler::Slot,
     step::SAMPLED,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// A sequence whose tokens are in the cache, all of them.
@@ -150,42 +150,57 @@ impl Generation<'_> {
     }
 
     /// Reads the prompt, telling how many of its tokens are read and how many there are: for who wants to watch, since the
-    /// first token's call does it otherwise, and waits less. Where `go_on` says no, there is no first token.
-    pub fn prefill(&mut self, go_on: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+    /// first token's call does it otherwise.
+    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
         if self.asked > 0 || self.finish.is_some() {
             return Ok(());
         }
         let start = Instant::now();
-        self.ask(Some(go_on))?;
+        self.ask(progress)?;
         self.timing.prefill += start.elapsed();
         Ok(())
     }
 
-    /// Runs what gives the next token, the prompt or the token before it, without waiting for it, unless somebody watches.
-    fn ask(&mut self, go_on: Option<&dyn Fn(usize, usize) -> bool>) -> Result<()> {
-        let Engine { scheduler, backend, .. } = &mut *self.engine;
+    /// Runs what gives the next token, the prompt or the token before it, without waiting for it.
+    fn ask(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
         if self.asked > 0 {
             let token = if self.looks_back { *self.tokens.last().expect("given out") } else { SAMPLED };
-            scheduler.push(self.slot, token);
+            self.engine.scheduler.push(self.slot, token);
+            return self.run_ahead().map(|_| self.asked += 1);
         }
+        // As many of the prompt's chunks are under way as of tokens later.
+        let mut read = VecDeque::new();
         loop {
-            let work = scheduler.next_work().expect("a token whose successor is wanted");
-            if !work.outputs.is_empty() {
-                backend.run_ahead(work.shape, &work.step)?;
+            self.engine.check_stop()?;
+            if self.run_ahead()? {
                 break;
             }
-            backend.run(work.shape, &work.step)?;
-            if let Some(go_on) = go_on {
-                // Which waits for it.
-                backend.picked()?;
-                if !go_on(scheduler.done(self.slot), self.tokens.len()) {
-                    self.finish = Some(FinishReason::Stop);
-                    return Ok(());
-                }
+            read.push_back(self.engine.scheduler.done(self.slot));
+            if self.under_way == self.engine.backend.ahead() {
+                self.wait_for_chunk(&mut read, progress)?;
             }
         }
+        while !read.is_empty() {
+            self.wait_for_chunk(&mut read, progress)?;
+        }
         self.asked += 1;
+        Ok(())
+    }
+
+    /// Hands the next step to the device; whether a token comes of it.
+    fn run_ahead(&mut self) -> Result<bool> {
+        let Engine { scheduler, backend, .. } = &mut *self.engine;
+        let work = scheduler.next_work().expect("a token whose successor is wanted");
+        backend.run_ahead(work.shape, &work.step)?;
         self.under_way += 1;
+        Ok(!work.outputs.is_empty())
+    }
+
+    /// Waits for the oldest chunk, up to which so many tokens are read.
+    fn wait_for_chunk(&mut self, read: &mut VecDeque<usize>, progress: &dyn Fn(usize, usize)) -> Result<()> {
+        self.under_way -= 1;
+        self.engine.backend.next_picked()?;
+        progress(read.pop_front().expect("a chunk under way"), self.tokens.len());
         Ok(())
     }
 
@@ -194,7 +209,7 @@ impl Generation<'_> {
         let start = Instant::now();
         let ahead = if self.looks_back { 1 } else { self.engine.backend.ahead() };
         while self.under_way < self.left.min(ahead) {
-            self.ask(None)?;
+            self.ask(&|_, _| ())?;
         }
         self.under_way -= 1;
         let Picked { id, probability } = self.engine.backend.next_picked()?[self.slot as usize];

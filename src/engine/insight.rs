@@ -97,6 +97,7 @@ impl Engine {
         while let Some(work) = self.scheduler.next_work() {
             let rows = work.step.rows.len();
             for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
+                self.check_stop()?;
                 self.backend.run_passes(Shape::Prefill, passes.clone(), &work.step)?;
                 if let Some(layer) = depth.checked_sub(1) {
                     let weights = self.backend.read(weights, rows)?;

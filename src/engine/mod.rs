@@ -57,6 +57,7 @@ pub struct Engine {
     vocab_size: u32,
     /// The sequence that the last [`Engine::resume`] left in the cache.
     kept: Option<generation::Kept>,
+    stops: fn() -> bool,
     pub load_time: LoadTime,
 }
 
@@ -84,8 +85,19 @@ impl Engine {
             eos: model.eos.clone(),
             vocab_size: model.architecture.vocab_size,
             kept: None,
+            stops: || false,
             load_time: LoadTime { load: start.elapsed() - compile, compile },
         })
+    }
+
+    /// Has whatever runs end with an error, between two steps, once `stops` says so: for programs that can be interrupted.
+    pub fn stop_when(&mut self, stops: fn() -> bool) {
+        self.stops = stops;
+    }
+
+    /// An error, once it is to stop.
+    fn check_stop(&self) -> Result<()> {
+        if (self.stops)() { Err(Error::run("it was told to stop")) } else { Ok(()) }
     }
 
     /// What it runs.

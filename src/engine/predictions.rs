@@ -52,6 +52,7 @@ impl Feed<'_> {
     /// Runs steps up to one with outputs; how many. Their targets are the tokens that follow.
     fn step(&mut self) -> Result<usize> {
         loop {
+            self.engine.check_stop()?;
             let mut work = self.engine.scheduler.next_work().expect("a token whose successor is asked for");
             work.step.targets = work.outputs.iter().map(|(_, index)| self.tokens[index + 1]).collect();
             self.engine.backend.run(work.shape, &work.step)?;

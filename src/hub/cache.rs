@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -30,7 +30,6 @@ pub struct Cached {
 
 /// The folder of a repository.
 pub(super) struct Repository {
-    name: String,
     folder: PathBuf,
     locks: PathBuf,
 }
@@ -43,7 +42,7 @@ fn failed(path: &Path, what: &str) -> impl Fn(io::Error) -> Error {
 impl Repository {
     pub fn of(cache: &Path, name: &str) -> Self {
         let folder = format!("models--{}", name.replace('/', "--"));
-        Self { name: name.to_owned(), locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
+        Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
     /// Where the files of a commit are, by their paths.
@@ -63,6 +62,9 @@ impl Repository {
     /// Says which commit is the newest.
     pub fn set_commit(&self, commit: &str) -> Result<()> {
         let main = self.folder.join("refs/main");
+        if fs::read_to_string(&main).is_ok_and(|known| known == commit) {
+            return Ok(());
+        }
         let refs = self.folder.join("refs");
         fs::create_dir_all(&refs).map_err(failed(&refs, "made"))?;
         fs::write(&main, commit).map_err(failed(&main, "written"))
@@ -115,7 +117,7 @@ impl Repository {
             let _ = fs::remove_file(&partial);
             return Err(Error::model(format!(
                 "{} of {} came damaged: its checksum is {got}, but should be {}; try again",
-                file.path, self.name, file.etag
+                file.path, file.repository, file.etag
             )));
         }
         fs::rename(&partial, &blob).map_err(failed(&blob, "named"))
@@ -153,6 +155,16 @@ impl Repository {
         };
         if !is_there {
             return Err(Error::model(format!("there is no {name} in the cache: `wgpt list` says what is")));
+        }
+        // Who fetches holds a lock.
+        for lock in fs::read_dir(&self.locks).into_iter().flatten().flatten() {
+            if File::open(lock.path())
+                .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+            {
+                return Err(Error::run(format!(
+                    "{name} is being fetched by another process: end that first"
+                )));
+            }
         }
         if name.pick.is_some() {
             while let Some(path) = self.find(name) {
@@ -193,13 +205,15 @@ struct Partial<'a> {
     /// Bytes that are there, and their checksum.
     done: u64,
     sum: Option<Checksum>,
+    /// Whether it had to begin anew, for want of ranges.
+    restarted: bool,
 }
 
 impl<'a> Partial<'a> {
     /// With what came of it before.
     fn open(path: &Path, of: &'a RemoteFile) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
-        let mut partial = Self { of, file, done: 0, sum: of.checksum() };
+        let mut partial = Self { of, file, done: 0, sum: of.checksum(), restarted: false };
         if partial.file.metadata()?.len() > of.bytes {
             partial.restart()?;
         }
@@ -233,7 +247,22 @@ impl<'a> Partial<'a> {
         let cannot = |e: io::Error| {
             Failure::Final(Error::run(format!("{} cannot be kept: {e}", self.of.path)).because(e))
         };
-        let (from, is_rest) = remote.open(self.of, self.done)?;
+        let (from, is_rest) = match remote.open(self.of, self.done) {
+            // Some servers know no ranges; who has none to give twice has less than the Hub says.
+            Err(Failure::NoSuchRange) if !self.restarted => {
+                self.restarted = true;
+                self.restart().map_err(cannot)?;
+                return Err(Failure::NoSuchRange);
+            }
+            Err(Failure::NoSuchRange) => {
+                let RemoteFile { path, repository, bytes, .. } = self.of;
+                let message = format!(
+                    "{path} of {repository} has not the {bytes} bytes that the Hub says: try again later"
+                );
+                return Err(Failure::Final(Error::run(message)));
+            }
+            opened => opened?,
+        };
         if !is_rest {
             self.restart().map_err(cannot)?;
         }

@@ -85,8 +85,8 @@ fn path_in_env(variable: &str) -> Option<PathBuf> {
 }
 
 impl Hub {
-    /// As the environment says: `HF_ENDPOINT`; `HF_HUB_CACHE`, or `HF_HOME`, or `XDG_CACHE_HOME`; `HF_TOKEN`, or the
-    /// file that `HF_TOKEN_PATH` names, or the one that logging in left in `HF_HOME`; `HF_HUB_OFFLINE`.
+    /// As the environment says, older names of variables included: `HF_ENDPOINT`; `HF_HUB_CACHE`, or `HF_HOME`, or
+    /// `XDG_CACHE_HOME`; `HF_TOKEN`, or the file that `HF_TOKEN_PATH` names, or the one that logging in left in `HF_HOME`; `HF_HUB_OFFLINE`.
     pub fn from_env() -> Result<Self> {
         let home = path_in_env("HF_HOME").or_else(|| {
             let caches = path_in_env("XDG_CACHE_HOME").or_else(|| Some(dirs::home_dir()?.join(".cache")))?;
@@ -103,11 +103,15 @@ impl Hub {
             )));
         }
         let token_file = path_in_env("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-        let token = text("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file).ok());
+        let token = text("HF_TOKEN")
+            .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
+            .or_else(|| std::fs::read_to_string(token_file).ok());
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
-            cache: path_in_env("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
+            cache: path_in_env("HF_HUB_CACHE")
+                .or_else(|| path_in_env("HUGGINGFACE_HUB_CACHE"))
+                .unwrap_or_else(|| home.join("hub")),
             offline: is_yes("HF_HUB_OFFLINE"),
         })
     }

@@ -191,6 +191,13 @@ fn gguf(name: &Name, files: &[String]) -> Result<String> {
     };
     let listed = || models.iter().map(|file| file.as_str()).collect::<Vec<_>>().join(", ");
     let repository = &name.repository;
+    if let (true, Some(pick)) =
+        (models.is_empty() && files.iter().any(|f| f.ends_with(".safetensors")), &name.pick)
+    {
+        return Err(Error::model(format!(
+            "{repository} has no .gguf files: leave :{pick} away for its safetensors, which --quantize packs"
+        )));
+    }
     if models.is_empty() {
         let why = match files.iter().find(|file| is_part(file)) {
             Some(part) => {

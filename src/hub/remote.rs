@@ -31,6 +31,7 @@ pub(super) struct Revision {
 /// A file of a repository.
 #[derive(Debug)]
 pub(super) struct RemoteFile {
+    pub repository: String,
     pub path: String,
     pub bytes: u64,
     /// What names its content.
@@ -69,6 +70,8 @@ pub(super) enum Failure {
         cause: String,
         got_on: bool,
     },
+    /// What a request wants to go on with is not there.
+    NoSuchRange,
     Final(Error),
 }
 
@@ -86,12 +89,13 @@ pub(super) fn persist<T>(endpoint: &str, mut attempt: impl FnMut() -> Result<T, 
             Ok(done) => return Ok(done),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing { cause, got_on }) => (cause, got_on),
+            Err(Failure::NoSuchRange) => ("it has no such range".to_owned(), false),
         };
         tries = if got_on { 1 } else { tries + 1 };
         if tries == TRIES {
             return Err(Error::run(format!(
-                "the Hub at {endpoint} cannot be reached: {cause}; check the network and try again, which goes on where this \
-                 ended"
+                "the Hub at {endpoint} could not be asked: {cause}; check the network, or try again later, which goes on \
+                 where this ended"
             )));
         }
         tracing::debug!("{cause}: once more");
@@ -166,7 +170,7 @@ impl Remote {
                 let to = header(response.headers(), "location");
                 match to {
                     // A repository that was renamed; what lies elsewhere is not followed, for its headers are not the Hub's.
-                    Some(to) if response.status().is_redirection() && to.starts_with('/') => {
+                    Some(to) if response.status().is_redirection() && is_relative(to) => {
                         at = format!("{}{to}", self.origin());
                     }
                     _ => {
@@ -185,9 +189,13 @@ impl Remote {
         let is_name =
             |etag: &&str| !etag.is_empty() && etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         match (etag.filter(is_name), bytes) {
-            (Some(etag), Some(bytes)) => {
-                Ok(RemoteFile { path: path.to_owned(), bytes, etag: etag.to_owned(), url })
-            }
+            (Some(etag), Some(bytes)) => Ok(RemoteFile {
+                repository: repository.to_owned(),
+                path: path.to_owned(),
+                bytes,
+                etag: etag.to_owned(),
+                url,
+            }),
             _ => Err(Error::run(format!(
                 "{url} has no ETag and length, which the Hub gives every file; check HF_ENDPOINT"
             ))),
@@ -197,7 +205,10 @@ impl Remote {
     /// A file's bytes from some place on; and whether they do begin there, for a server may always send all of them.
     pub fn open(&self, file: &RemoteFile, from: u64) -> Result<(impl Read + use<>, bool), Failure> {
         let response = self.get(&file.url, from)?;
-        self.check(&response, &file.url, Some(&file.path))?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(Failure::NoSuchRange);
+        }
+        self.check(&response, &file.repository, Some(&file.path))?;
         let is_rest = response.status() == StatusCode::PARTIAL_CONTENT;
         Ok((response.into_body().into_reader(), is_rest))
     }
@@ -245,6 +256,11 @@ impl Remote {
             ))),
         })
     }
+}
+
+/// Whether a redirection stays on the host.
+fn is_relative(location: &str) -> bool {
+    location.starts_with('/') && !location.starts_with("//")
 }
 
 /// Whether a path is one of a file in a folder, on any system: what points out of it is no file of a repository.

@@ -130,8 +130,8 @@ impl<'a> Answer<'a> {
     }
 
     /// As [`Text::prefill`].
-    pub fn prefill(&mut self, go_on: &dyn Fn(usize, usize) -> bool) -> Result<()> {
-        let outcome = self.text.prefill(go_on);
+    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
+        let outcome = self.text.prefill(progress);
         self.failed |= outcome.is_err();
         outcome
     }

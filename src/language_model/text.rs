@@ -40,9 +40,9 @@ impl<'a> Text<'a> {
     }
 
     /// Reads the prompt, telling how many of its tokens are read and how many there are: for who wants to watch, since the
-    /// first piece's call does it otherwise, and waits less. Where `go_on` says no, the text is at its end.
-    pub fn prefill(&mut self, go_on: &dyn Fn(usize, usize) -> bool) -> Result<()> {
-        self.generation.prefill(go_on)
+    /// first piece's call does it otherwise.
+    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
+        self.generation.prefill(progress)
     }
 
     /// The ids so far, the one that ends the text included.

@@ -152,9 +152,24 @@ impl Sampling {
             ),
             ("--xtc-probability", self.xtc.probability, share.contains(&self.xtc.probability), "from 0 to 1"),
             ("--xtc-threshold", self.xtc.threshold, share.contains(&self.xtc.threshold), "from 0 to 1"),
-            ("--repeat-penalty", self.penalties.repetition, self.penalties.repetition > 0.0, "above zero"),
-            ("--frequency-penalty", self.penalties.frequency, true, "a number"),
-            ("--presence-penalty", self.penalties.presence, true, "a number"),
+            (
+                "--repeat-penalty",
+                self.penalties.repetition,
+                (1e-6..=1e6).contains(&self.penalties.repetition),
+                "from 0.000001 to 1000000",
+            ),
+            (
+                "--frequency-penalty",
+                self.penalties.frequency,
+                self.penalties.frequency.abs() <= 1e6,
+                "from -1000000 to 1000000",
+            ),
+            (
+                "--presence-penalty",
+                self.penalties.presence,
+                self.penalties.presence.abs() <= 1e6,
+                "from -1000000 to 1000000",
+            ),
             ("--dry-multiplier", self.dry.multiplier, self.dry.multiplier >= 0.0, "zero or above"),
             ("--dry-base", self.dry.base, self.dry.base >= 1.0, "1 or above"),
         ] {

@@ -1,0 +1,101 @@
+//! The library as programs embed it: texts and conversations, also where they fail.
+
+use crate::support::On;
+use std::sync::atomic::{AtomicU32, Ordering};
+use wgpt::{
+    LanguageModel, Request, chat::Message, engine::EngineOptions, engine::FinishReason, model::Model,
+    sampling::Sampling,
+};
+
+fn greedy(max_tokens: usize) -> Request {
+    Request { sampling: Sampling::GREEDY, max_tokens, ..Request::default() }
+}
+
+fn built_in(context: u32) -> LanguageModel {
+    let (model, tokenizer) = Model::built_in().expect("the built-in model");
+    let options = EngineOptions { context: Some(context), ..EngineOptions::default() };
+    let device = On::Cpu.open().expect("the CPU");
+    LanguageModel::load(model, tokenizer, device, options).expect("it fits")
+}
+
+#[test]
+fn a_text_ends_before_its_stop_string() {
+    let mut model = built_in(128);
+    let whole: String = model
+        .generate("Once upon a time", &greedy(30))
+        .expect("a prompt")
+        .map(|p| p.expect("a piece"))
+        .collect();
+    let at = whole.find("girl").expect("a story of one");
+    let request = Request { stop: vec!["girl".to_owned()], ..greedy(30) };
+    let mut text = model.generate("Once upon a time", &request).expect("a prompt");
+    let pieces: Vec<String> = text.by_ref().map(|piece| piece.expect("a piece")).collect();
+    assert_eq!((pieces.concat().as_str(), text.text()), (&whole[..at], &whole[..at]));
+    assert_eq!((text.finish_reason(), text.next().is_none()), (Some(FinishReason::Stop), true));
+    drop(text);
+    // Left in the middle: what is held back is given once.
+    let mut text = model.generate("Once upon a time", &greedy(30)).expect("a prompt");
+    let begun: String = text.by_ref().take(5).map(|piece| piece.expect("a piece")).collect();
+    assert_eq!((begun + &text.finish()).as_str(), text.text());
+    assert_eq!((text.finish(), text.tokens().len()), (String::new(), 5));
+    drop(text);
+    // Watched while it reads, and told to stop in the midst of that: an error, and the next is not touched.
+    let long = "Once upon a time ".repeat(70);
+    let mut model = built_in(512);
+    let read = std::cell::RefCell::new(Vec::new());
+    let mut text = model.generate(&long, &greedy(5)).expect("a prompt");
+    text.prefill(&|done, all| read.borrow_mut().push((done, all))).expect("a prompt that is read");
+    assert_eq!(*read.borrow(), [(128, 281), (256, 281)]);
+    assert_eq!(text.by_ref().count(), 5);
+    drop(text);
+    static STEPS: AtomicU32 = AtomicU32::new(0);
+    model.engine.stop_when(|| STEPS.fetch_add(1, Ordering::Relaxed) == 2);
+    let mut text = model.generate(&long, &greedy(5)).expect("a prompt");
+    assert!(text.next().is_some_and(|piece| piece.is_err()) && text.next().is_none());
+    drop(text);
+    let again: Vec<_> = model.generate("Once upon a time", &greedy(30)).expect("a prompt").collect();
+    assert_eq!(again.into_iter().map(|piece| piece.expect("a piece")).collect::<String>(), whole);
+}
+
+#[test]
+fn a_conversation_is_as_before_where_an_answer_fails() {
+    let mut model = built_in(200);
+    let mut conversation = model.chat(greedy(10)).expect("the plain form");
+    assert!(conversation.is_plain());
+    for text in ["Hello", "Who is Lily?"] {
+        let answer: Vec<_> = conversation.say(text).expect("an answer").collect();
+        assert!(answer.iter().all(Result::is_ok) && answer.len() > 3);
+    }
+    let said = conversation.said.clone();
+    assert_eq!(
+        said.iter().map(|m| m.role.as_str()).collect::<Vec<_>>(),
+        ["user", "assistant", "user", "assistant"]
+    );
+    // Too long, even alone.
+    assert!(conversation.say("word ".repeat(400)).is_err_and(|e| e.exit_code() == 2));
+    assert_eq!(conversation.said, said);
+    let seed = conversation.request.sampling.seed;
+    drop(conversation.regenerate().expect("another answer"));
+    assert_eq!(conversation.said[..3], said[..3]);
+    assert_ne!(conversation.request.sampling.seed, seed);
+    conversation.said.insert(0, Message::new("system", "word ".repeat(400)));
+    let said = conversation.said.clone();
+    assert!(conversation.regenerate().is_err());
+    assert_eq!(conversation.said, said);
+    conversation.said = vec![Message::new("assistant", "Hi.")];
+    assert!(conversation.regenerate().is_err());
+    assert_eq!(conversation.said.len(), 1);
+    // Where there is no room, the oldest turns go; what was just said stays.
+    conversation.said.clear();
+    let mut forgotten = 0;
+    for turn in 0..12 {
+        let mut answer = conversation.say(format!("Turn {turn}, and some words more")).expect("an answer");
+        forgotten += answer.forgotten;
+        answer.by_ref().for_each(|piece| drop(piece.expect("a piece")));
+        drop(answer);
+        let last = &conversation.said[conversation.said.len() - 2];
+        assert!(last.content.starts_with(&format!("Turn {turn},")));
+    }
+    assert!(forgotten > 0 && forgotten % 2 == 0);
+    assert_eq!(conversation.said.len() + forgotten, 24);
+}

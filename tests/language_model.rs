@@ -44,8 +44,8 @@ fn a_text_ends_before_its_stop_string() {
     let mut model = built_in(512);
     let read = std::cell::RefCell::new(Vec::new());
     let mut text = model.generate(&long, &greedy(5)).expect("a prompt");
-    text.prefill(&|done, all| read.borrow_mut().push((done, all))).expect("a prompt that is read");
-    assert_eq!(*read.borrow(), [(128, 281), (256, 281)]);
+    text.prefill(&|done, all| read.borrow_mut().push((done, all > 256))).expect("a prompt that is read");
+    assert_eq!(*read.borrow(), [(128, true), (256, true)]);
     assert_eq!(text.by_ref().count(), 5);
     drop(text);
     static STEPS: AtomicU32 = AtomicU32::new(0);

@@ -10,7 +10,10 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Per, Rows, Shape, Use},
     shader::Program,
-    simd::{Cpu, Job, Lanes, Products, Round, Rounded, RoundedProducts, Rows as PackedRows, Shared2d, takes},
+    simd::{
+        Cpu, Job, Lanes, PanelProducts, Products, Round, Rounded, RoundedProducts, Rows as PackedRows,
+        Shared2d, takes, takes_panels,
+    },
     step::{Load, Step},
     weights::{Matrix, NormWeights, Part},
 };
@@ -333,9 +336,13 @@ impl Kernel for Matmul {
             return;
         }
         let (n, columns) = (self.y.width as usize, self.w.columns as usize);
-        // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it would
-        // save little.
-        let rounds = |part: &Part| shape == Shape::Decode && cpu.rounds() && takes(part.format, columns);
+        let rounds = |part: &Part| {
+            takes(part.format, columns)
+                && match shape {
+                    Shape::Decode => cpu.rounds(),
+                    Shape::Prefill => cpu.rounds_many() && takes_panels(part.format),
+                }
+        };
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
             true => x.iter().map(|x| cpu.simd.run(Round(&x[..columns]))).collect(),
             false => Vec::new(),
@@ -344,7 +351,7 @@ impl Kernel for Matmul {
         let y = Shared2d::new(&mut written, self.y.stride() as usize);
         // A piece makes some columns of y, for all its rows. Each product is summed by one thread, in an order that
         // neither their number nor the other rows change.
-        let piece = cpu.piece(n, 24);
+        let piece = cpu.piece(n, 48);
         let operations = 2 * u64::from(self.w.rows) * (columns * x.len()) as u64;
         cpu.for_each(operations, n.div_ceil(piece), |i| {
             let made = i * piece..n.min((i + 1) * piece);
@@ -364,10 +371,14 @@ impl Kernel for Matmul {
                     let (format, row_bytes) = (part.format, part.row_bytes);
                     let out = &mut out[rows.start - wanted.start..];
                     let rows = PackedRows { format, packed, row_bytes, columns, count: rows.len() };
-                    if rounds(part) {
-                        cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride: count });
-                    } else {
-                        cpu.simd.run(Products { rows, x: &x, out, stride: count });
+                    match shape {
+                        _ if !rounds(part) => cpu.simd.run(Products { rows, x: &x, out, stride: count }),
+                        Shape::Decode => {
+                            cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride: count })
+                        }
+                        Shape::Prefill => {
+                            cpu.simd.run(PanelProducts { rows, x: &rounded, out, stride: count })
+                        }
                     }
                 }
             }

@@ -18,10 +18,10 @@ pub const BLOCK: usize = 32;
 /// A row of x in blocks: x ≈ d · q.
 #[derive(Default)]
 pub struct Rounded {
-    q: Vec<i8>,
-    d: Vec<f32>,
+    pub(super) q: Vec<i8>,
+    pub(super) d: Vec<f32>,
     /// d times the sum of each block, of its first half and of its second.
-    sums: [Vec<f32>; 3],
+    pub(super) sums: [Vec<f32>; 3],
 }
 
 /// Rounds values that are a whole number of blocks: d = max |x| / 127, q to the nearest.
@@ -103,16 +103,16 @@ impl Job for RoundedProducts<'_> {
 }
 
 /// Parts of 32 values that are taken together: one K block, or so many of the others.
-const PARTS: usize = 8;
+pub(super) const PARTS: usize = 8;
 
 /// The scales and offsets of such parts; of their halves, where these differ.
-struct Scales {
-    s: [[f32; PARTS]; 2],
-    m: [[f32; PARTS]; 2],
+pub(super) struct Scales {
+    pub s: [[f32; PARTS]; 2],
+    pub m: [[f32; PARTS]; 2],
 }
 
 /// A format as such parts.
-trait Ints {
+pub(super) trait Ints {
     /// Bytes of so many parts.
     fn bytes(parts: usize) -> usize;
     /// Whether u is signed, and m nothing.
@@ -252,7 +252,7 @@ macro_rules! ints {
     };
     ($name:ident, $bytes:literal, $signed:literal, |$packed:ident, $count:ident, $d:ident| $m:expr, |$block:ident| $u:expr) => {
         #[allow(non_camel_case_types)] // ggml's own names
-        struct $name;
+        pub(super) struct $name;
         impl Ints for $name {
             const SIGNED: bool = $signed;
             #[inline(always)]
@@ -306,7 +306,7 @@ fn nibble(qs: &[u8], high: bool) -> [u8; BLOCK] {
 }
 
 /// Q4_K, or Q5_K, whose fifth bits lie between scales and nibbles.
-struct K<const FIFTH: bool>;
+pub(super) struct K<const FIFTH: bool>;
 impl<const FIFTH: bool> Ints for K<FIFTH> {
     #[inline(always)]
     fn bytes(parts: usize) -> usize {
@@ -331,7 +331,7 @@ impl<const FIFTH: bool> Ints for K<FIFTH> {
 }
 
 #[allow(non_camel_case_types)]
-struct Q6_K;
+pub(super) struct Q6_K;
 impl Ints for Q6_K {
     const HALVES: bool = true;
     #[inline(always)]

@@ -82,6 +82,15 @@ impl Simd {
         self != Self::Portable
     }
 
+    /// Whether [`Lanes::panel_products`] has a quick form.
+    pub fn has_panels(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 | Self::Avx512 => true,
+            _ => false,
+        }
+    }
+
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self {
             Self::Portable => job.run::<Portable>(),
@@ -126,6 +135,29 @@ pub trait Lanes {
     /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
     /// -128 with x's -128.
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;
+    /// In each lane Σ u · x for each of some x: `FOURS` fours of bytes, u unsigned, at most 127, and a lane's own. Quick
+    /// where [`Simd::has_panels`] says so.
+    #[inline(always)]
+    unsafe fn panel_products<const FOURS: usize, const X: usize>(
+        u: *const u32,
+        x: [*const i8; X],
+    ) -> [Self::V; X] {
+        let mut sums = [[0.0f32; 16]; X];
+        let mut products = [Self::splat(0.0); X];
+        for i in 0..X {
+            for four in 0..FOURS {
+                for lane in 0..Self::N {
+                    let u = unsafe { u.add(four * Self::N + lane).read() }.to_ne_bytes();
+                    for byte in 0..4 {
+                        let x = unsafe { x[i].add(4 * four + byte).read() };
+                        sums[i][lane] += f32::from(u[byte]) * f32::from(x);
+                    }
+                }
+            }
+            products[i] = unsafe { Self::load(sums[i].as_ptr()) };
+        }
+        products
+    }
 }
 
 pub struct Portable;

@@ -5,6 +5,7 @@
 
 mod exp;
 mod int8;
+mod panels;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -17,6 +18,7 @@ mod x86;
 pub use exp::exp;
 pub use int8::{Round, Rounded, RoundedProducts, takes};
 pub use lanes::{Job, Lanes, Simd};
+pub use panels::{PanelProducts, takes_panels};
 pub use products::{Dot, Mix, Products, Rows};
 pub use threads::{Shared2d, Threads};
 
@@ -53,6 +55,11 @@ impl Cpu {
     /// Whether quantised weights meet rounded activations.
     pub fn rounds(&self) -> bool {
         self.math == Math::Fast && self.simd.has_byte_products()
+    }
+
+    /// Whether many rows of these do, too.
+    pub fn rounds_many(&self) -> bool {
+        self.math == Math::Fast && self.simd.has_panels()
     }
 
     /// Calls `work` for each of 0..pieces, by all threads where there is enough to do.
@@ -182,6 +189,44 @@ mod tests {
                 let size = exact.iter().fold(1.0f32, |top, v| top.max(v.abs()));
                 for (got, exact) in out.iter().zip(&exact) {
                     assert!((got - exact).abs() <= 2e-6 * size, "{simd:?} {format:?}: {got} for {exact}");
+                }
+            }
+        }
+    }
+
+    /// Panels give the same, however many rows and x there are, and each the same bits alone.
+    #[test]
+    fn panels_are_products_of_the_rounded_values() {
+        for simd in Simd::all() {
+            for format in Format::ALL.into_iter().filter(|f| takes(*f, 768) && takes_panels(*f)) {
+                for (columns, count, xs) in [(768, 37, 21), (256, 16, 8), (512, 3, 5), (256, 1, 1)] {
+                    let tensor = Tensor::random("w", format, count, columns, 5);
+                    let row_bytes = format.row_bytes(columns);
+                    let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
+                    let rounded: Vec<Rounded> =
+                        (0..xs).map(|i| simd.run(Round(&values(columns, i as u64)))).collect();
+                    let stride = count + 2;
+                    let mut out = vec![0.0; xs * stride];
+                    simd.run(PanelProducts { rows: w, x: &rounded, out: &mut out, stride });
+                    let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
+                    let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
+                    let exact = rows(simd, w, &x);
+                    let size = exact.iter().fold(1.0f32, |top, v| top.max(v.abs()));
+                    for (got, exact) in out.chunks(stride).zip(exact.chunks(count)) {
+                        assert_eq!(got[count..], [0.0; 2], "nothing beyond the rows is touched");
+                        for (got, exact) in got.iter().zip(exact) {
+                            assert!(
+                                (got - exact).abs() <= 2e-6 * size,
+                                "{simd:?} {format:?}: {got} for {exact}"
+                            );
+                        }
+                    }
+                    let mut alone = vec![0.0; 1];
+                    let last = Rows { packed: &w.packed[(count - 1) * row_bytes..], count: 1, ..w };
+                    let x = &rounded[xs - 1..];
+                    simd.run(PanelProducts { rows: last, x, out: &mut alone, stride: 1 });
+                    let got = out[(xs - 1) * stride + count - 1];
+                    assert_eq!(got.to_bits(), alone[0].to_bits(), "{simd:?} {format:?}");
                 }
             }
         }

@@ -1,0 +1,174 @@
+//! Products of quantised rows with many rows that are rounded to eight bits: `--math fast` for prompts. A panel of rows is
+//! unpacked so that one lies in each lane; then all of x passes over it, a product of bytes giving sums of as many rows as
+//! there are lanes.
+
+use super::{
+    int8::{BLOCK, Ints, K, PARTS, Q4_0, Q4_1, Q5_0, Q5_1, Q6_K, Rounded, Scales},
+    lanes::{Job, Lanes},
+    products::Rows,
+};
+use crate::weights::Format;
+
+/// Whether rows of a format have a form here, if they have one for [`super::RoundedProducts`]. Bytes that may be above 127,
+/// as those of Q8_0, are as quickly multiplied in f32.
+pub fn takes_panels(format: Format) -> bool {
+    format != Format::Q8_0
+}
+
+/// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
+pub struct PanelProducts<'a> {
+    pub rows: Rows<'a>,
+    pub x: &'a [Rounded],
+    pub out: &'a mut [f32],
+    pub stride: usize,
+}
+
+impl Job for PanelProducts<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { rows, x, out, stride } = self;
+        rows.check();
+        assert!(x.iter().all(|x| x.d.len() * BLOCK == rows.columns), "a block for each of the rows'");
+        match rows.format {
+            Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
+            Format::Q4_1 => products::<L, Q4_1>(rows, x, out, stride),
+            Format::Q5_0 => products::<L, Q5_0>(rows, x, out, stride),
+            Format::Q5_1 => products::<L, Q5_1>(rows, x, out, stride),
+            Format::Q4_K => products::<L, K<false>>(rows, x, out, stride),
+            Format::Q5_K => products::<L, K<true>>(rows, x, out, stride),
+            Format::Q6_K => products::<L, Q6_K>(rows, x, out, stride),
+            other => panic!("{other:?} has no panels"),
+        }
+    }
+}
+
+/// Fours of bytes in a part.
+const FOURS: usize = BLOCK / 4;
+
+/// As many rows as there are lanes.
+#[derive(Default)]
+struct Panel {
+    /// [part][four][lane]
+    u: Vec<u32>,
+    /// Scales and offsets, [part][half][lane].
+    s: Vec<f32>,
+    m: Vec<f32>,
+}
+
+impl Panel {
+    fn new(parts: usize, lanes: usize) -> Self {
+        let scales = vec![0.0; parts * 2 * lanes];
+        Self { u: vec![0; parts * FOURS * lanes], s: scales.clone(), m: scales }
+    }
+
+    /// Unpacks a row into a lane.
+    #[inline(always)]
+    fn fill<L: Lanes, F: Ints>(&mut self, packed: &[u8], parts: usize, lane: usize) {
+        let mut first = 0;
+        while first < parts {
+            let count = PARTS.min(parts - first);
+            let packed = &packed[F::bytes(first)..];
+            let Scales { s, m } = F::scales::<L>(packed, count);
+            for i in 0..count {
+                let u = F::u(packed, i);
+                let fours = u.as_chunks::<4>().0;
+                for four in 0..FOURS {
+                    self.u[((first + i) * FOURS + four) * L::N + lane] = u32::from_ne_bytes(fours[four]);
+                }
+                for half in 0..2 {
+                    self.s[((first + i) * 2 + half) * L::N + lane] = s[half][i];
+                    self.m[((first + i) * 2 + half) * L::N + lane] = m[half][i];
+                }
+            }
+            first += count;
+        }
+    }
+
+    /// Its rows with some of x's.
+    #[inline(always)]
+    fn products<L: Lanes, F: Ints, const X: usize>(&self, x: &[Rounded]) -> [L::V; X] {
+        let mut total = [L::splat(0.0); X];
+        for part in 0..x[0].d.len() {
+            let u = &self.u[part * FOURS * L::N..][..FOURS * L::N];
+            let mut q = [x[0].q.as_ptr(); X];
+            for i in 0..X {
+                q[i] = x[i].q[part * BLOCK..][..BLOCK].as_ptr();
+            }
+            let (s, m) = (&self.s[part * 2 * L::N..][..2 * L::N], &self.m[part * 2 * L::N..][..2 * L::N]);
+            // SAFETY: fours of as many lanes, blocks of bytes, and scales of as many lanes, each sliced above.
+            unsafe {
+                if F::HALVES {
+                    let halves = [
+                        L::panel_products::<{ FOURS / 2 }, X>(u.as_ptr(), q),
+                        L::panel_products::<{ FOURS / 2 }, X>(u.as_ptr().add(FOURS / 2 * L::N), {
+                            let mut q = q;
+                            for q in &mut q {
+                                *q = q.add(BLOCK / 2);
+                            }
+                            q
+                        }),
+                    ];
+                    for half in 0..2 {
+                        let (s, m) =
+                            (L::load(s.as_ptr().add(half * L::N)), L::load(m.as_ptr().add(half * L::N)));
+                        for i in 0..X {
+                            let by = L::multiply_add(s, L::splat(x[i].d[part]), L::splat(0.0));
+                            total[i] = L::multiply_add(halves[half][i], by, total[i]);
+                            total[i] = L::multiply_add(m, L::splat(x[i].sums[1 + half][part]), total[i]);
+                        }
+                    }
+                } else {
+                    let products = L::panel_products::<FOURS, X>(u.as_ptr(), q);
+                    let (s, m) = (L::load(s.as_ptr()), L::load(m.as_ptr()));
+                    for i in 0..X {
+                        let by = L::multiply_add(s, L::splat(x[i].d[part]), L::splat(0.0));
+                        total[i] = L::multiply_add(products[i], by, total[i]);
+                        total[i] = L::multiply_add(m, L::splat(x[i].sums[0][part]), total[i]);
+                    }
+                }
+            }
+        }
+        total
+    }
+}
+
+#[inline(always)]
+fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
+    let parts = rows.columns / BLOCK;
+    let mut panel = Panel::new(parts, L::N);
+    let mut first = 0;
+    while first < rows.count {
+        // Lanes without a row keep those of the panel before: nobody asks what comes of them.
+        let count = L::N.min(rows.count - first);
+        for lane in 0..count {
+            let packed = &rows.packed[(first + lane) * rows.row_bytes..][..F::bytes(parts)];
+            panel.fill::<L, F>(packed, parts, lane);
+        }
+        let mut at = 0;
+        while at < x.len() {
+            let left = &x[at..];
+            at += if L::MANY_REGISTERS && left.len() >= 8 {
+                put::<L, 8>(panel.products::<L, F, 8>(left), &mut out[at * stride + first..], stride, count)
+            } else if left.len() >= 4 {
+                put::<L, 4>(panel.products::<L, F, 4>(left), &mut out[at * stride + first..], stride, count)
+            } else {
+                put::<L, 1>(panel.products::<L, F, 1>(left), &mut out[at * stride + first..], stride, count)
+            };
+        }
+        first += count;
+    }
+}
+
+/// Puts the first lanes of some rows where they belong; how many rows.
+#[inline(always)]
+fn put<L: Lanes, const X: usize>(products: [L::V; X], out: &mut [f32], stride: usize, count: usize) -> usize {
+    for i in 0..X {
+        let mut values = [0.0; 16];
+        assert!(L::N <= values.len());
+        // SAFETY: room for as many lanes.
+        unsafe { L::store(products[i], values.as_mut_ptr()) };
+        out[i * stride..][..count].copy_from_slice(&values[..count]);
+    }
+    X
+}

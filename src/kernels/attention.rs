@@ -8,7 +8,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Buffers, Content, Per, Rows, Shape, Sizes, Use},
     shader::Program,
-    simd::{Cpu, Job, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
+    simd::{Cpu, Job, KeyProducts, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
     step::{BLOCK, Load, Step},
     weights::{Format, Vector},
 };
@@ -181,7 +181,7 @@ impl Kernel for Attention {
             }
         }
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
+    fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
         let [scale, window] = self.heads.scalars(memory);
         let caches: Vec<_> = self.heads.cache.parts.iter().map(|p| memory.read(p.buffer)).collect();
         let caches: Vec<&[f32]> = caches.iter().map(|c| &c[..]).collect();
@@ -202,6 +202,7 @@ impl Kernel for Attention {
                 tile.flat_map(|row| heads.clone().map(move |head| (row, head))).collect();
             cpu.simd.run(Attend {
                 step,
+                shape,
                 qkv,
                 y,
                 attention: self,
@@ -217,7 +218,7 @@ impl Kernel for Attention {
 }
 
 /// Rows of a tile.
-const TILE: usize = 16;
+const TILE: usize = 32;
 
 /// Runs of rows of one sequence, each at most a tile.
 fn tiles(step: &Step) -> Vec<Range<usize>> {
@@ -236,6 +237,7 @@ fn tiles(step: &Step) -> Vec<Range<usize>> {
 /// Queries that share a sequence and a key head.
 struct Attend<'a> {
     step: &'a Step,
+    shape: Shape,
     qkv: &'a [f32],
     y: Shared2d<'a>,
     attention: &'a Attention,
@@ -253,7 +255,7 @@ impl Job for Attend<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { step, qkv, y, attention, cache, width, at, scale, window, queries } = self;
+        let Self { step, shape, qkv, y, attention, cache, width, at, scale, window, queries } = self;
         let dim = attention.heads.dim() as usize;
         let rows = || queries.iter().map(|(row, _)| &step.rows[*row]);
         let sequence = step.rows[queries[0].0].sequence;
@@ -274,15 +276,20 @@ impl Job for Attend<'_> {
         let span = (end - start) as usize;
         let mut weights = vec![0.0f32; queries.len() * span];
         for (positions, key) in blocks() {
-            let keys = PackedRows {
-                format: Format::F32,
-                packed: bytemuck::cast_slice(&cache[key..]),
-                row_bytes: 8 * width,
-                columns: dim,
-                count: positions.len(),
-            };
+            let (rows, count) = (&cache[key..], positions.len());
             let out = &mut weights[(positions.start - start) as usize..];
-            Products { rows: keys, x: &q, out, stride: span }.run::<L>();
+            // Which of the two follows from the plan, not from how many queries there are, nor do their sums.
+            match shape {
+                Shape::Prefill => {
+                    KeyProducts { rows, row_stride: 2 * width, count, x: &q, out, stride: span }.run::<L>();
+                }
+                Shape::Decode => {
+                    let packed = bytemuck::cast_slice(rows);
+                    let (format, row_bytes) = (Format::F32, 8 * width);
+                    let rows = PackedRows { format, packed, row_bytes, columns: dim, count };
+                    Products { rows, x: &q, out, stride: span }.run::<L>();
+                }
+            }
         }
         let mut out: Vec<&mut [f32]> = Vec::with_capacity(queries.len());
         for (i, (row, head)) in queries.iter().enumerate() {

@@ -18,7 +18,7 @@ mod x86;
 pub use exp::exp;
 pub use int8::{Round, Rounded, RoundedProducts, takes};
 pub use lanes::{Job, Lanes, Simd};
-pub use panels::{PanelProducts, takes_panels};
+pub use panels::{KeyProducts, PanelProducts, takes_panels};
 pub use products::{Dot, Mix, Products, Rows};
 pub use threads::{Shared2d, Threads};
 

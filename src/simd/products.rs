@@ -249,47 +249,96 @@ impl Job for Mix<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Self { rows, row_stride, count, weights, weights_stride, out } = self;
-        for (i, out) in out.iter_mut().enumerate() {
-            let weights = &weights[i * weights_stride..][..count];
-            let width = out.len();
-            assert!(count == 0 || (count - 1) * row_stride + width <= rows.len(), "whole rows");
-            let mut at = 0;
-            // Four lanes of a row at a time: their sums stay in registers over all rows.
-            while at + 4 * L::N <= width {
-                // SAFETY: within out and rows, as seen above.
-                unsafe { mix::<L, 4>(rows.as_ptr().add(at), row_stride, weights, out.as_mut_ptr().add(at)) };
-                at += 4 * L::N;
-            }
-            while at + L::N <= width {
-                // SAFETY: likewise.
-                unsafe { mix::<L, 1>(rows.as_ptr().add(at), row_stride, weights, out.as_mut_ptr().add(at)) };
-                at += L::N;
-            }
-            for (row, weight) in weights.iter().enumerate() {
-                for column in at..width {
-                    out[column] += weight * rows[row * row_stride + column];
-                }
-            }
+        let Some(width) = out.first().map(|out| out.len()) else { return };
+        assert!(out.iter().all(|out| out.len() == width), "of one width");
+        assert!(count == 0 || (count - 1) * row_stride + width <= rows.len(), "whole rows");
+        assert!((out.len() - 1) * weights_stride + count <= weights.len(), "a weight for each row");
+        let mut first = 0;
+        while first < out.len() {
+            let weights = &weights[first * weights_stride..];
+            let some = &mut out[first..];
+            first += if some.len() >= 4 {
+                mix_some::<L, 4>(rows, row_stride, count, weights, weights_stride, some)
+            } else {
+                mix_some::<L, 1>(rows, row_stride, count, weights, weights_stride, some)
+            };
         }
     }
 }
 
-/// # Safety
-/// C times N values of each row and of out are there.
+/// The first X of out; X. Four lanes of a row at a time, or two where registers are few: their sums stay in registers
+/// over all rows.
 #[inline(always)]
-unsafe fn mix<L: Lanes, const C: usize>(rows: *const f32, stride: usize, weights: &[f32], out: *mut f32) {
-    let mut total = [L::splat(0.0); C];
-    for c in 0..C {
-        total[c] = unsafe { L::load(out.add(c * L::N)) };
+fn mix_some<L: Lanes, const X: usize>(
+    rows: &[f32],
+    row_stride: usize,
+    count: usize,
+    weights: &[f32],
+    weights_stride: usize,
+    out: &mut [&mut [f32]],
+) -> usize {
+    let width = out[0].len();
+    let mut to = [std::ptr::null_mut(); X];
+    for i in 0..X {
+        to[i] = out[i].as_mut_ptr();
     }
-    for (row, weight) in weights.iter().enumerate() {
-        let weight = L::splat(*weight);
-        for c in 0..C {
-            let values = unsafe { L::load(rows.add(row * stride + c * L::N)) };
-            total[c] = L::multiply_add(weight, values, total[c]);
+    let mut at = 0;
+    // SAFETY (all): within out and rows, as `Mix` has seen.
+    while L::MANY_REGISTERS && at + 4 * L::N <= width {
+        unsafe { mix::<L, 4, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
+        at += 4 * L::N;
+    }
+    while at + 2 * L::N <= width {
+        unsafe { mix::<L, 2, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
+        at += 2 * L::N;
+    }
+    while at + L::N <= width {
+        unsafe { mix::<L, 1, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
+        at += L::N;
+    }
+    for i in 0..X {
+        for row in 0..count {
+            for column in at..width {
+                out[i][column] += weights[i * weights_stride + row] * rows[row * row_stride + column];
+            }
         }
     }
-    for c in 0..C {
-        unsafe { L::store(total[c], out.add(c * L::N)) };
+    X
+}
+
+/// # Safety
+/// C times N values of each row are there, and of each of X out, from `at` on.
+#[inline(always)]
+unsafe fn mix<L: Lanes, const C: usize, const X: usize>(
+    rows: *const f32,
+    stride: usize,
+    count: usize,
+    weights: &[f32],
+    weights_stride: usize,
+    out: [*mut f32; X],
+    at: usize,
+) {
+    let mut total = [[L::splat(0.0); C]; X];
+    for i in 0..X {
+        for c in 0..C {
+            total[i][c] = unsafe { L::load(out[i].add(at + c * L::N)) };
+        }
+    }
+    for row in 0..count {
+        let mut values = [L::splat(0.0); C];
+        for c in 0..C {
+            values[c] = unsafe { L::load(rows.add(row * stride + c * L::N)) };
+        }
+        for i in 0..X {
+            let weight = L::splat(weights[i * weights_stride + row]);
+            for c in 0..C {
+                total[i][c] = L::multiply_add(weight, values[c], total[i][c]);
+            }
+        }
+    }
+    for i in 0..X {
+        for c in 0..C {
+            unsafe { L::store(total[i][c], out[i].add(at + c * L::N)) };
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     shader::Program,
     simd::{
         Cpu, Job, Lanes, PanelProducts, Products, Round, Rounded, RoundedProducts, Rows as PackedRows,
-        Shared2d, takes, takes_panels,
+        Shared2d, takes,
     },
     step::{Load, Step},
     weights::{Matrix, NormWeights, Part},
@@ -340,7 +340,7 @@ impl Kernel for Matmul {
             takes(part.format, columns)
                 && match shape {
                     Shape::Decode => cpu.rounds(),
-                    Shape::Prefill => cpu.rounds_many() && takes_panels(part.format),
+                    Shape::Prefill => cpu.rounds_many(part.format),
                 }
         };
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {

@@ -22,6 +22,8 @@ pub struct Rounded {
     pub(super) d: Vec<f32>,
     /// d times the sum of each block, of its first half and of its second.
     pub(super) sums: [Vec<f32>; 3],
+    /// The sum of each block's q.
+    pub(super) q_sums: Vec<i32>,
 }
 
 /// Rounds values that are a whole number of blocks: d = max |x| / 127, q to the nearest.
@@ -52,6 +54,7 @@ impl Job for Round<'_> {
                 halves[1] += i32::from(q[i + BLOCK / 2]);
             }
             rounded.d.push(d);
+            rounded.q_sums.push(halves[0] + halves[1]);
             for (sums, sum) in rounded.sums.iter_mut().zip([halves[0] + halves[1], halves[0], halves[1]]) {
                 sums.push(d * sum as f32);
             }

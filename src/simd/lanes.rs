@@ -82,11 +82,13 @@ impl Simd {
         self != Self::Portable
     }
 
-    /// Whether [`Lanes::panel_products`] has a quick form.
-    pub fn has_panels(self) -> bool {
+    /// Whether [`Lanes::panel_products`] has a quick form for bytes up to 127, or for all.
+    pub fn has_panels(self, all: bool) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 | Self::Avx512 => true,
+            Self::Avx512 => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => !all,
             _ => false,
         }
     }
@@ -135,14 +137,15 @@ pub trait Lanes {
     /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
     /// -128 with x's -128.
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;
-    /// In each lane Σ u · x for each of some x: `FOURS` fours of bytes, u unsigned, at most 127, and a lane's own. Quick
-    /// where [`Simd::has_panels`] says so.
+    /// In each lane `from` + Σ u · x for each of some x: `FOURS` fours of bytes, u unsigned and a lane's own. Quick, and
+    /// right, where [`Simd::has_panels`] says so; right in this form.
     #[inline(always)]
     unsafe fn panel_products<const FOURS: usize, const X: usize>(
         u: *const u32,
         x: [*const i8; X],
+        from: [i32; X],
     ) -> [Self::V; X] {
-        let mut sums = [[0.0f32; 16]; X];
+        let mut sums = [[0i32; 16]; X];
         let mut products = [Self::splat(0.0); X];
         for i in 0..X {
             for four in 0..FOURS {
@@ -150,11 +153,15 @@ pub trait Lanes {
                     let u = unsafe { u.add(four * Self::N + lane).read() }.to_ne_bytes();
                     for byte in 0..4 {
                         let x = unsafe { x[i].add(4 * four + byte).read() };
-                        sums[i][lane] += f32::from(u[byte]) * f32::from(x);
+                        sums[i][lane] += i32::from(u[byte]) * i32::from(x);
                     }
                 }
             }
-            products[i] = unsafe { Self::load(sums[i].as_ptr()) };
+            let mut values = [0.0f32; 16];
+            for lane in 0..Self::N {
+                values[lane] = (from[i] + sums[i][lane]) as f32;
+            }
+            products[i] = unsafe { Self::load(values.as_ptr()) };
         }
         products
     }

@@ -18,10 +18,11 @@ mod x86;
 pub use exp::exp;
 pub use int8::{Round, Rounded, RoundedProducts, takes};
 pub use lanes::{Job, Lanes, Simd};
-pub use panels::{KeyProducts, PanelProducts, takes_panels};
+pub use panels::{KeyProducts, PanelProducts};
 pub use products::{Dot, Mix, Products, Rows};
 pub use threads::{Shared2d, Threads};
 
+use crate::weights::Format;
 use std::sync::Mutex;
 
 /// How exactly products are computed.
@@ -57,9 +58,9 @@ impl Cpu {
         self.math == Math::Fast && self.simd.has_byte_products()
     }
 
-    /// Whether many rows of these do, too.
-    pub fn rounds_many(&self) -> bool {
-        self.math == Math::Fast && self.simd.has_panels()
+    /// Whether many rows of these do, too, by [`PanelProducts`].
+    pub fn rounds_many(&self, format: Format) -> bool {
+        self.math == Math::Fast && self.simd.has_panels(format == Format::Q8_0)
     }
 
     /// Calls `work` for each of 0..pieces, by all threads where there is enough to do.
@@ -114,7 +115,7 @@ pub fn highest(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{Format, Random, Tensor};
+    use crate::weights::{Random, Tensor};
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
         let mut random = Random(seed);
@@ -198,7 +199,10 @@ mod tests {
     #[test]
     fn panels_are_products_of_the_rounded_values() {
         for simd in Simd::all() {
-            for format in Format::ALL.into_iter().filter(|f| takes(*f, 768) && takes_panels(*f)) {
+            for format in Format::ALL
+                .into_iter()
+                .filter(|f| takes(*f, 768) && (simd == Simd::Portable || simd.has_panels(*f == Format::Q8_0)))
+            {
                 for (columns, count, xs) in [(768, 37, 21), (256, 16, 8), (512, 3, 5), (256, 1, 1)] {
                     let tensor = Tensor::random("w", format, count, columns, 5);
                     let row_bytes = format.row_bytes(columns);

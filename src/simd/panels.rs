@@ -5,17 +5,11 @@
 //! keys of attention, meet queries.
 
 use super::{
-    int8::{BLOCK, Ints, K, PARTS, Q4_0, Q4_1, Q5_0, Q5_1, Q6_K, Rounded, Scales},
+    int8::{BLOCK, Ints, K, PARTS, Q4_0, Q4_1, Q5_0, Q5_1, Q6_K, Q8_0, Rounded, Scales},
     lanes::{Job, Lanes},
     products::Rows,
 };
 use crate::weights::Format;
-
-/// Whether rows of a format have a form here, if they have one for [`super::RoundedProducts`]. Bytes that may be above 127,
-/// as those of Q8_0, are as quickly multiplied in f32.
-pub fn takes_panels(format: Format) -> bool {
-    format != Format::Q8_0
-}
 
 /// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
 pub struct PanelProducts<'a> {
@@ -33,6 +27,7 @@ impl Job for PanelProducts<'_> {
         rows.check();
         assert!(x.iter().all(|x| x.d.len() * BLOCK == rows.columns), "a block for each of the rows'");
         match rows.format {
+            Format::Q8_0 => products::<L, Q8_0>(rows, x, out, stride),
             Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
             Format::Q4_1 => products::<L, Q4_1>(rows, x, out, stride),
             Format::Q5_0 => products::<L, Q5_0>(rows, x, out, stride),
@@ -136,8 +131,11 @@ impl Panel {
             for i in 0..count {
                 let u = F::u(packed, i);
                 let fours = u.as_chunks::<4>().0;
+                // What is signed is made unsigned by 128 more, which is taken off the products.
+                let more = if F::SIGNED { 0x8080_8080 } else { 0 };
                 for four in 0..FOURS {
-                    self.u[((first + i) * FOURS + four) * L::N + lane] = u32::from_ne_bytes(fours[four]);
+                    let u = u32::from_ne_bytes(fours[four]) ^ more;
+                    self.u[((first + i) * FOURS + four) * L::N + lane] = u;
                 }
                 for half in 0..2 {
                     self.s[((first + i) * 2 + half) * L::N + lane] = s[half][i];
@@ -158,19 +156,23 @@ impl Panel {
             for i in 0..X {
                 q[i] = x[i].q[part * BLOCK..][..BLOCK].as_ptr();
             }
+            let mut from = [0; X];
+            if F::SIGNED {
+                for i in 0..X {
+                    from[i] = -128 * x[i].q_sums[part];
+                }
+            }
             let (s, m) = (&self.s[part * 2 * L::N..][..2 * L::N], &self.m[part * 2 * L::N..][..2 * L::N]);
             // SAFETY: fours of as many lanes, blocks of bytes, and scales of as many lanes, each sliced above.
             unsafe {
                 if F::HALVES {
+                    let mut second = q;
+                    for q in &mut second {
+                        *q = q.add(BLOCK / 2);
+                    }
                     let halves = [
-                        L::panel_products::<{ FOURS / 2 }, X>(u.as_ptr(), q),
-                        L::panel_products::<{ FOURS / 2 }, X>(u.as_ptr().add(FOURS / 2 * L::N), {
-                            let mut q = q;
-                            for q in &mut q {
-                                *q = q.add(BLOCK / 2);
-                            }
-                            q
-                        }),
+                        L::panel_products::<{ FOURS / 2 }, X>(u.as_ptr(), q, from),
+                        L::panel_products::<{ FOURS / 2 }, X>(u.as_ptr().add(FOURS / 2 * L::N), second, from),
                     ];
                     for half in 0..2 {
                         let (s, m) =
@@ -182,12 +184,14 @@ impl Panel {
                         }
                     }
                 } else {
-                    let products = L::panel_products::<FOURS, X>(u.as_ptr(), q);
+                    let products = L::panel_products::<FOURS, X>(u.as_ptr(), q, from);
                     let (s, m) = (L::load(s.as_ptr()), L::load(m.as_ptr()));
                     for i in 0..X {
                         let by = L::multiply_add(s, L::splat(x[i].d[part]), L::splat(0.0));
                         total[i] = L::multiply_add(products[i], by, total[i]);
-                        total[i] = L::multiply_add(m, L::splat(x[i].sums[0][part]), total[i]);
+                        if !F::SIGNED {
+                            total[i] = L::multiply_add(m, L::splat(x[i].sums[0][part]), total[i]);
+                        }
                     }
                 }
             }

@@ -91,10 +91,14 @@ impl Lanes for Avx2 {
     unsafe fn panel_products<const FOURS: usize, const X: usize>(
         u: *const u32,
         x: [*const i8; X],
+        from: [i32; X],
     ) -> [__m256; X] {
         unsafe {
             let ones = _mm256_set1_epi16(1);
             let mut sums = [_mm256_setzero_si256(); X];
+            for i in 0..X {
+                sums[i] = _mm256_set1_epi32(from[i]);
+            }
             for four in 0..FOURS {
                 let u = _mm256_loadu_si256(u.add(8 * four).cast());
                 for i in 0..X {
@@ -170,9 +174,13 @@ impl Lanes for Avx512 {
     unsafe fn panel_products<const FOURS: usize, const X: usize>(
         u: *const u32,
         x: [*const i8; X],
+        from: [i32; X],
     ) -> [__m512; X] {
         unsafe {
             let mut sums = [_mm512_setzero_si512(); X];
+            for i in 0..X {
+                sums[i] = _mm512_set1_epi32(from[i]);
+            }
             for four in 0..FOURS {
                 let u = _mm512_loadu_si512(u.add(16 * four).cast());
                 for i in 0..X {

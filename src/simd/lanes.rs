@@ -134,6 +134,11 @@ pub trait Lanes {
     fn add(a: Self::V, b: Self::V) -> Self::V;
     /// The sum of the lanes.
     fn sum(v: Self::V) -> f32;
+    /// Has the processor fetch what lies there, if it can; any address will do.
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        let _ = at;
+    }
     /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
     /// -128 with x's -128.
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;

@@ -177,6 +177,10 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
         for r in 0..R {
             // SAFETY: within the row, as `Rows::check` has seen.
             lanes[r] = unsafe { P::lanes::<L>(w[r].add(i * L::N * P::BYTES)) };
+            if T == 1 {
+                // With one x all waits for the rows: those of the next tile begin where these end.
+                L::prefetch(w[r].wrapping_add(R * rows.row_bytes + i * L::N * P::BYTES));
+            }
         }
         for t in 0..T {
             // SAFETY: x has a value for each column.

@@ -36,6 +36,10 @@ impl Lanes for Avx2 {
     type V = __m256;
     type Eight = Self;
     #[inline(always)]
+    fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
     fn splat(value: f32) -> __m256 {
         unsafe { _mm256_set1_ps(value) }
     }
@@ -121,6 +125,10 @@ impl Lanes for Avx512 {
     const MANY_REGISTERS: bool = true;
     type V = __m512;
     type Eight = Avx2;
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
     #[inline(always)]
     fn splat(value: f32) -> __m512 {
         unsafe { _mm512_set1_ps(value) }

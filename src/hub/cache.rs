@@ -329,8 +329,8 @@ pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
         let Some(name) = Name::parse(&repository.replacen("--", "/", 1)) else { continue };
         let here = Repository::of(cache, &name.repository);
         let mut found = BTreeMap::new();
-        let cached = |name: String, files: &[PathBuf], path: PathBuf| {
-            let size_bytes = files.iter().map(|file| fs::metadata(file).map_or(0, |m| m.len())).sum();
+        let size_of = |file: PathBuf| fs::metadata(file).map_or(0, |m| m.len());
+        let cached = |name: String, size_bytes: u64, path: PathBuf| {
             (name.clone(), Cached { name, size_bytes, path, complete: true })
         };
         // Of several commits' the newest.
@@ -339,11 +339,11 @@ pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
                 files(&snapshot).into_iter().partition(|file| file.ends_with(".gguf"));
             found.extend(ggufs.iter().filter(|file| is_model(file)).map(|file| {
                 let path = snapshot.join(file);
-                cached(format!("{name}:{file}"), &[path.clone()], path)
+                cached(format!("{name}:{file}"), size_of(path.clone()), path)
             }));
             if let Some(path) = within(&name, &snapshot).filter(|path| path.is_dir()) {
-                let others: Vec<_> = others.iter().map(|file| snapshot.join(file)).collect();
-                found.extend([cached(name.to_string(), &others, path)]);
+                let size_bytes = others.iter().map(|file| size_of(snapshot.join(file))).sum();
+                found.extend([cached(name.to_string(), size_bytes, path)]);
             }
         }
         if found.is_empty() {

@@ -10,10 +10,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Per, Rows, Shape, Use},
     shader::Program,
-    simd::{
-        Cpu, Job, Lanes, PanelProducts, Products, Round, Rounded, RoundedProducts, Rows as PackedRows,
-        Shared2d, takes,
-    },
+    simd::{Cpu, Job, Lanes, Products, Round, Rounded, RoundedProducts, Rows as PackedRows, Shared2d, takes},
     step::{Load, Step},
     weights::{Matrix, NormWeights, Part},
 };
@@ -371,14 +368,12 @@ impl Kernel for Matmul {
                     let (format, row_bytes) = (part.format, part.row_bytes);
                     let out = &mut out[rows.start - wanted.start..];
                     let rows = PackedRows { format, packed, row_bytes, columns, count: rows.len() };
-                    match shape {
-                        _ if !rounds(part) => cpu.simd.run(Products { rows, x: &x, out, stride: count }),
-                        Shape::Decode => {
-                            cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride: count })
-                        }
-                        Shape::Prefill => {
-                            cpu.simd.run(PanelProducts { rows, x: &rounded, out, stride: count })
-                        }
+                    let stride = count;
+                    if rounds(part) {
+                        let many = shape == Shape::Prefill;
+                        cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride, many });
+                    } else {
+                        cpu.simd.run(Products { rows, x: &x, out, stride });
                     }
                 }
             }

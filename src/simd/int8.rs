@@ -7,6 +7,7 @@
 use super::{
     highest,
     lanes::{Job, Lanes},
+    panels,
     products::Rows,
     sum,
 };
@@ -76,30 +77,34 @@ pub fn takes(format: Format, columns: usize) -> bool {
     matches!(format, Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q4_K | Q5_K | Q6_K) && columns.is_multiple_of(BLOCK)
 }
 
-/// `out[i · stride + row] = rows[row] · x[i]`
+/// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
 pub struct RoundedProducts<'a> {
     pub rows: Rows<'a>,
     pub x: &'a [Rounded],
     pub out: &'a mut [f32],
     pub stride: usize,
+    /// Whether x are many as a rule, so that rows are laid in panels for them, which sums in another order.
+    pub many: bool,
 }
 
 impl Job for RoundedProducts<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { rows, x, out, stride } = self;
-        rows.check();
-        assert!(x.iter().all(|x| x.d.len() * BLOCK == rows.columns), "a block for each of the rows'");
-        match rows.format {
-            Format::Q8_0 => products::<L, Q8_0>(rows, x, out, stride),
-            Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
-            Format::Q4_1 => products::<L, Q4_1>(rows, x, out, stride),
-            Format::Q5_0 => products::<L, Q5_0>(rows, x, out, stride),
-            Format::Q5_1 => products::<L, Q5_1>(rows, x, out, stride),
-            Format::Q4_K => products::<L, K<false>>(rows, x, out, stride),
-            Format::Q5_K => products::<L, K<true>>(rows, x, out, stride),
-            Format::Q6_K => products::<L, Q6_K>(rows, x, out, stride),
+        self.rows.check();
+        assert!(
+            self.x.iter().all(|x| x.d.len() * BLOCK == self.rows.columns),
+            "a block for each of the rows'"
+        );
+        match self.rows.format {
+            Format::Q8_0 => products::<L, Q8_0>(self),
+            Format::Q4_0 => products::<L, Q4_0>(self),
+            Format::Q4_1 => products::<L, Q4_1>(self),
+            Format::Q5_0 => products::<L, Q5_0>(self),
+            Format::Q5_1 => products::<L, Q5_1>(self),
+            Format::Q4_K => products::<L, K<false>>(self),
+            Format::Q5_K => products::<L, K<true>>(self),
+            Format::Q6_K => products::<L, Q6_K>(self),
             other => panic!("{other:?} has no products of bytes"),
         }
     }
@@ -128,7 +133,11 @@ pub(super) trait Ints {
 }
 
 #[inline(always)]
-fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
+fn products<L: Lanes, F: Ints>(job: RoundedProducts) {
+    let RoundedProducts { rows, x, out, stride, many } = job;
+    if many {
+        return panels::products::<L, F>(rows, x, out, stride);
+    }
     let parts = rows.columns / BLOCK;
     for row in 0..rows.count {
         let packed = &rows.packed[row * rows.row_bytes..][..F::bytes(parts)];

@@ -18,7 +18,7 @@ mod x86;
 pub use exp::exp;
 pub use int8::{Round, Rounded, RoundedProducts, takes};
 pub use lanes::{Job, Lanes, Simd};
-pub use panels::{KeyProducts, PanelProducts};
+pub use panels::KeyProducts;
 pub use products::{Dot, Mix, Products, Rows};
 pub use threads::{Shared2d, Threads};
 
@@ -58,7 +58,7 @@ impl Cpu {
         self.math == Math::Fast && self.simd.has_byte_products()
     }
 
-    /// Whether many rows of these do, too, by [`PanelProducts`].
+    /// Whether many rows of these do, too.
     pub fn rounds_many(&self, format: Format) -> bool {
         self.math == Math::Fast && self.simd.has_panels(format == Format::Q8_0)
     }
@@ -183,7 +183,7 @@ mod tests {
                     }
                 }
                 let mut out = vec![0.0; 3 * count];
-                simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride: count });
+                simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride: count, many: false });
                 let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
                 let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
                 let exact = rows(simd, w, &x);
@@ -211,7 +211,7 @@ mod tests {
                         (0..xs).map(|i| simd.run(Round(&values(columns, i as u64)))).collect();
                     let stride = count + 2;
                     let mut out = vec![0.0; xs * stride];
-                    simd.run(PanelProducts { rows: w, x: &rounded, out: &mut out, stride });
+                    simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride, many: true });
                     let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
                     let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
                     let exact = rows(simd, w, &x);
@@ -228,7 +228,7 @@ mod tests {
                     let mut alone = vec![0.0; 1];
                     let last = Rows { packed: &w.packed[(count - 1) * row_bytes..], count: 1, ..w };
                     let x = &rounded[xs - 1..];
-                    simd.run(PanelProducts { rows: last, x, out: &mut alone, stride: 1 });
+                    simd.run(RoundedProducts { rows: last, x, out: &mut alone, stride: 1, many: true });
                     let got = out[(xs - 1) * stride + count - 1];
                     assert_eq!(got.to_bits(), alone[0].to_bits(), "{simd:?} {format:?}");
                 }

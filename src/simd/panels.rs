@@ -5,40 +5,10 @@
 //! keys of attention, meet queries.
 
 use super::{
-    int8::{BLOCK, Ints, K, PARTS, Q4_0, Q4_1, Q5_0, Q5_1, Q6_K, Q8_0, Rounded, Scales},
+    int8::{BLOCK, Ints, PARTS, Rounded, Scales},
     lanes::{Job, Lanes},
     products::Rows,
 };
-use crate::weights::Format;
-
-/// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
-pub struct PanelProducts<'a> {
-    pub rows: Rows<'a>,
-    pub x: &'a [Rounded],
-    pub out: &'a mut [f32],
-    pub stride: usize,
-}
-
-impl Job for PanelProducts<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let Self { rows, x, out, stride } = self;
-        rows.check();
-        assert!(x.iter().all(|x| x.d.len() * BLOCK == rows.columns), "a block for each of the rows'");
-        match rows.format {
-            Format::Q8_0 => products::<L, Q8_0>(rows, x, out, stride),
-            Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
-            Format::Q4_1 => products::<L, Q4_1>(rows, x, out, stride),
-            Format::Q5_0 => products::<L, Q5_0>(rows, x, out, stride),
-            Format::Q5_1 => products::<L, Q5_1>(rows, x, out, stride),
-            Format::Q4_K => products::<L, K<false>>(rows, x, out, stride),
-            Format::Q5_K => products::<L, K<true>>(rows, x, out, stride),
-            Format::Q6_K => products::<L, Q6_K>(rows, x, out, stride),
-            other => panic!("{other:?} has no panels"),
-        }
-    }
-}
 
 /// `out[i · stride + row] = rows[row] · x[i]` of rows of f32, so many values apart. Neither the number of rows nor that of x
 /// changes a sum.
@@ -200,8 +170,9 @@ impl Panel {
     }
 }
 
+/// What [`super::RoundedProducts`] does of many x.
 #[inline(always)]
-fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
+pub(super) fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
     let parts = rows.columns / BLOCK;
     let mut panel = Panel::new(parts, L::N);
     let mut first = 0;

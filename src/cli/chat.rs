@@ -29,11 +29,12 @@ pub struct Chat {
     /// The most tokens of an answer
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     max_tokens: u64,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// End an answer where it says this; may be given again
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    // Last, for its heading stays.
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 const HELP: &str = "\

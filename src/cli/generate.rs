@@ -28,8 +28,6 @@ pub struct Generate {
     /// The most tokens to generate
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
     max_tokens: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// Stop where the text says this; may be given again
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -39,6 +37,9 @@ pub struct Generate {
     /// One JSON object at the end instead of text
     #[arg(long)]
     json: bool,
+    // Last, for its heading stays.
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 #[derive(Serialize)]

@@ -52,7 +52,7 @@ Ctrl-C ends an answer, Ctrl-D the conversation.
 
 /// What /set sets; none where a value is no number of its kind.
 type Setting = (&'static str, fn(&mut Request, &str) -> Option<()>);
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 12] = [
     ("temperature", |r, v| set(&mut r.sampling.temperature, v)),
     ("top_k", |r, v| set(&mut r.sampling.top_k, v)),
     ("top_p", |r, v| set(&mut r.sampling.top_p, v)),
@@ -63,9 +63,6 @@ const SETTINGS: [Setting; 15] = [
     ("repeat_penalty", |r, v| set(&mut r.sampling.penalties.repetition, v)),
     ("frequency_penalty", |r, v| set(&mut r.sampling.penalties.frequency, v)),
     ("presence_penalty", |r, v| set(&mut r.sampling.penalties.presence, v)),
-    ("dry_multiplier", |r, v| set(&mut r.sampling.dry.multiplier, v)),
-    ("dry_base", |r, v| set(&mut r.sampling.dry.base, v)),
-    ("dry_allowed_length", |r, v| set(&mut r.sampling.dry.allowed, v)),
     ("seed", |r, v| set(&mut r.sampling.seed, v)),
     ("max_tokens", |r, v| {
         r.max_tokens = v.parse::<NonZero<usize>>().ok()?.get();
@@ -154,10 +151,10 @@ impl<'a> Session<'a> {
         &mut self,
         say: impl for<'b> FnOnce(&'b mut Conversation<'a>) -> Result<Answer<'b>>,
     ) -> Result<bool> {
-        interrupt::watch();
         let context = self.conversation.language_model().engine.context();
         let max_tokens = self.conversation.request.max_tokens;
         let mut answer = say(&mut self.conversation)?;
+        interrupt::watch();
         if answer.forgotten > 0 {
             self.terminal.say(format_args!(
                 "(the context of {context} tokens is full: the oldest {} messages are forgotten)",

@@ -333,13 +333,9 @@ impl Kernel for Matmul {
             return;
         }
         let (n, columns) = (self.y.width as usize, self.w.columns as usize);
-        let rounds = |part: &Part| {
-            takes(part.format, columns)
-                && match shape {
-                    Shape::Decode => cpu.rounds(),
-                    Shape::Prefill => cpu.rounds_many(part.format),
-                }
-        };
+        // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it would
+        // save little.
+        let rounds = |part: &Part| shape == Shape::Decode && cpu.rounds() && takes(part.format, columns);
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
             true => x.iter().map(|x| cpu.simd.run(Round(&x[..columns]))).collect(),
             false => Vec::new(),
@@ -348,7 +344,7 @@ impl Kernel for Matmul {
         let y = Shared2d::new(&mut written, self.y.stride() as usize);
         // A piece makes some columns of y, for all its rows. Each product is summed by one thread, in an order that
         // neither their number nor the other rows change.
-        let piece = cpu.piece(n, 48);
+        let piece = cpu.piece(n, 24);
         let operations = 2 * u64::from(self.w.rows) * (columns * x.len()) as u64;
         cpu.for_each(operations, n.div_ceil(piece), |i| {
             let made = i * piece..n.min((i + 1) * piece);
@@ -368,12 +364,10 @@ impl Kernel for Matmul {
                     let (format, row_bytes) = (part.format, part.row_bytes);
                     let out = &mut out[rows.start - wanted.start..];
                     let rows = PackedRows { format, packed, row_bytes, columns, count: rows.len() };
-                    let stride = count;
                     if rounds(part) {
-                        let many = shape == Shape::Prefill;
-                        cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride, many });
+                        cpu.simd.run(RoundedProducts { rows, x: &rounded, out, stride: count });
                     } else {
-                        cpu.simd.run(Products { rows, x: &x, out, stride });
+                        cpu.simd.run(Products { rows, x: &x, out, stride: count });
                     }
                 }
             }

@@ -7,7 +7,6 @@
 use super::{
     highest,
     lanes::{Job, Lanes},
-    panels,
     products::Rows,
     sum,
 };
@@ -19,12 +18,10 @@ pub const BLOCK: usize = 32;
 /// A row of x in blocks: x ≈ d · q.
 #[derive(Default)]
 pub struct Rounded {
-    pub(super) q: Vec<i8>,
-    pub(super) d: Vec<f32>,
+    q: Vec<i8>,
+    d: Vec<f32>,
     /// d times the sum of each block, of its first half and of its second.
-    pub(super) sums: [Vec<f32>; 3],
-    /// The sum of each block's q.
-    pub(super) q_sums: Vec<i32>,
+    sums: [Vec<f32>; 3],
 }
 
 /// Rounds values that are a whole number of blocks: d = max |x| / 127, q to the nearest.
@@ -55,7 +52,6 @@ impl Job for Round<'_> {
                 halves[1] += i32::from(q[i + BLOCK / 2]);
             }
             rounded.d.push(d);
-            rounded.q_sums.push(halves[0] + halves[1]);
             for (sums, sum) in rounded.sums.iter_mut().zip([halves[0] + halves[1], halves[0], halves[1]]) {
                 sums.push(d * sum as f32);
             }
@@ -77,50 +73,46 @@ pub fn takes(format: Format, columns: usize) -> bool {
     matches!(format, Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q4_K | Q5_K | Q6_K) && columns.is_multiple_of(BLOCK)
 }
 
-/// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
+/// `out[i · stride + row] = rows[row] · x[i]`
 pub struct RoundedProducts<'a> {
     pub rows: Rows<'a>,
     pub x: &'a [Rounded],
     pub out: &'a mut [f32],
     pub stride: usize,
-    /// Whether x are many as a rule, so that rows are laid in panels for them, which sums in another order.
-    pub many: bool,
 }
 
 impl Job for RoundedProducts<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        self.rows.check();
-        assert!(
-            self.x.iter().all(|x| x.d.len() * BLOCK == self.rows.columns),
-            "a block for each of the rows'"
-        );
-        match self.rows.format {
-            Format::Q8_0 => products::<L, Q8_0>(self),
-            Format::Q4_0 => products::<L, Q4_0>(self),
-            Format::Q4_1 => products::<L, Q4_1>(self),
-            Format::Q5_0 => products::<L, Q5_0>(self),
-            Format::Q5_1 => products::<L, Q5_1>(self),
-            Format::Q4_K => products::<L, K<false>>(self),
-            Format::Q5_K => products::<L, K<true>>(self),
-            Format::Q6_K => products::<L, Q6_K>(self),
+        let Self { rows, x, out, stride } = self;
+        rows.check();
+        assert!(x.iter().all(|x| x.d.len() * BLOCK == rows.columns), "a block for each of the rows'");
+        match rows.format {
+            Format::Q8_0 => products::<L, Q8_0>(rows, x, out, stride),
+            Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
+            Format::Q4_1 => products::<L, Q4_1>(rows, x, out, stride),
+            Format::Q5_0 => products::<L, Q5_0>(rows, x, out, stride),
+            Format::Q5_1 => products::<L, Q5_1>(rows, x, out, stride),
+            Format::Q4_K => products::<L, K<false>>(rows, x, out, stride),
+            Format::Q5_K => products::<L, K<true>>(rows, x, out, stride),
+            Format::Q6_K => products::<L, Q6_K>(rows, x, out, stride),
             other => panic!("{other:?} has no products of bytes"),
         }
     }
 }
 
 /// Parts of 32 values that are taken together: one K block, or so many of the others.
-pub(super) const PARTS: usize = 8;
+const PARTS: usize = 8;
 
 /// The scales and offsets of such parts; of their halves, where these differ.
-pub(super) struct Scales {
-    pub s: [[f32; PARTS]; 2],
-    pub m: [[f32; PARTS]; 2],
+struct Scales {
+    s: [[f32; PARTS]; 2],
+    m: [[f32; PARTS]; 2],
 }
 
 /// A format as such parts.
-pub(super) trait Ints {
+trait Ints {
     /// Bytes of so many parts.
     fn bytes(parts: usize) -> usize;
     /// Whether u is signed, and m nothing.
@@ -133,11 +125,7 @@ pub(super) trait Ints {
 }
 
 #[inline(always)]
-fn products<L: Lanes, F: Ints>(job: RoundedProducts) {
-    let RoundedProducts { rows, x, out, stride, many } = job;
-    if many {
-        return panels::products::<L, F>(rows, x, out, stride);
-    }
+fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
     let parts = rows.columns / BLOCK;
     for row in 0..rows.count {
         let packed = &rows.packed[row * rows.row_bytes..][..F::bytes(parts)];
@@ -264,7 +252,7 @@ macro_rules! ints {
     };
     ($name:ident, $bytes:literal, $signed:literal, |$packed:ident, $count:ident, $d:ident| $m:expr, |$block:ident| $u:expr) => {
         #[allow(non_camel_case_types)] // ggml's own names
-        pub(super) struct $name;
+        struct $name;
         impl Ints for $name {
             const SIGNED: bool = $signed;
             #[inline(always)]
@@ -318,7 +306,7 @@ fn nibble(qs: &[u8], high: bool) -> [u8; BLOCK] {
 }
 
 /// Q4_K, or Q5_K, whose fifth bits lie between scales and nibbles.
-pub(super) struct K<const FIFTH: bool>;
+struct K<const FIFTH: bool>;
 impl<const FIFTH: bool> Ints for K<FIFTH> {
     #[inline(always)]
     fn bytes(parts: usize) -> usize {
@@ -343,7 +331,7 @@ impl<const FIFTH: bool> Ints for K<FIFTH> {
 }
 
 #[allow(non_camel_case_types)]
-pub(super) struct Q6_K;
+struct Q6_K;
 impl Ints for Q6_K {
     const HALVES: bool = true;
     #[inline(always)]

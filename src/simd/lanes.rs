@@ -82,17 +82,6 @@ impl Simd {
         self != Self::Portable
     }
 
-    /// Whether [`Lanes::panel_products`] has a quick form for bytes up to 127, or for all.
-    pub fn has_panels(self, all: bool) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => !all,
-            _ => false,
-        }
-    }
-
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self {
             Self::Portable => job.run::<Portable>(),
@@ -142,34 +131,6 @@ pub trait Lanes {
     /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
     /// -128 with x's -128.
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;
-    /// In each lane `from` + Σ u · x for each of some x: `FOURS` fours of bytes, u unsigned and a lane's own. Quick, and
-    /// right, where [`Simd::has_panels`] says so; right in this form.
-    #[inline(always)]
-    unsafe fn panel_products<const FOURS: usize, const X: usize>(
-        u: *const u32,
-        x: [*const i8; X],
-        from: [i32; X],
-    ) -> [Self::V; X] {
-        let mut sums = [[0i32; 16]; X];
-        let mut products = [Self::splat(0.0); X];
-        for i in 0..X {
-            for four in 0..FOURS {
-                for lane in 0..Self::N {
-                    let u = unsafe { u.add(four * Self::N + lane).read() }.to_ne_bytes();
-                    for byte in 0..4 {
-                        let x = unsafe { x[i].add(4 * four + byte).read() };
-                        sums[i][lane] += i32::from(u[byte]) * i32::from(x);
-                    }
-                }
-            }
-            let mut values = [0.0f32; 16];
-            for lane in 0..Self::N {
-                values[lane] = (from[i] + sums[i][lane]) as f32;
-            }
-            products[i] = unsafe { Self::load(values.as_ptr()) };
-        }
-        products
-    }
 }
 
 pub struct Portable;

@@ -22,7 +22,6 @@ pub use panels::KeyProducts;
 pub use products::{Dot, Mix, Products, Rows};
 pub use threads::{Shared2d, Threads};
 
-use crate::weights::Format;
 use std::sync::Mutex;
 
 /// How exactly products are computed.
@@ -56,11 +55,6 @@ impl Cpu {
     /// Whether quantised weights meet rounded activations.
     pub fn rounds(&self) -> bool {
         self.math == Math::Fast && self.simd.has_byte_products()
-    }
-
-    /// Whether many rows of these do, too.
-    pub fn rounds_many(&self, format: Format) -> bool {
-        self.math == Math::Fast && self.simd.has_panels(format == Format::Q8_0)
     }
 
     /// Calls `work` for each of 0..pieces, by all threads where there is enough to do.
@@ -115,7 +109,7 @@ pub fn highest(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{Random, Tensor};
+    use crate::weights::{Format, Random, Tensor};
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
         let mut random = Random(seed);
@@ -183,54 +177,13 @@ mod tests {
                     }
                 }
                 let mut out = vec![0.0; 3 * count];
-                simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride: count, many: false });
+                simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride: count });
                 let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
                 let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
                 let exact = rows(simd, w, &x);
                 let size = exact.iter().fold(1.0f32, |top, v| top.max(v.abs()));
                 for (got, exact) in out.iter().zip(&exact) {
                     assert!((got - exact).abs() <= 2e-6 * size, "{simd:?} {format:?}: {got} for {exact}");
-                }
-            }
-        }
-    }
-
-    /// Panels give the same, however many rows and x there are, and each the same bits alone.
-    #[test]
-    fn panels_are_products_of_the_rounded_values() {
-        for simd in Simd::all() {
-            for format in Format::ALL
-                .into_iter()
-                .filter(|f| takes(*f, 768) && (simd == Simd::Portable || simd.has_panels(*f == Format::Q8_0)))
-            {
-                for (columns, count, xs) in [(768, 37, 21), (256, 16, 8), (512, 3, 5), (256, 1, 1)] {
-                    let tensor = Tensor::random("w", format, count, columns, 5);
-                    let row_bytes = format.row_bytes(columns);
-                    let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
-                    let rounded: Vec<Rounded> =
-                        (0..xs).map(|i| simd.run(Round(&values(columns, i as u64)))).collect();
-                    let stride = count + 2;
-                    let mut out = vec![0.0; xs * stride];
-                    simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride, many: true });
-                    let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
-                    let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
-                    let exact = rows(simd, w, &x);
-                    let size = exact.iter().fold(1.0f32, |top, v| top.max(v.abs()));
-                    for (got, exact) in out.chunks(stride).zip(exact.chunks(count)) {
-                        assert_eq!(got[count..], [0.0; 2], "nothing beyond the rows is touched");
-                        for (got, exact) in got.iter().zip(exact) {
-                            assert!(
-                                (got - exact).abs() <= 2e-6 * size,
-                                "{simd:?} {format:?}: {got} for {exact}"
-                            );
-                        }
-                    }
-                    let mut alone = vec![0.0; 1];
-                    let last = Rows { packed: &w.packed[(count - 1) * row_bytes..], count: 1, ..w };
-                    let x = &rounded[xs - 1..];
-                    simd.run(RoundedProducts { rows: last, x, out: &mut alone, stride: 1, many: true });
-                    let got = out[(xs - 1) * stride + count - 1];
-                    assert_eq!(got.to_bits(), alone[0].to_bits(), "{simd:?} {format:?}");
                 }
             }
         }

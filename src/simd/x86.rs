@@ -91,33 +91,6 @@ impl Lanes for Avx2 {
             _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
-    #[inline(always)]
-    unsafe fn panel_products<const FOURS: usize, const X: usize>(
-        u: *const u32,
-        x: [*const i8; X],
-        from: [i32; X],
-    ) -> [__m256; X] {
-        unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let mut sums = [_mm256_setzero_si256(); X];
-            for i in 0..X {
-                sums[i] = _mm256_set1_epi32(from[i]);
-            }
-            for four in 0..FOURS {
-                let u = _mm256_loadu_si256(u.add(8 * four).cast());
-                for i in 0..X {
-                    let x = _mm256_set1_epi32(x[i].cast::<i32>().add(four).read_unaligned());
-                    // No pair of 127 · 127, or 127 · 128, overflows 16 bits.
-                    sums[i] = _mm256_add_epi32(sums[i], _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), ones));
-                }
-            }
-            let mut products = [_mm256_setzero_ps(); X];
-            for i in 0..X {
-                products[i] = _mm256_cvtepi32_ps(sums[i]);
-            }
-            products
-        }
-    }
 }
 
 impl Lanes for Avx512 {
@@ -176,31 +149,6 @@ impl Lanes for Avx512 {
         unsafe {
             let (u, x) = factors::<SIGNED>(u, x);
             _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(_mm256_setzero_si256(), u, x))
-        }
-    }
-    #[inline(always)]
-    unsafe fn panel_products<const FOURS: usize, const X: usize>(
-        u: *const u32,
-        x: [*const i8; X],
-        from: [i32; X],
-    ) -> [__m512; X] {
-        unsafe {
-            let mut sums = [_mm512_setzero_si512(); X];
-            for i in 0..X {
-                sums[i] = _mm512_set1_epi32(from[i]);
-            }
-            for four in 0..FOURS {
-                let u = _mm512_loadu_si512(u.add(16 * four).cast());
-                for i in 0..X {
-                    let x = _mm512_set1_epi32(x[i].cast::<i32>().add(four).read_unaligned());
-                    sums[i] = _mm512_dpbusd_epi32(sums[i], u, x);
-                }
-            }
-            let mut products = [_mm512_setzero_ps(); X];
-            for i in 0..X {
-                products[i] = _mm512_cvtepi32_ps(sums[i]);
-            }
-            products
         }
     }
 }

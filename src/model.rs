@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     families::{self, Config},
     tokenizer::Tokenizer,
-    weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized},
+    weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, fs::File, io::Read, ops::RangeInclusive, path::Path};
@@ -215,9 +215,13 @@ fn special_tokens(tokenizer: &Value) -> BTreeMap<String, String> {
     entries.filter_map(token).collect()
 }
 
-/// What a file is called without its extension.
+/// What a file is called without its extension and which part it is.
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.and_then(Split::parse) {
+        Some(split) => split.stem.to_owned(),
+        None => path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+    }
 }
 
 /// A file of that name, or one that begins as GGUF files do.

@@ -36,7 +36,8 @@ fn packed_anew(gguf: &Gguf, to: Format, file: &mut Writer) -> Result<Quantized> 
     let quantized = tensors.quantize(to, &gguf.checkpoint);
     // These say how the file is laid out and packed.
     let own = ["general.alignment", "general.file_type", "general.quantization_version"];
-    gguf.entries().filter(|(key, _)| !own.contains(key)).for_each(|(key, entry)| file.copy(key, entry));
+    let is_own = |key: &str| own.contains(&key) || key.starts_with("split.");
+    gguf.entries().filter(|(key, _)| !is_own(key)).for_each(|(key, entry)| file.copy(key, entry));
     let specs = tensors.specs();
     for (spec, made) in specs.iter().zip(tensors.make(&specs, &gguf.checkpoint)?) {
         file.tensor(&spec.name, made);

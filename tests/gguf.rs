@@ -9,8 +9,9 @@ use std::sync::Arc;
 use wgpt::{
     families,
     model::Model,
+    quantize::quantize,
     tokenizer::Tokenizer,
-    weights::{Bytes, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
+    weights::{Bytes, Contents, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
 };
 
 pub fn blocks() -> impl Iterator<Item = Format> {
@@ -218,6 +219,80 @@ fn headers_that_lie_are_refused() {
         let error = read(changed).expect_err("another version").to_string();
         assert!(error.contains(what), "{error}");
     }
+}
+
+/// A model's tensors dealt out to so many files, as gguf-split does it: the first has the metadata.
+pub fn split(gguf: &Gguf, count: u16) -> Vec<Vec<u8>> {
+    let mut parts: Vec<Writer> = (0..count).map(|_| Writer::default()).collect();
+    gguf.entries().for_each(|(key, entry)| parts[0].copy(key, entry));
+    let u16_entry = |value: u16| [&2u32.to_le_bytes()[..], &value.to_le_bytes()].concat();
+    for (number, part) in (0..).zip(&mut parts) {
+        part.copy("split.no", &u16_entry(number));
+        part.copy("split.count", &u16_entry(count));
+        part.count("split.tensors.count", gguf.checkpoint.len() as u32);
+    }
+    for (at, (name, entry)) in gguf.checkpoint.entries().enumerate() {
+        let tensor = entry.tensor.clone().expect("a tensor that is read");
+        let (format, shape) = (tensor.format, tensor.shape.clone());
+        let contents: Arc<dyn Contents> = match shape.len() {
+            2 => Arc::new(StoredRows::new(tensor, format, false, Order::AsStored)),
+            _ => {
+                let mut values = vec![0.0; shape.iter().product()];
+                format.unpack(tensor.bytes(), &mut values);
+                Arc::new(Values(values))
+            }
+        };
+        parts[at % usize::from(count)].tensor(name, Made { shape, format, contents });
+    }
+    let bytes = |part: &Writer| {
+        let mut bytes = Vec::new();
+        part.write(&mut bytes, &|_, _| true).expect("writing to memory");
+        bytes
+    };
+    parts.iter().map(bytes).collect()
+}
+
+/// Every part opens the whole model; one that is missing, or another in its place, is named.
+#[test]
+fn parts_of_a_split_model_are_one() {
+    let whole = Gguf::read("whole", Bytes::new(llama(&[Format::Q4_0, Format::F16]))).expect("a GGUF file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |number: usize| folder.path().join(format!("tiny-{number:05}-of-00003.gguf"));
+    for (number, part) in (1..).zip(split(&whole, 3)) {
+        std::fs::write(at(number), part).expect("a file");
+    }
+    for number in 1..=3 {
+        let joined = Gguf::open(&at(number)).expect("a split model");
+        let tensor = |gguf: &Gguf, name: &str| {
+            let tensor = gguf.checkpoint.get(name).and_then(|entry| entry.tensor.clone()).expect("a tensor");
+            (tensor.format, tensor.shape.clone(), tensor.bytes().to_vec())
+        };
+        assert_eq!(joined.checkpoint.len(), whole.checkpoint.len());
+        for (name, _) in whole.checkpoint.entries() {
+            assert_eq!(tensor(&joined, name), tensor(&whole, name), "{name}");
+        }
+        let model = Model::open_weights(&at(number)).expect("a model");
+        assert_eq!(model.name, "tiny");
+        // Packed anew it is one file.
+        let output = folder.path().join("one.gguf");
+        quantize(&at(number), Format::Q8_0, &output, &|_, _| true).expect("a GGUF file");
+        let one = Gguf::open(&output).expect("one file");
+        assert!(one.checkpoint.len() == whole.checkpoint.len() && one.get("split.count").is_none());
+    }
+    let refused = |what: &[&str]| {
+        let error = Gguf::open(&at(1)).err().expect("not a whole model").to_string();
+        assert!(what.iter().all(|what| error.contains(what)), "{error}");
+    };
+    let third = std::fs::read(at(3)).expect("a part");
+    std::fs::remove_file(at(3)).expect("a part");
+    refused(&["00003-of-00003.gguf cannot be opened", "beside each other"]);
+    std::fs::copy(at(2), at(3)).expect("a part");
+    refused(&["00003-of-00003.gguf is not what its name says, part 3 of 3"]);
+    std::fs::write(at(3), third).expect("a part");
+    let odd = folder.path().join("odd.gguf");
+    std::fs::rename(at(1), &odd).expect("a part");
+    let error = Gguf::open(&odd).err().expect("which part is unknown").to_string();
+    assert!(error.contains("one of 3 parts"), "{error}");
 }
 
 /// What fuzzing found worth keeping (tests/fuzz): a model or an error, never a panic.

@@ -1,6 +1,6 @@
 //! Models by name, from a server on this machine that speaks as the Hub does.
 
-use crate::support::path;
+use crate::{gguf::split, support::path};
 use serde_json::{Value, json};
 use sha2::Digest;
 use std::{
@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
+use wgpt::weights::{Bytes, Gguf};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -501,28 +502,44 @@ fn sharded_weights_come_whole() {
     assert_eq!(hub.of_large("range").len(), 2);
 }
 
+/// The built-in model as a GGUF file.
+fn packed(format: &str) -> Vec<u8> {
+    let made = home();
+    let to = made.path().join("made.gguf");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+    command.args(["quantize", concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo")]);
+    command.args([to.to_str().expect("UTF-8"), "--format", format]);
+    let (code, _, err) = outcome(command);
+    assert_eq!(code, 0, "{err}");
+    fs::read(to).expect("a file")
+}
+
+/// Every part comes; together they are listed as one, run and go.
+#[test]
+fn a_split_model_is_pulled_listed_run_and_removed() {
+    let whole = packed("q8_0");
+    let parts = split(&Gguf::read("whole", Bytes::new(whole.clone())).expect("a GGUF file"), 2);
+    let names = ["demo-Q8_0-00001-of-00002.gguf", "demo-Q8_0-00002-of-00002.gguf"];
+    let (hub, home, elsewhere) =
+        (FakeHub::start(&[(names[0], parts[0].clone()), (names[1], parts[1].clone())]), home(), home());
+    let (code, out, err) = hub.run(&home, &story("tiny/demo:q8_0"));
+    fs::write(elsewhere.path().join("whole.gguf"), whole).expect("a file");
+    let file = elsewhere.path().join("whole.gguf");
+    let (_, of_whole, _) = hub.run(&home, &story(file.to_str().expect("UTF-8")));
+    assert_eq!((code, out), (0, of_whole), "{err}");
+    let (_, out, _) = hub.run(&home, &["list"]);
+    let name = format!("tiny/demo:{}", names[0]);
+    assert!(out.starts_with(&format!("{name} ")) && out.lines().count() == 1, "{out}");
+    assert_eq!(hub.run(&home, &["rm", &name]).0, 0);
+    assert!(!repository(&home).exists());
+}
+
 #[test]
 fn a_quantisation_names_a_gguf_file() {
-    let made = home();
-    let gguf = |format: &str| {
-        let to = made.path().join(format);
-        let args = [
-            "quantize",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo"),
-            to.to_str().expect("UTF-8"),
-            "--format",
-            format,
-        ];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
-        command.args(args);
-        let (code, _, err) = outcome(command);
-        assert_eq!(code, 0, "{err}");
-        fs::read(to).expect("a file")
-    };
     let (hub, home) = (
         FakeHub::start(&[
-            ("demo-F16.gguf", gguf("f16")),
-            ("demo-Q8_0.gguf", gguf("q8_0")),
+            ("demo-F16.gguf", packed("f16")),
+            ("demo-Q8_0.gguf", packed("q8_0")),
             ("README.md", vec![1]),
         ]),
         home(),

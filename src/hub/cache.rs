@@ -7,7 +7,10 @@ use super::{
     name::{Name, files, is_model, within},
     remote::{Failure, Remote, RemoteFile, persist},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::Split,
+};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -146,7 +149,7 @@ impl Repository {
             .map_err(failed(&path, "made"))
     }
 
-    /// Removes all of it, or the one file that a name picks, of all commits; how many bytes that frees.
+    /// Removes all of it, or the one model that a name picks, of all commits; how many bytes that frees.
     pub fn remove(&self, name: &Name) -> Result<u64> {
         let before = size(&self.folder);
         let is_there = match name.pick {
@@ -168,7 +171,7 @@ impl Repository {
         }
         if name.pick.is_some() {
             while let Some(path) = self.find(name) {
-                self.remove_file(&path)?;
+                Split::files(&path).iter().try_for_each(|file| self.remove_file(file))?;
             }
             if self.paths().next().is_some() {
                 return Ok(before - size(&self.folder));
@@ -316,7 +319,7 @@ fn size(folder: &Path) -> u64 {
     fs::read_dir(folder).into_iter().flatten().flatten().map(of).sum()
 }
 
-/// The models of a cache, by name: a folder's safetensors are one, and so is each GGUF file.
+/// The models of a cache, by name: a folder's safetensors are one, and so is each GGUF file, or all parts of one.
 pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
     let folders = match fs::read_dir(cache) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -330,8 +333,10 @@ pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
         let here = Repository::of(cache, &name.repository);
         let mut found = BTreeMap::new();
         let size_of = |file: PathBuf| fs::metadata(file).map_or(0, |m| m.len());
-        let cached = |name: String, size_bytes: u64, path: PathBuf| {
-            (name.clone(), Cached { name, size_bytes, path, complete: true })
+        let cached = |name: String, files: Vec<PathBuf>, path: PathBuf| {
+            let complete = files.iter().all(|file| file.exists());
+            let size_bytes = files.into_iter().map(size_of).sum();
+            (name.clone(), Cached { name, size_bytes, path, complete })
         };
         // Of several commits' the newest.
         for snapshot in here.snapshots().into_iter().rev() {
@@ -339,11 +344,11 @@ pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
                 files(&snapshot).into_iter().partition(|file| file.ends_with(".gguf"));
             found.extend(ggufs.iter().filter(|file| is_model(file)).map(|file| {
                 let path = snapshot.join(file);
-                cached(format!("{name}:{file}"), size_of(path.clone()), path)
+                cached(format!("{name}:{file}"), Split::files(&path), path)
             }));
             if let Some(path) = within(&name, &snapshot).filter(|path| path.is_dir()) {
-                let size_bytes = others.iter().map(|file| size_of(snapshot.join(file))).sum();
-                found.extend([cached(name.to_string(), size_bytes, path)]);
+                let files = others.iter().map(|file| snapshot.join(file)).collect();
+                found.extend([cached(name.to_string(), files, path)]);
             }
         }
         if found.is_empty() {

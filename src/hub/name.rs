@@ -1,6 +1,9 @@
 //! Names of models on the Hub, and which files of a repository they mean.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::Split,
+};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -9,7 +12,8 @@ use std::{
 };
 
 /// `owner/name`: a repository's safetensors, or its GGUF file where it has no others; `owner/name:Q4_K_M`: its GGUF file of
-/// that quantisation; `owner/name:file.gguf`: that file.
+/// that quantisation; `owner/name:file.gguf`: that file. Of a split model the first
+/// part stands for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     pub(super) repository: String,
@@ -105,8 +109,7 @@ impl Wanted {
             }
             return Ok(Self { small, weights });
         }
-        let file = gguf(name, files)?;
-        Ok(Self { small: Vec::new(), weights: Weights::Files(vec![file]) })
+        Ok(Self { small: Vec::new(), weights: Weights::Files(gguf(name, files)?) })
     }
 
     /// The weights' files, once the small ones are in `folder`.
@@ -140,7 +143,7 @@ pub(super) fn within(name: &Name, folder: &Path) -> Option<PathBuf> {
         return None;
     }
     match weights.as_slice() {
-        [gguf] if wanted.small.is_empty() => Some(folder.join(gguf)),
+        [gguf, ..] if wanted.small.is_empty() => Some(folder.join(gguf)),
         _ => Some(folder.to_owned()),
     }
 }
@@ -161,26 +164,22 @@ pub(super) fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Whether a GGUF file holds a model by itself: not a part of one, nor what another needs to see images.
+/// Whether a GGUF file stands for a model: not a later part of one, nor what another needs to see images.
 pub(super) fn is_model(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_lowercase();
-    name.ends_with(".gguf") && !name.starts_with("mmproj") && !is_part(file)
+    let is_later = Split::parse(file).is_some_and(|split| split.number > 1);
+    name.ends_with(".gguf") && !name.starts_with("mmproj") && !is_later
 }
 
-/// `…-00001-of-00003.gguf`
-fn is_part(file: &str) -> bool {
-    let digits =
-        |text: Option<&str>| text.is_some_and(|t| t.len() == 5 && t.bytes().all(|b| b.is_ascii_digit()));
-    let Some((rest, of)) = file.trim_end_matches(".gguf").rsplit_once("-of-") else { return false };
-    digits(Some(of)) && digits(rest.rsplit('-').next())
-}
-
-/// The GGUF file that a name means.
-fn gguf(name: &Name, files: &[String]) -> Result<String> {
+/// The GGUF files that a name means: one, or the parts of one.
+fn gguf(name: &Name, files: &[String]) -> Result<Vec<String>> {
     let models: Vec<&String> = files.iter().filter(|file| is_model(file)).collect();
     let picked = |pick: &str| -> Vec<&String> {
-        let (pick, stem) =
-            (pick.to_lowercase(), |file: &str| file.to_lowercase().trim_end_matches(".gguf").to_owned());
+        let pick = pick.to_lowercase();
+        let stem = |file: &str| match Split::parse(file) {
+            Some(split) => split.stem.to_lowercase(),
+            None => file.to_lowercase().trim_end_matches(".gguf").to_owned(),
+        };
         let ends = |file: &&&String| {
             let stem = stem(file);
             let rest = stem.strip_suffix(pick.trim_end_matches(".gguf"));
@@ -199,19 +198,24 @@ fn gguf(name: &Name, files: &[String]) -> Result<String> {
         )));
     }
     if models.is_empty() {
-        let why = match files.iter().find(|file| is_part(file)) {
-            Some(part) => {
-                format!("{part} is a part of a split file, which cannot be read: join the parts first")
-            }
-            None if files.iter().any(|file| file.ends_with(".bin") || file.ends_with(".pth")) => {
-                "weights in PyTorch's own files are not read".to_owned()
-            }
-            None => "another repository may have the model in these".to_owned(),
+        let is_torch = |file: &String| file.ends_with(".bin") || file.ends_with(".pth");
+        let why = match files.iter().any(is_torch) {
+            true => "weights in PyTorch's own files are not read",
+            false => "another repository may have the model in these",
         };
         return Err(Error::model(format!(
             "{repository} holds neither *.safetensors with a config.json nor a .gguf file: {why}"
         )));
     }
+    let whole = |file: &String| -> Result<Vec<String>> {
+        let Some(split) = Split::parse(file) else { return Ok(vec![file.clone()]) };
+        match split.parts().find(|part| !files.contains(part)) {
+            None => Ok(split.parts().collect()),
+            Some(part) => {
+                Err(Error::model(format!("{repository} lacks {part}, without which {file} is no model")))
+            }
+        }
+    };
     let found = match &name.pick {
         Some(pick) => picked(pick),
         None if models.len() == 1 => models.clone(),
@@ -219,8 +223,8 @@ fn gguf(name: &Name, files: &[String]) -> Result<String> {
         None => picked("Q4_K_M"),
     };
     match (found.as_slice(), &name.pick) {
-        ([file], _) => Ok((*file).clone()),
-        ([], None) => Ok(models[0].clone()),
+        ([file], _) => whole(file),
+        ([], None) => whole(models[0]),
         ([], Some(pick)) => {
             Err(Error::model(format!("{repository} has no GGUF file {pick}: it has {}", listed())))
         }
@@ -294,6 +298,8 @@ mod tests {
             "b.IQ4_NL.gguf",
             "mmproj-f16.gguf",
             "big-F16-00001-of-00002.gguf",
+            "big-F16-00002-of-00002.gguf",
+            "big-BF16-00001-of-00002.gguf",
         ];
         let pick = |text: &str| wanted(text, &files).map(|w| w.weights);
         let file = |file: &str| Weights::Files(vec![file.to_owned()]);
@@ -301,13 +307,16 @@ mod tests {
         assert_eq!(pick("a/b:Q8_0").expect("any case"), file("b-q8_0.gguf"));
         assert_eq!(pick("a/b:iq4_nl").expect("after a dot"), file("b.IQ4_NL.gguf"));
         assert_eq!(pick("a/b:b.IQ4_NL.gguf").expect("by name"), file("b.IQ4_NL.gguf"));
-        for wrong in ["a/b:K_M", "a/b:F16", "a/b:Q3_K"] {
+        let both = Weights::Files(files[4..6].iter().map(|file| file.to_string()).collect());
+        assert_eq!(pick("a/b:F16").expect("every part"), both);
+        assert_eq!(pick("a/b:big-F16-00001-of-00002.gguf").expect("by the first part"), both);
+        let lacking = pick("a/b:BF16").expect_err("half of it").to_string();
+        assert!(lacking.contains("lacks big-BF16-00002-of-00002.gguf"), "{lacking}");
+        for wrong in ["a/b:K_M", "a/b:Q3_K", "a/b:big-F16-00002-of-00002.gguf"] {
             let error = pick(wrong).expect_err(wrong).to_string();
             assert!(error.contains("b-Q4_K_M.gguf"), "{error}");
         }
         assert_eq!(wanted("a/b", &["x.gguf", "c.gguf"]).expect("one").weights, file("x.gguf"));
-        let split = wanted("a/b", &["b-F16-00001-of-00002.gguf"]).expect_err("a part").to_string();
-        assert!(split.contains("split"), "{split}");
         let torch = wanted("a/b", &["config.json", "pytorch_model.bin"]).expect_err("no weights").to_string();
         assert!(torch.contains("PyTorch"), "{torch}");
     }

@@ -16,7 +16,7 @@ mod tensors;
 pub(crate) mod unpack;
 
 pub use format::Format;
-pub use gguf::{Gguf, Made, Value, Writer};
+pub use gguf::{Gguf, Made, Split, Value, Writer};
 pub use quantize::Quantized;
 pub use random::Random;
 pub use rows::{Order, StoredRows};

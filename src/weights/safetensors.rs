@@ -19,6 +19,17 @@ impl Bytes {
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }
+    /// Maps a file.
+    pub fn map(path: &Path) -> Result<Self> {
+        let failed = |what: &str, e: std::io::Error| {
+            Error::model(format!("{} cannot be {what}: {e}", path.display())).because(e)
+        };
+        let file = File::open(path).map_err(|e| failed("opened", e))?;
+        // SAFETY: the file must not be changed while it is mapped. Model files are written once; who truncates
+        // one under a running program gets a bus error, as from every program that maps files.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed("mapped", e))?;
+        Ok(Self::new(map))
+    }
     pub(super) fn as_slice(&self) -> &[u8] {
         (*self.0).as_ref()
     }
@@ -71,14 +82,7 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self> {
         let mut checkpoint = Self::default();
         for path in files(folder)? {
-            let name = path.display().to_string();
-            let file = File::open(&path)
-                .map_err(|e| Error::model(format!("{name} cannot be opened: {e}")).because(e))?;
-            // SAFETY: the file must not be changed while it is mapped. Model files are written once; who truncates
-            // one under a running program gets a bus error, as from every program that maps files.
-            let map = unsafe { memmap2::Mmap::map(&file) }
-                .map_err(|e| Error::model(format!("{name} cannot be mapped: {e}")).because(e))?;
-            checkpoint.add(&name, Bytes::new(map))?;
+            checkpoint.add(&path.display().to_string(), Bytes::map(&path)?)?;
         }
         Ok(checkpoint)
     }
@@ -116,6 +120,12 @@ impl Checkpoint {
     /// Adds a tensor; false where its name is taken.
     pub(crate) fn insert(&mut self, name: &str, entry: Entry) -> bool {
         self.entries.insert(name.to_owned(), entry).is_none()
+    }
+
+    /// Adds another's tensors; the name of one that both have.
+    pub(crate) fn append(&mut self, other: Self) -> Option<String> {
+        let twice = |(name, entry): (String, Entry)| (!self.insert(&name, entry)).then_some(name);
+        other.entries.into_iter().find_map(twice)
     }
 
     pub fn get(&self, name: &str) -> Option<&Entry> {

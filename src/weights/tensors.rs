@@ -165,7 +165,7 @@ impl ModelTensors {
             };
             used.insert(name.to_owned());
             if !entry.shape.iter().eq(spec.shape.iter().map(|n| *n as usize).collect::<Vec<_>>().iter()) {
-                let wanted = format!("{}, config.json says {:?}", shape(&entry.shape), spec.shape);
+                let wanted = format!("{}, the model has {:?}", shape(&entry.shape), spec.shape);
                 table.push([name.to_owned(), "mis-shaped".to_owned(), wanted]);
                 continue;
             }
@@ -173,10 +173,7 @@ impl ModelTensors {
                 Some(tensor) => {
                     found.insert(spec.name.clone(), tensor.clone());
                 }
-                None => {
-                    let known = format!("{} (f32, f16 and bf16 are read)", entry.dtype);
-                    table.push([name.to_owned(), "type".to_owned(), known]);
-                }
+                None => table.push([name.to_owned(), UNREAD.to_owned(), entry.dtype.clone()]),
             }
         }
         let bad = table.len();
@@ -186,9 +183,13 @@ impl ModelTensors {
             }
         }
         if bad > 0 {
+            let remedy = match table[..bad].iter().all(|[_, what, _]| what == UNREAD) {
+                true => format!("these are read: {}", Format::ALL.map(Format::name).join(", ")),
+                false => "are they of one model and whole?".to_owned(),
+            };
             return Err(Error::model(format!(
-                "the weights do not fit config.json: {bad} of {} tensors are wrong; is it the config.json of this \
-                 checkpoint?{}",
+                "the weights do not fit what config.json, or the GGUF file's metadata, says of the model: {bad} of {} \
+                 tensors are missing, mis-shaped or of a type that is not read; {remedy}{}",
                 self.specs().len(),
                 print(&table),
             )));
@@ -199,6 +200,9 @@ impl ModelTensors {
         Ok(Found(found))
     }
 }
+
+/// What is wrong with a tensor of a type that is no [`Format`].
+const UNREAD: &str = "not read";
 
 /// A shape, unless it is absurd.
 fn shape(shape: &[usize]) -> String {

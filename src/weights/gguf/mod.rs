@@ -1,13 +1,15 @@
 //! GGUF files (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), versions 2 and 3, little-endian:
-//! metadata, and tensors in ggml's types.
+//! metadata, and tensors in ggml's types, in one file or split over several.
 //!
 //! Arrays stay in the mapped file until they are asked for.
 
 mod read;
+mod split;
 mod write;
 
 use super::{Bytes, Checkpoint, Format};
 use crate::error::{Error, Result};
+pub use split::Split;
 use std::{collections::BTreeMap, ops::Range};
 pub use write::{Made, Writer};
 
@@ -36,7 +38,7 @@ struct Metadata {
     range: Range<usize>,
 }
 
-/// A GGUF file.
+/// A GGUF file, or those of a split model as one.
 pub struct Gguf {
     pub name: String,
     file: Bytes,

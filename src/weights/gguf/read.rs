@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     weights::{Bytes, Checkpoint, Entry, Format, Tensor},
 };
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 /// More than any model has, and few enough that lying about it costs nothing.
 const MOST_ENTRIES: u64 = 65_536;
@@ -111,14 +111,8 @@ impl<'a> Cursor<'a> {
 
 impl Gguf {
     /// Maps a file and reads its header.
-    pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let file =
-            File::open(path).map_err(|e| Error::model(format!("{name} cannot be opened: {e}")).because(e))?;
-        // SAFETY: as for safetensors: model files are not changed while they are in use.
-        let map = unsafe { memmap2::Mmap::map(&file) }
-            .map_err(|e| Error::model(format!("{name} cannot be mapped: {e}")).because(e))?;
-        Self::read(&name, Bytes::new(map))
+    pub(super) fn map(path: &Path) -> Result<Self> {
+        Self::read(&path.display().to_string(), Bytes::map(path)?)
     }
 
     /// Reads a file's header.

@@ -1,0 +1,81 @@
+//! The program from outside: words, JSON, exit codes.
+
+mod generate;
+mod refused;
+mod tools;
+
+use crate::support::{path, shared};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+use wgpt::{capabilities::Capabilities, engine::plans, model::Model, plan::Sizes};
+
+fn wgpt(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it, and holds against it what is always wrong: a panic, an answer beside an error.
+fn run(args: &[&str]) -> (i32, String, String) {
+    outcome(args, wgpt(args).output().expect("it starts"))
+}
+
+fn run_with_stdin(args: &[&str], stdin: &[u8]) -> (i32, String, String) {
+    let mut child = wgpt(args).stdin(Stdio::piped()).spawn().expect("it starts");
+    child.stdin.take().expect("piped").write_all(stdin).expect("it reads");
+    outcome(args, child.wait_with_output().expect("it ends"))
+}
+
+fn outcome(args: &[&str], output: Output) -> (i32, String, String) {
+    let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));
+    assert!(!err.contains("panicked"), "{args:?}: {err}");
+    (output.status.code().unwrap_or_else(|| panic!("{args:?} was killed: {err}")), out, err)
+}
+
+/// Runs it, sure that it fails with this code, an error of one sentence that says all of `words`, and no answer.
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let (got, out, err) = run(args);
+    assert_eq!(got, code, "{args:?}: {err}");
+    assert_eq!(out, "", "{args:?}");
+    for word in words {
+        assert!(err.contains(word), "{args:?} should say {word:?}: {err}");
+    }
+}
+
+fn json_of(args: &[&str]) -> Value {
+    let (code, out, err) = run(args);
+    assert_eq!(code, 0, "{args:?}: {err}");
+    assert_eq!(out.lines().count(), 1, "one object a line: {out}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
+const CPU: &[&str] = &["--device", "cpu"];
+
+/// A copy of the built-in model's files, changed.
+fn model(change: impl FnOnce(&Path)) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(Path::new(DEMO).join(name), folder.path().join(name)).expect("a copy");
+    }
+    change(folder.path());
+    folder
+}
+
+/// The same with fields of config.json set; null takes one away.
+fn configured(fields: Value) -> TempDir {
+    model(|folder| {
+        let file = folder.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).expect("config")).expect("JSON");
+        for (name, value) in fields.as_object().expect("fields") {
+            config[name] = value.clone();
+        }
+        fs::write(file, config.to_string()).expect("a file");
+    })
+}

@@ -1,0 +1,227 @@
+//! What is refused: one sentence, and the exit code of its kind.
+
+use super::*;
+
+#[test]
+fn wrong_requests_exit_2() {
+    let generate =
+        |args: &[&str], words: &[&str]| fails(&[&["generate", "--device", "cpu"], args].concat(), 2, words);
+    generate(&["--prompt-tokens", "1,512"], &["512", "vocabulary"]);
+    generate(&["--prompt-tokens", "1,x"], &["--prompt-tokens"]);
+    generate(&["", "--raw"], &["empty"]);
+    generate(&["a", "--ctx", "0"], &["--ctx"]);
+    generate(&["a", "--ctx", "513"], &["--ctx", "513", "512"]);
+    generate(&["a", "--temperature", "-1"], &["--temperature"]);
+    generate(&["a", "--temperature", "nan"], &["--temperature"]);
+    generate(&["a", "--top-p", "0"], &["--top-p"]);
+    generate(&["a", "--min-p", "-0.1"], &["--min-p"]);
+    generate(&["a", "--threads", "0"], &["--threads"]);
+    generate(&["a", "--greedy", "--temperature", "1"], &["--greedy"]);
+    generate(&["one two three four five", "--ctx", "4"], &["context", "--ctx"]);
+    generate(&["--prompt-file", "/nonexistent"], &["/nonexistent"]);
+    fails(&["perplexity", "--file", "/nonexistent"], 2, &["/nonexistent"]);
+    fails(&["perplexity"], 2, &["--file"]);
+    fails(&["sing"], 2, &["sing"]);
+    fails(&[], 2, &["Usage"]);
+}
+
+#[test]
+fn wrong_devices_exit_4() {
+    fails(&["generate", "a", "--device", "voodoo2"], 4, &["voodoo2", "cpu"]);
+    fails(&["generate", "a", "--device", "99"], 4, &["99"]);
+    fails(&["generate", "a", "--device", ""], 4, &["no device"]);
+    fails(&["generate", "a", "--device", "cpu", "--require-gpu"], 4, &["--require-gpu"]);
+}
+
+/// Each with exit 3, one sentence, and little memory: a limit on the address space would show.
+#[test]
+fn bad_models_exit_3() {
+    let check = |folder: &TempDir, words: &[&str]| {
+        let folder = folder.path().to_str().expect("UTF-8");
+        fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, words);
+        fails(
+            &["perplexity", "--file", concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE"), "--model", folder],
+            3,
+            words,
+        );
+    };
+    let rewritten = |name: &'static str, content: &[u8]| {
+        model(|folder| fs::write(folder.join(name), content).expect("a file"))
+    };
+    let without = |name: &'static str| model(|folder| fs::remove_file(folder.join(name)).expect("a file"));
+    let weights = fs::read(Path::new(DEMO).join("model.safetensors")).expect("weights");
+    for (content, what) in [
+        (&weights[..weights.len() / 2], "cut in the middle"),
+        (&weights[..5], "cut in the length"),
+        (&[][..], "empty"),
+        (b"garbage that is no safetensors file", "garbage"),
+        (&[&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "a header beyond the file"),
+        (&[&80_000_000_u64.to_le_bytes()[..], b"{}"].concat(), "a header beyond the file"),
+        (&[&weights[..], b"more"].concat(), "bytes behind the last tensor"),
+    ] {
+        let folder = rewritten("model.safetensors", content);
+        let folder = folder.path().to_str().expect("UTF-8");
+        let (code, _, err) = run(&["generate", "a", "--device", "cpu", "--model", folder]);
+        assert!(code == 3 && err.contains("model.safetensors"), "{what}: {code} {err}");
+    }
+    check(&rewritten("config.json", b"{"), &["config.json", "JSON"]);
+    check(&rewritten("config.json", b"[]"), &["config.json", "object"]);
+    check(&rewritten("config.json", b"{}"), &["model_type", "llama"]);
+    check(&rewritten("tokenizer.json", b"{}"), &["tokenizer.json"]);
+    check(&rewritten("tokenizer.json", b"\xff\xfe"), &["tokenizer.json"]);
+    check(&without("config.json"), &["config.json"]);
+    check(&without("tokenizer.json"), &["tokenizer"]);
+    check(&without("model.safetensors"), &["model.safetensors"]);
+    check(&configured(json!({"model_type": "mamba"})), &["mamba", "gpt2", "llama", "mistral"]);
+    check(&configured(json!({"hidden_act": "mish"})), &["mish", "silu", "gelu_new"]);
+    check(&configured(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})), &["dynamic", "yarn"]);
+    check(&configured(json!({"rope_scaling": {"rope_type": "linear"}})), &["factor"]);
+    check(&configured(json!({"num_attention_heads": 0})), &["num_attention_heads"]);
+    check(&configured(json!({"num_attention_heads": 7})), &["num_attention_heads"]);
+    check(&configured(json!({"num_key_value_heads": 3})), &["num_key_value_heads"]);
+    check(&configured(json!({"num_hidden_layers": 4_000_000_000_u64})), &["num_hidden_layers"]);
+    check(&configured(json!({"num_hidden_layers": 10_000})), &["missing"]);
+    check(&configured(json!({"num_hidden_layers": -1})), &["num_hidden_layers"]);
+    check(&configured(json!({"vocab_size": "many"})), &["vocab_size"]);
+    check(&configured(json!({"vocab_size": 513})), &["model.embed_tokens.weight", "mis-shaped", "[513, 64]"]);
+    check(&configured(json!({"head_dim": 3})), &["head_dim"]);
+    check(&configured(json!({"rms_norm_eps": -1e-5})), &["rms_norm_eps"]);
+    check(&configured(json!({"rms_norm_eps": 1e300})), &["rms_norm_eps"]);
+    check(&configured(json!({"rope_theta": 0})), &["rope_theta"]);
+    check(&configured(json!({"rope_scaling": {"type": "linear", "factor": 1e-308}})), &["factor"]);
+    for wrong in ["{\"temperature\": -1}", "{\"top_p\": 2}", "[]", "{"] {
+        check(&rewritten("generation_config.json", wrong.as_bytes()), &["generation_config.json"]);
+    }
+    check(&configured(json!({"head_dim": 65536, "num_attention_heads": 65536})), &["head_dim"]);
+    check(&configured(json!({"tie_word_embeddings": false})), &["lm_head.weight", "missing"]);
+    check(&configured(json!({"attention_bias": true})), &["q_proj.bias", "missing"]);
+    let torch = model(|folder| {
+        fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).expect("a file");
+    });
+    check(&torch, &["safetensors", "pytorch_model.bin"]);
+    fails(&["generate", "a", "--model", "no/such/model"], 3, &["no/such/model"]);
+    fails(&["inspect", "--model", "/dev/null"], 3, &["/dev/null"]);
+    let index = model(|folder| {
+        fs::remove_file(folder.join("model.safetensors")).expect("a file");
+        let map = json!({"weight_map": {"model.norm.weight": "../model-1.safetensors"}});
+        fs::write(folder.join("model.safetensors.index.json"), map.to_string()).expect("a file");
+    });
+    check(&index, &["model.safetensors.index.json"]);
+}
+
+/// GGUF files that are damaged or beyond what is read: one sentence, and 3.
+#[test]
+fn gguf_files_that_cannot_be_run_are_refused() {
+    use wgpt::weights::Writer;
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = folder.path().join("good.gguf");
+    let (code, _, err) = run(&["quantize", DEMO, good.to_str().expect("UTF-8"), "--format", "q8_0"]);
+    assert_eq!(code, 0, "{err}");
+    let bytes = fs::read(&good).expect("a file");
+    let refused = |what: &[u8], words: &[&str]| {
+        let file = folder.path().join("bad.gguf");
+        fs::write(&file, what).expect("a file");
+        let file = file.to_str().expect("UTF-8");
+        for command in [&["generate", "a"][..], &["inspect"], &["quantize"]] {
+            let args = match command {
+                ["quantize"] => vec!["quantize", file, "/dev/null/out.gguf", "--format", "q4_0"],
+                command => [command, &["--model", file]].concat(),
+            };
+            fails(&args, 3, words);
+        }
+    };
+    refused(&bytes[..bytes.len() - 1000], &["bad.gguf", "past the end"]);
+    refused(&bytes[..1000], &["bad.gguf", "damaged"]);
+    refused(&[&b"GGML"[..], &bytes[4..]].concat(), &["bad.gguf", "GGUF"]);
+    refused(&[&b"GGUF\0\0\0\x03"[..], &bytes[8..]].concat(), &["big-endian"]);
+    refused(&[&b"GGUF\x01\0\0\0"[..], &bytes[8..]].concat(), &["version 1"]);
+    refused(&[&bytes[..8], &[0xff; 8], &bytes[16..]].concat(), &["tensors"]);
+    refused(&[&bytes[..16], &[0xff; 8], &bytes[24..]].concat(), &["metadata"]);
+    let mut other = Writer::default();
+    other.text("general.architecture", "mamba");
+    refused(&other.header(), &["general.architecture", "mamba", "llama"]);
+    // A whole model whose tokenizer is not: its parts go by other names.
+    for missing in ["tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.model"] {
+        let at = bytes.windows(missing.len()).position(|w| w == missing.as_bytes()).expect("the key");
+        let mut renamed = bytes.clone();
+        renamed[at + missing.len() - 1] = b'_';
+        let file = folder.path().join("bad.gguf");
+        fs::write(&file, renamed).expect("a file");
+        fails(&["generate", "a", "--model", file.to_str().expect("UTF-8")], 3, &[missing]);
+    }
+}
+
+#[test]
+fn quantize_refuses_what_it_cannot_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out.gguf");
+    let output = output.to_str().expect("UTF-8");
+    fails(&["quantize", DEMO, output, "--format", "q9_9"], 2, &["q9_9", "q4_k"]);
+    fails(&["quantize", DEMO, output], 2, &["--format"]);
+    fails(&["generate", "a", "--quantize", "q9_9"], 2, &["q9_9", "q4_k"]);
+    fails(&["quantize", "/nowhere", output, "--format", "q8_0"], 3, &["/nowhere"]);
+    fails(&["quantize", DEMO, "/nowhere/out.gguf", "--format", "q8_0"], 1, &["/nowhere/out.gguf"]);
+    let gpt1 = path("fixtures/models/gpt1");
+    let gpt1 = gpt1.to_str().expect("UTF-8");
+    fails(&["quantize", gpt1, output, "--format", "q8_0"], 3, &["openai-gpt", "at load only"]);
+    // A tokenizer that GGUF has no name for: another expression between words.
+    let odd = model(|folder| {
+        let file = folder.join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).expect("a tokenizer")).expect("JSON");
+        json["model"]["byte_fallback"] = json!(false);
+        json["normalizer"] = Value::Null;
+        json["decoder"] = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
+        json["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "[a-m]+"}, "behavior": "Isolated",
+            "invert": false});
+        fs::write(file, json.to_string()).expect("a file");
+    });
+    let odd = odd.path().to_str().expect("UTF-8");
+    fails(&["quantize", odd, output, "--format", "q8_0"], 3, &["tokenizer", "at load only"]);
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("the folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Weights that are no numbers: an error on every device, not a text.
+#[test]
+fn logits_that_are_not_numbers_exit_1() {
+    let damaged = model(|folder| {
+        let file = folder.join("model.safetensors");
+        let mut bytes = fs::read(&file).expect("weights");
+        let end = bytes.len();
+        bytes[end - 60_000..].fill(0xff);
+        fs::write(file, bytes).expect("a file");
+    });
+    let folder = damaged.path().to_str().expect("UTF-8");
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE");
+    let devices =
+        if run(&["devices", "--json"]).1.contains("llvmpipe") { &["cpu", "llvmpipe"][..] } else { &["cpu"] };
+    for device in devices {
+        for how in ["--greedy", "--seed=1"] {
+            fails(&["generate", "a", how, "--model", folder, "--device", device], 1, &["not numbers"]);
+        }
+        fails(&["perplexity", "--file", text, "--model", folder, "--device", device], 1, &["not numbers"]);
+    }
+}
+
+#[test]
+fn a_context_that_memory_cannot_hold_exits_5() {
+    let long = configured(json!({"max_position_embeddings": 16_000_000, "num_key_value_heads": 4}));
+    let folder = long.path().to_str().expect("UTF-8");
+    let gpu = run(&["devices", "--json"]).1.contains("llvmpipe");
+    if gpu {
+        let args = ["generate", "a", "--model", folder, "--ctx", "16000000", "--device", "llvmpipe"];
+        fails(&args, 5, &["--ctx"]);
+    }
+}
+
+/// Tensors that the model has no use for are named, and the rest runs.
+#[test]
+fn unexpected_tensors_are_a_warning() {
+    let fewer = configured(json!({"num_hidden_layers": 4}));
+    let folder = fewer.path().to_str().expect("UTF-8");
+    let (code, _, err) = run(&["generate", "a", "-n", "1", "--device", "cpu", "--model", folder]);
+    assert!(
+        code == 0 && err.contains("model.layers.4.mlp.up_proj.weight") && err.contains("unexpected"),
+        "{err}"
+    );
+}

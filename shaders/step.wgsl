@@ -1,14 +1,16 @@
 // interface `step`: what changes from one step to the next, bound once at group 0. src/step.rs writes it.
 const BLOCK = 32u; // positions in a block of the cache
 const SAMPLED = 0xffffffffu; // the token of a row whose id the device itself sampled
-struct Row { token: u32, position: u32, sequence: u32 }
+const FEATURE = 0xfffffffeu; // the token of a row that stands for a part of an image
+// `sees`: the last position that it attends to.
+struct Row { token: u32, position: u32, sequence: u32, sees: u32 }
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 
 fn row_count() -> u32 { return step[0]; }
 fn output_count() -> u32 { return step[1]; }
 fn row_at(i: u32) -> Row {
     let at = step[2] + 4u * i;
-    return Row(step[at], step[at + 1u], step[at + 2u]);
+    return Row(step[at], step[at + 1u], step[at + 2u], step[at + 3u]);
 }
 // How a sequence's next token is drawn. `least`: how much lower than the highest a logit may be; `rarest`: how probable it
 // must be, by mirostat, or 0.

@@ -29,6 +29,39 @@ pub struct Architecture {
     /// The ids that start and end a text, as config.json names them.
     pub bos: Vec<u32>,
     pub eos: Vec<u32>,
+    /// How it sees images, if it does.
+    pub vision: Option<Box<Vision>>,
+}
+
+/// What sees images: they are cut into patches, through which a tower of layers looks, each patch at all others; what it
+/// makes of them takes the place of tokens (Liu et al. 2023, "Visual Instruction Tuning").
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vision {
+    /// The tower (Radford et al. 2021, "CLIP"): a position for the class, then one for each patch, row by row.
+    pub tower: Architecture,
+    /// Pixels of an image's side, and of a patch's.
+    pub image_size: u32,
+    pub patch_size: u32,
+    /// How many of the tower's layers are run.
+    pub layers_run: usize,
+    /// Whether the class's position stands for a token, too.
+    pub keeps_class: bool,
+    /// Between the two steps from the tower's width to the model's.
+    pub activation: Activation,
+    /// The id in whose place an image's features stand.
+    pub token: u32,
+}
+
+impl Vision {
+    /// Tokens that an image takes.
+    pub fn tokens(&self) -> usize {
+        self.tower.max_positions as usize - usize::from(!self.keeps_class)
+    }
+
+    /// Values of a patch: its pixels in three colours.
+    pub fn patch_values(&self) -> u32 {
+        3 * self.patch_size * self.patch_size
+    }
 }
 
 /// What a layer's attention does in its own way.

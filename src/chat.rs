@@ -4,6 +4,7 @@
 //! functions `raise_exception` and `strftime_now`, Python's methods, and JSON as Python writes it.
 
 use crate::{
+    engine::Features,
     error::{Error, Result},
     model::Model,
 };
@@ -13,18 +14,29 @@ use minijinja::{
     value::{Kwargs, Serde},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Something said, and by whom: system, user or assistant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub role: String,
     pub content: String,
+    /// What stands for images that are shown with it.
+    #[serde(skip)]
+    pub images: Vec<Features>,
 }
 
 impl Message {
     pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.to_owned(), content: content.into() }
+        Self { role: role.to_owned(), content: content.into(), images: Vec::new() }
+    }
+
+    /// As templates of models that see have it: its parts, images first.
+    fn in_parts(&self) -> serde_json::Value {
+        let mut parts = vec![json!({"type": "image"}); self.images.len()];
+        parts.push(json!({"type": "text", "text": self.content}));
+        json!({"role": self.role, "content": parts})
     }
 }
 
@@ -40,13 +52,18 @@ pub struct Template {
     /// bos_token, eos_token and their like, as templates name them.
     special_tokens: BTreeMap<String, String>,
     is_plain: bool,
+    /// Whether the content of a message is a list of parts.
+    in_parts: bool,
 }
 
 impl Template {
     /// A model's own template, or the plain form where it has none.
     pub fn of(model: &Model) -> Result<Self> {
         match &model.chat_template {
-            Some(text) => Self::new(&model.name, text, model.special_tokens.clone()),
+            Some(text) => {
+                let template = Self::new(&model.name, text, model.special_tokens.clone())?;
+                Ok(Self { in_parts: model.architecture.vision.is_some(), ..template })
+            }
             None => {
                 let plain = Self::new("the plain form", PLAIN, BTreeMap::new()).expect("a template");
                 Ok(Self { is_plain: true, ..plain })
@@ -70,7 +87,7 @@ impl Template {
         environment.add_template_owned("chat", without_generation_tags(text)).map_err(|e| {
             Error::model(format!("the chat template of {name} is not one: {}", one_line(&e))).because(e)
         })?;
-        Ok(Self { environment, special_tokens, is_plain: false })
+        Ok(Self { environment, special_tokens, is_plain: false, in_parts: false })
     }
 
     /// Whether it is the plain form, for want of the model's own.
@@ -87,8 +104,12 @@ impl Template {
     /// the template refuses it, as some do where roles do not alternate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self.environment.get_template("chat").expect("added above");
+        let messages = match self.in_parts {
+            true => Value::from(Serde(messages.iter().map(Message::in_parts).collect::<Vec<_>>())),
+            false => Value::from(Serde(messages)),
+        };
         let words = context! {
-            messages => Serde(messages),
+            messages,
             add_generation_prompt,
             tools => (),
             documents => (),

@@ -1,16 +1,17 @@
-//! The one decoder: an architecture and its weights, written out as plans. One line, one pass.
+//! The one decoder, and the tower of layers through which a model that sees looks at an image: an architecture and its
+//! weights, written out as plans. One line, one pass.
 
 use crate::{
-    architecture::{Architecture, NormOrder, Positions},
+    architecture::{Architecture, NormOrder, Positions, Vision},
     capabilities::Capabilities,
     error::{Error, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
-        embed, kv_write, matmul, norm, normed, rope, sample, score,
+        embed, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
-    weights::{LayerWeights, NormWeights, Weights},
+    weights::{LayerWeights, NormWeights, VisionWeights, Weights},
 };
 use std::sync::Arc;
 
@@ -29,23 +30,46 @@ struct Activations {
     mixed: Rows,
     /// Within the MLP.
     hidden: Rows,
-    logits: Rows,
-    /// What they give the targets.
-    scores: Rows,
     /// By what attention mixes, where somebody wants to see it.
     weights: Option<Rows>,
 }
 
-/// Everything that a plan's passes refer to.
-struct Decoder<'a> {
+impl Activations {
+    fn declare(buffers: &mut Buffers, architecture: &Architecture) -> Self {
+        let mut row = |label: &str, width| buffers.activation(label, Per::Row, width);
+        let q = architecture.n_heads * architecture.head_dim;
+        let kv = architecture.n_kv_heads * architecture.head_dim;
+        Self {
+            x: row("x", architecture.hidden_size),
+            h: row("h", architecture.hidden_size),
+            qkv: row("qkv", q + 2 * kv),
+            mixed: row("mixed", q),
+            hidden: row("hidden", architecture.intermediate_size),
+            weights: None,
+        }
+    }
+}
+
+/// What the passes of every layer refer to.
+struct Layers<'a> {
     architecture: &'a Architecture,
-    weights: &'a Weights,
     a: Activations,
-    caches: Vec<Cache>,
     partials: Partials,
-    candidates: Candidates,
     /// cos and sin, where positions are rotary.
     turns: Option<Buffer>,
+}
+
+/// Everything that a plan's passes refer to.
+struct Decoder<'a> {
+    layers: Layers<'a>,
+    weights: &'a Weights,
+    /// What stands for parts of images, in a model that sees.
+    features: Option<Rows>,
+    logits: Rows,
+    /// What they give the targets.
+    scores: Rows,
+    caches: Vec<Cache>,
+    candidates: Candidates,
     ids: Buffer,
 }
 
@@ -60,17 +84,13 @@ pub fn decoder(
     insight: bool,
 ) -> Result<Plans> {
     let head_dim = architecture.head_dim;
-    let q = architecture.n_heads * head_dim;
-    let kv = architecture.n_kv_heads * head_dim;
-    let mut row = |label: &str, width| buffers.activation(label, Per::Row, width);
-    let (x, h) = (row("x", architecture.hidden_size), row("h", architecture.hidden_size));
-    let (qkv, mixed) = (row("qkv", q + 2 * kv), row("mixed", q));
-    let hidden = row("hidden", architecture.intermediate_size);
+    let mut a = Activations::declare(&mut buffers, architecture);
     let logits = buffers.activation("logits", Per::Output, architecture.vocab_size);
     let scores = buffers.activation("scores", Per::Target, 1);
     let weights_width = architecture.n_heads * sizes.context.min(MOST_SEEN);
-    let seen = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
-    let a = Activations { x, h, qkv, mixed, hidden, logits, scores, weights: seen };
+    a.weights = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
+    let sees = architecture.vision.is_some();
+    let features = sees.then(|| buffers.activation("features", Per::Row, architecture.hidden_size));
     let turns = match &architecture.positions {
         Positions::Learned => None,
         Positions::Rotary(rope) => {
@@ -84,9 +104,67 @@ pub fn decoder(
     let partials = Partials::declare(&mut buffers, architecture.n_heads, head_dim, can, &sizes);
     let candidates = Candidates::declare(&mut buffers, architecture.vocab_size);
     let ids = buffers.declare("ids", Content::Ids);
-    let decoder = Decoder { architecture, weights, a, caches, partials, candidates, turns, ids };
+    let layers = Layers { architecture, a, partials, turns };
+    let attention_weights = layers.a.weights;
+    let decoder = Decoder { layers, weights, features, logits, scores, caches, candidates, ids };
     let [prefill, decode] = Shape::ALL.map(|shape| decoder.plan(shape));
-    Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids, attention_weights: seen })
+    Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids, attention_weights, features })
+}
+
+/// The plan of what sees an image, for a prefill whose rows are all positions of the tower: from `pixels`, which the host
+/// writes, to the features that take the place of tokens `width` wide.
+pub fn tower(
+    vision: &Vision,
+    weights: &VisionWeights,
+    mut buffers: Buffers,
+    can: &Capabilities,
+    width: u32,
+) -> Result<Tower> {
+    let architecture = &vision.tower;
+    let positions = architecture.max_positions;
+    let blocks = positions.div_ceil(BLOCK);
+    let sizes = Sizes { rows: [positions, 1], outputs: 1, sequences: 1, context: positions, blocks };
+    let pixels = buffers.activation("pixels", Per::Row, vision.patch_values());
+    let a = Activations::declare(&mut buffers, architecture);
+    let projected = buffers.activation("projected", Per::Row, width);
+    let features = buffers.activation("features", Per::Row, width);
+    let cache = cache(&mut buffers, 0, architecture, can, &sizes)?;
+    let partials = Partials::declare(&mut buffers, architecture.n_heads, architecture.head_dim, can, &sizes);
+    let ids = buffers.declare("ids", Content::Ids);
+    let layers = Layers { architecture, a, partials, turns: None };
+    let a = &layers.a;
+    let mut plan = Plan::new(Shape::Prefill);
+    plan.push(matmul(pixels, &weights.patches).to(a.h));
+    plan.push(embed(&weights.positions, By::Position, ids, a.h).add());
+    plan.push(norm(a.h, &weights.norm).to(a.x));
+    for (number, layer) in weights.layers.iter().enumerate() {
+        plan.enter(Some(number as u32));
+        // No later step asks for what the cache holds of it, so that the layers share one.
+        layers.layer(&mut plan, layer, &cache);
+    }
+    plan.enter(None);
+    let [first, second] = &weights.project;
+    plan.push(matmul(a.x, first).activation(vision.activation).to(projected));
+    plan.push(matmul(projected, second).to(features));
+    let plans = Plans {
+        buffers,
+        sizes,
+        prefill: plan,
+        decode: Plan::new(Shape::Decode),
+        logits: features,
+        scores: features,
+        ids,
+        attention_weights: None,
+        features: None,
+    };
+    Ok(Tower { plans, pixels })
+}
+
+/// The plan of a tower.
+pub struct Tower {
+    pub plans: Plans,
+    /// Each position's pixels, in the order of the weights that they meet: by colour, then row by row.
+    pub pixels: Rows,
 }
 
 /// The longest context that the model was made for and a device's bindings can hold: a key head's cache is not split.
@@ -126,31 +204,38 @@ fn cache(
 
 impl Decoder<'_> {
     fn plan(&self, shape: Shape) -> Plan {
-        let (weights, a) = (self.weights, &self.a);
+        let Self { weights, layers, .. } = self;
+        let a = &layers.a;
         let mut plan = Plan::new(shape);
         plan.push(embed(&weights.tokens, By::Token, self.ids, a.x));
         if let Some(positions) = &weights.positions {
             plan.push(embed(positions, By::Position, self.ids, a.x).add());
         }
+        // Images are parts of prompts.
+        if let Some(features) = self.features.filter(|_| shape == Shape::Prefill) {
+            plan.push(splice(features, a.x));
+        }
         for (number, layer) in weights.layers.iter().enumerate() {
             plan.enter(Some(number as u32));
-            self.layer(&mut plan, layer, &self.caches[number]);
+            layers.layer(&mut plan, layer, &self.caches[number]);
         }
         plan.enter(None);
         let last = match &weights.final_norm {
-            Some(by) => self.norm(&mut plan, a.x, by),
+            Some(by) => layers.norm(&mut plan, a.x, by),
             None => a.x.into(),
         };
-        plan.push(matmul(last, &weights.head).to(a.logits));
-        plan.push(adjust(a.logits));
-        plan.push(sample(a.logits, self.candidates, self.ids));
+        plan.push(matmul(last, &weights.head).to(self.logits));
+        plan.push(adjust(self.logits));
+        plan.push(sample(self.logits, self.candidates, self.ids));
         // Probabilities are asked of texts that are there.
         if shape == Shape::Prefill {
-            plan.push(score(a.logits, a.scores));
+            plan.push(score(self.logits, self.scores));
         }
         plan
     }
+}
 
+impl Layers<'_> {
     /// x normalized: by a pass into h where rows are many, else on the way into the matmul that reads it.
     fn norm(&self, plan: &mut Plan, x: Rows, by: &NormWeights) -> Input {
         match plan.shape {

@@ -52,6 +52,8 @@ pub mod hub;
 pub mod model;
 // Text ↔ ids.
 pub mod tokenizer;
+// Image files → the pixels that a model looks at.
+pub mod image;
 // Conversations ↔ prompts.
 pub mod chat;
 // Checkpoints, storage formats, and the matrices made of them.

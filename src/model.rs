@@ -5,6 +5,7 @@ use crate::{
     demo,
     error::{Error, Result},
     families::{self, Config},
+    image::Preprocessor,
     tokenizer::Tokenizer,
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
@@ -24,6 +25,8 @@ pub struct Model {
     pub eos: Vec<u32>,
     /// How a conversation becomes a prompt, in Jinja's language.
     pub chat_template: Option<String>,
+    /// How images become pixels for it, if it sees.
+    pub preprocessor: Option<Preprocessor>,
     /// bos_token, eos_token and their like, by the names that templates have for them.
     pub special_tokens: BTreeMap<String, String>,
 }
@@ -116,7 +119,11 @@ impl Model {
         let tokenizer = folder.join("tokenizer_config.json");
         let tokenizer = if tokenizer.is_file() { json(&tokenizer)? } else { Value::Null };
         let chat_template = chat_template(folder, &tokenizer)?;
-        Ok(Self { chat_template, special_tokens: special_tokens(&tokenizer), ..model })
+        let preprocessor = match model.architecture.vision {
+            Some(_) => Some(preprocessor(folder)?),
+            None => None,
+        };
+        Ok(Self { chat_template, preprocessor, special_tokens: special_tokens(&tokenizer), ..model })
     }
 
     /// The model of a GGUF file.
@@ -173,6 +180,7 @@ impl Model {
             bos,
             eos,
             chat_template: None,
+            preprocessor: None,
             special_tokens: BTreeMap::new(),
         }
     }
@@ -188,8 +196,24 @@ impl Model {
     }
 }
 
+/// preprocessor_config.json, or, since transformers 5, a part of processor_config.json.
+fn preprocessor(folder: &Path) -> Result<Preprocessor> {
+    let (own, of_all) = (folder.join("preprocessor_config.json"), folder.join("processor_config.json"));
+    let (name, value) = if own.is_file() {
+        (own.display().to_string(), json(&own)?)
+    } else if of_all.is_file() {
+        (format!("{}'s image_processor", of_all.display()), json(&of_all)?["image_processor"].take())
+    } else {
+        return Err(Error::model(format!(
+            "{} holds no preprocessor_config.json, which says how the model wants images",
+            folder.display()
+        )));
+    };
+    Preprocessor::read(&Config::new(&name, &value)?)
+}
+
 /// A folder's chat template: chat_template.jinja, or what tokenizer_config.json holds, the one called default where
-/// there are several.
+/// there are several, or chat_template.json.
 fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
     let jinja = folder.join("chat_template.jinja");
     if jinja.is_file() {
@@ -198,7 +222,10 @@ fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
         return Ok(Some(text));
     }
     let is_default = |one: &&Value| one["name"] == "default";
-    Ok(match &tokenizer["chat_template"] {
+    let apart = folder.join("chat_template.json");
+    let apart = if apart.is_file() { json(&apart)? } else { Value::Null };
+    let template = [tokenizer, &apart].map(|config| &config["chat_template"]);
+    Ok(match template.into_iter().find(|value| !value.is_null()).unwrap_or(&Value::Null) {
         Value::Array(several) => several.iter().find(is_default).and_then(|one| one["template"].as_str()),
         one => one.as_str(),
     }

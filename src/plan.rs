@@ -67,6 +67,15 @@ impl Rows {
     pub fn stride(self) -> u32 {
         self.width.next_multiple_of(ALIGN)
     }
+    /// Rows that lie close together, as they lie in the buffer.
+    pub fn padded(self, values: &[f32]) -> Vec<f32> {
+        let (width, stride) = (self.width as usize, self.stride() as usize);
+        let mut padded = vec![0.0; values.len() / width * stride];
+        for (to, from) in padded.chunks_mut(stride).zip(values.chunks(width)) {
+            to[..width].copy_from_slice(from);
+        }
+        padded
+    }
 }
 
 /// What a buffer holds, and so how large it is.
@@ -218,6 +227,8 @@ pub struct Plans {
     pub ids: Buffer,
     /// Where a layer of a prefill leaves the weights of its attention, of each head and position, in plans made for that.
     pub attention_weights: Option<Rows>,
+    /// Where a prefill takes what stands for parts of images, in plans of a model that sees.
+    pub features: Option<Rows>,
 }
 
 impl Plans {

@@ -11,10 +11,13 @@ pub const BLOCK: u32 = 32;
 /// The token of a row whose id the device itself sampled: it stands in the ids buffer, at the row's sequence.
 pub const SAMPLED: u32 = u32::MAX;
 
+/// The token of a row that stands for a part of an image: what the vision tower makes of that is its embedding.
+pub const FEATURE: u32 = u32::MAX - 1;
+
 /// One token of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// A token id, or [`SAMPLED`].
+    /// A token id, or [`SAMPLED`], or [`FEATURE`].
     pub token: u32,
     pub position: u32,
     /// The slot of its sequence: which table and which sampled id are its own.
@@ -25,6 +28,8 @@ pub struct Row {
 #[derive(Clone, Debug, Default)]
 pub struct Step {
     pub rows: Vec<Row>,
+    /// Whether each row sees all of them rather than those before it: the parts of one image, in order.
+    pub whole: bool,
     /// The rows whose logits are wanted, by index.
     pub outputs: Vec<u32>,
     /// For each output, the token whose probability is asked for; none at all where it is for none.
@@ -76,6 +81,12 @@ impl Step {
         self.tables[sequence as usize][(position / BLOCK) as usize] * BLOCK + position % BLOCK
     }
 
+    /// The last position that a row sees.
+    pub fn sees(&self, row: &Row) -> u32 {
+        let last = if self.whole { self.rows.last() } else { None };
+        last.unwrap_or(row).position
+    }
+
     /// How a sequence's next token is drawn.
     pub fn draw_of(&self, sequence: u32) -> Draw {
         self.picks.get(sequence as usize).map_or(Draw::GREEDY, |pick| pick.draw)
@@ -111,7 +122,7 @@ impl Step {
             picks_at as u32,
             targets_at as u32,
         ];
-        words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, 0]));
+        words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, self.sees(r)]));
         words.extend(&self.outputs);
         for table in &self.tables {
             words.extend(table);

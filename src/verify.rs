@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     kernels::{
         Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, adjust, attention,
-        attention_weights, embed, kv_write, matmul, norm, normed, rope, sample, score,
+        attention_weights, embed, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     model::Model,
     plan::{Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
@@ -244,6 +244,7 @@ fn steps() -> Vec<(Shape, Step)> {
         targets: outputs.iter().map(|output| output * 17 % VOCAB).collect(),
         tables: tables.clone(),
         picks: sampling.iter().map(|of| pick(of, &seen)).collect(),
+        ..Step::default()
     };
     let two = || vec![row(1, 7), row(0, 520)];
     let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
@@ -271,6 +272,9 @@ fn steps() -> Vec<(Shape, Step)> {
         steps.push((Shape::Decode, step(two(), &[0, 1], pair)));
     }
     steps.push((Shape::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain.clone(), drawn.clone()])));
+    let mut image: Vec<Row> = (0..61).map(|position| row(0, position)).collect();
+    image[3].token = crate::step::FEATURE;
+    steps.push((Shape::Prefill, Step { whole: true, ..step(image, &[60], [plain.clone(), drawn.clone()]) }));
     let sampled = vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }];
     steps.push((Shape::Decode, step(sampled, &[0], [plain, drawn])));
     steps
@@ -320,6 +324,7 @@ fn plans(can: &Capabilities) -> Plans {
     }
     push!(embed(&positions, By::Position, ids, x).add());
     let h = w.row(WIDTH);
+    prefill.push(splice(h, x));
     for kind in [NormKind::Layer, NormKind::Rms] {
         let both = w.vector(Vec::new(), 2 * WIDTH);
         let weight = Vector { len: WIDTH, ..both };
@@ -396,7 +401,18 @@ fn plans(can: &Capabilities) -> Plans {
     }
     let scores = w.buffers.activation("scores", Per::Target, 1);
     prefill.push(score(logits, scores));
-    Plans { buffers: w.buffers, sizes: SIZES, prefill, decode, logits, scores, ids, attention_weights: None }
+    let (attention_weights, features) = (None, None);
+    Plans {
+        buffers: w.buffers,
+        sizes: SIZES,
+        prefill,
+        decode,
+        logits,
+        scores,
+        ids,
+        attention_weights,
+        features,
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod cli;
 mod examples;
 mod gguf;
 mod hub;
+mod images;
 mod insight;
 mod language_model;
 mod limits;

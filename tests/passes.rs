@@ -6,7 +6,7 @@ use wgpt::{
     backend::{Backend, CpuBackend, Device},
     capabilities::Capabilities,
     engine::plans,
-    plan::{Shape, Sizes},
+    plan::{Plans, Shape, Sizes},
     simd::Math,
     step::{Row, Step},
     verify::{Check, compare},
@@ -34,19 +34,33 @@ fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
 /// Runs a model pass by pass on `device` and by the plain definitions, both over plans made for the device.
 pub fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut Capabilities)) {
     device.restrict(&change);
+    let make = |can: &Capabilities| plans(&fixture.model, can, SIZES).expect("plans");
+    check_plans(&fixture.name, on, device, make, &steps(&fixture.tokens), |_| ());
+}
+
+/// Runs steps pass by pass on `device` and by the plain definitions; `begin` fills what the host is to write.
+pub fn check_plans(
+    name: &str,
+    on: On,
+    device: Device,
+    make: impl Fn(&Capabilities) -> Plans,
+    steps: &[(Shape, Step)],
+    begin: impl Fn(&mut dyn Backend),
+) {
     let can = device.capabilities();
-    let make = || plans(&fixture.model, &can, SIZES).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
-    let mut definition = CpuBackend::prepare(make(), 1, Math::F32, &|_| ()).expect("memory").plain();
-    let mut tested = device.prepare(make(), &|_| ()).expect("a device made ready");
-    for (shape, step) in steps(&fixture.tokens) {
+    let mut definition = CpuBackend::prepare(make(&can), 1, Math::F32, &|_| ()).expect("memory").plain();
+    let mut tested = device.prepare(make(&can), &|_| ()).expect("a device made ready");
+    begin(&mut definition);
+    begin(&mut *tested);
+    for (shape, step) in steps {
+        let shape = *shape;
         for pass in 0..definition.plans().of(shape).passes.len() {
             let Check { kernel, variant, max_error, .. } =
-                compare(&mut definition, &mut *tested, shape, pass, &step).expect("both run");
+                compare(&mut definition, &mut *tested, shape, pass, step).expect("both run");
             // A comparison that NaN fails, too.
             assert!(
                 max_error < 2e-5,
-                "{} on {on:?}, pass {pass}: {kernel} ({variant}) is off by {max_error}",
-                fixture.name
+                "{name} on {on:?}, pass {pass}: {kernel} ({variant}) is off by {max_error}"
             );
         }
     }

@@ -1,9 +1,12 @@
 //! The plans as listings, committed: a pass more or less shows in the diff. `WGPT_WRITE_PLANS=1` writes them anew.
 
-use crate::support::{Fixture, path};
+use crate::{
+    images,
+    support::{Fixture, path},
+};
 use wgpt::{
     capabilities::Capabilities,
-    engine::plans,
+    engine::{plans, tower_plan},
     plan::{Shape, Sizes},
 };
 
@@ -15,11 +18,21 @@ fn plans_are_as_committed() {
         let fixture = Fixture::open(name);
         let plans = plans(&fixture.model, &Capabilities::webgpu(), SIZES).expect("plans");
         let listings = Shape::ALL.map(|shape| format!("{shape:?}\n{}", plans.listing(shape)));
-        let (listing, file) = (listings.concat(), path("plans").join(format!("{name}.txt")));
-        if std::env::var_os("WGPT_WRITE_PLANS").is_some() {
-            std::fs::write(&file, &listing).expect("tests/plans can be written");
-        }
-        let committed = std::fs::read_to_string(&file).expect("a committed listing");
-        assert_eq!(listing, committed, "{}: WGPT_WRITE_PLANS=1 tests/run plans", file.display());
+        is_as_committed(name, &listings.concat());
     }
+    let model = images::models().next().expect("a model that sees");
+    let tower = tower_plan(&model, &Capabilities::webgpu()).expect("a plan").expect("it sees");
+    let plans = plans(&model, &Capabilities::webgpu(), SIZES).expect("plans");
+    let prefill = Shape::Prefill;
+    let (image, prefill) = (tower.plans.listing(prefill), plans.listing(prefill));
+    is_as_committed("llava", &format!("An image\n{image}Prefill\n{prefill}"));
+}
+
+fn is_as_committed(name: &str, listing: &str) {
+    let file = path("plans").join(format!("{name}.txt"));
+    if std::env::var_os("WGPT_WRITE_PLANS").is_some() {
+        std::fs::write(&file, listing).expect("tests/plans can be written");
+    }
+    let committed = std::fs::read_to_string(&file).expect("a committed listing");
+    assert_eq!(listing, committed, "{}: WGPT_WRITE_PLANS=1 tests/run plans", file.display());
 }

@@ -1,11 +1,14 @@
 //! Programs without a GPU: every program of every plan is parsed and validated, and its bindings, accesses and
 //! overrides are held against the kernel's own words.
 
-use crate::support::{Fixture, On};
+use crate::{
+    images,
+    support::{Fixture, On},
+};
 use naga::valid::{Capabilities as Allowed, ValidationFlags, Validator};
 use wgpt::{
     capabilities::Capabilities,
-    engine::plans,
+    engine::{plans, tower_plan},
     kernels::{Dispatch, Target},
     plan::{Plans, Shape, Sizes, Use},
     step::BLOCK,
@@ -81,17 +84,23 @@ fn every_program_keeps_its_kernels_word() {
         split: 8,
         ..webgpu.clone()
     };
-    for fixture in Fixture::all() {
+    let models = Fixture::all().into_iter().map(|fixture| fixture.model).chain(images::models());
+    for model in models {
         for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }, small.clone()] {
-            let plans = plans(&fixture.model, &can, SIZES).expect("plans");
-            for shape in Shape::ALL {
-                for (number, pass) in plans.of(shape).passes.iter().enumerate() {
-                    for dispatch in pass.kernel.dispatches(&Target { can: &can, shape }) {
-                        let what =
-                            format!("{} {shape:?} pass {number}, {}", fixture.name, dispatch.program.name);
-                        check(&what, &dispatch, &plans, &can);
-                    }
-                }
+            check_all(&model.name, &plans(&model, &can, SIZES).expect("plans"), &can);
+            if let Some(tower) = tower_plan(&model, &can).expect("a plan") {
+                check_all(&format!("{}'s tower", model.name), &tower.plans, &can);
+            }
+        }
+    }
+}
+
+fn check_all(name: &str, plans: &Plans, can: &Capabilities) {
+    for shape in Shape::ALL {
+        for (number, pass) in plans.of(shape).passes.iter().enumerate() {
+            for dispatch in pass.kernel.dispatches(&Target { can, shape }) {
+                let what = format!("{name} {shape:?} pass {number}, {}", dispatch.program.name);
+                check(&what, &dispatch, plans, can);
             }
         }
     }

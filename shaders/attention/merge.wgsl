@@ -19,9 +19,9 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     let head = group_index(group, groups);
-    let position = row_at(group.z).position;
-    let first_split = reach(position, u32(vectors[1])).start / SPLIT;
-    let last_split = position / SPLIT;
+    let r = reach(row_at(group.z), u32(vectors[1]));
+    let first_split = r.start / SPLIT;
+    let last_split = (r.end - 1u) / SPLIT;
     if head >= HEADS || first_split == last_split { return; }
     let first = (group.z * HEADS + head) * SPLITS;
     let stride = HEAD_DIM + 2u;

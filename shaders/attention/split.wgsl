@@ -70,9 +70,9 @@ fn main(
     let bundle = id % BUNDLES;
     let split = id / BUNDLES;
     let row = row_at(group.z);
-    let r = reach(row.position, u32(vectors[1]));
+    let r = reach(row, u32(vectors[1]));
     let first_split = r.start / SPLIT;
-    let last_split = row.position / SPLIT;
+    let last_split = (r.end - 1u) / SPLIT;
     if split < first_split || split > last_split { return; }
     let head = FIRST_HEAD + bundle * AT_ONCE;
     let key_at = bundle * AT_ONCE / GROUP * HEAD_DIM;

@@ -68,13 +68,13 @@ fn main(
         var start = 0xffffffffu;
         var end = 0u;
         while to < count && row_at(first_row + to).sequence == sequence {
-            let seen = reach(row_at(first_row + to).position, window);
+            let seen = reach(row_at(first_row + to), window);
             start = min(start, seen.start);
             end = max(end, seen.end);
             to++;
         }
         var seen = Reach(0u, 0u);
-        if scored >= from_row && scored < to { seen = reach(row_at(first_row + scored).position, window); }
+        if scored >= from_row && scored < to { seen = reach(row_at(first_row + scored), window); }
         for (var first = start / KEYS * KEYS; first < end; first += KEYS) {
             fetch(index, sequence, first, end, key_at);
             workgroupBarrier();

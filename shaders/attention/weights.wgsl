@@ -27,7 +27,7 @@ fn main(
     let local = group_index(group, groups);
     if local >= HEADS { return; }
     let row = row_at(group.z);
-    let r = reach(row.position, u32(vectors[1]));
+    let r = reach(row, u32(vectors[1]));
     let head = FIRST_HEAD + local;
     let query = group.z * STRIDE + head * HEAD_DIM;
     let to = group.z * Y_STRIDE + head * CONTEXT;

@@ -86,6 +86,11 @@ impl Backend for CpuBackend {
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
         Ok(self.memory.rows(rows, count))
     }
+    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
+        let values = rows.padded(values);
+        self.memory.write(rows.buffer)[..values.len()].copy_from_slice(&values);
+        Ok(())
+    }
     fn picked(&mut self) -> Result<Vec<Picked>> {
         Ok(Picked::all(&self.memory.ids(self.plans.ids)))
     }

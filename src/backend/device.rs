@@ -11,16 +11,19 @@ use crate::{
     plan::Plans,
     simd::{Math, Simd},
 };
+use std::sync::Arc;
 
-/// A device, opened, and why it was chosen.
+/// A device, opened, and why it was chosen. A copy is the same device.
+#[derive(Clone)]
 pub struct Device {
     opened: Opened,
     pub reason: String,
 }
 
+#[derive(Clone)]
 enum Opened {
     Cpu { threads: usize, math: Math, can: Capabilities },
-    Gpu(Box<Gpu>),
+    Gpu(Arc<Gpu>),
 }
 
 impl Device {
@@ -40,7 +43,7 @@ impl Device {
                 Opened::Cpu { threads, math: Math::F32, can: Capabilities::cpu() }
             }
             Some(adapter) if is_usable(adapter) => {
-                Opened::Gpu(Box::new(pollster::block_on(Gpu::open(adapter, options))?))
+                Opened::Gpu(Arc::new(pollster::block_on(Gpu::open(adapter, options))?))
             }
             Some(adapter) => {
                 return Err(Error::device(format!(
@@ -73,7 +76,7 @@ impl Device {
             )));
         }
         let gpu = Gpu::new(device, queue, info, GpuOptions::default());
-        Ok(Self { opened: Opened::Gpu(Box::new(gpu)), reason: "the application's own".to_owned() })
+        Ok(Self { opened: Opened::Gpu(Arc::new(gpu)), reason: "the application's own".to_owned() })
     }
 
     pub fn info(&self) -> DeviceInfo {
@@ -124,7 +127,7 @@ impl Device {
     pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {
         change(match &mut self.opened {
             Opened::Cpu { can, .. } => can,
-            Opened::Gpu(gpu) => &mut gpu.can,
+            Opened::Gpu(gpu) => &mut Arc::get_mut(gpu).expect("a device without copies").can,
         });
     }
 
@@ -134,7 +137,7 @@ impl Device {
             Opened::Cpu { threads, math, .. } => {
                 Box::new(CpuBackend::prepare(plans, threads, math, progress)?)
             }
-            Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(*gpu, plans, progress)?),
+            Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(gpu, plans, progress)?),
         })
     }
 }

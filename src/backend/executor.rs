@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -39,7 +40,7 @@ struct StepRing {
 
 /// A model on a GPU.
 pub struct GpuBackend {
-    gpu: Gpu,
+    gpu: Arc<Gpu>,
     plans: Plans,
     buffers: Vec<wgpu::Buffer>,
     /// By shape, then by pass.
@@ -63,7 +64,7 @@ struct IdsAhead {
 impl GpuBackend {
     /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is told of each run of
     /// bytes that went up.
-    pub fn prepare(gpu: Gpu, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
+    pub fn prepare(gpu: Arc<Gpu>, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let make = |buffer: Buffer| {
             gpu.buffer(plans.buffers.label(buffer), plans.buffers.bytes(buffer, &plans.sizes), usage)
@@ -267,6 +268,11 @@ impl Backend for GpuBackend {
         let values = |row: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(&row[..rows.width as usize * 4]);
         Ok(bytes.chunks(row_bytes).flat_map(values).collect())
     }
+    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
+        let buffer = &self.buffers[rows.buffer.0 as usize];
+        self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rows.padded(values)));
+        self.gpu.check()
+    }
     fn picked(&mut self) -> Result<Vec<Picked>> {
         let ids = self.plans.ids;
         let bytes = self.read_bytes(ids, self.plans.buffers.bytes(ids, &self.plans.sizes))?;
@@ -298,7 +304,7 @@ mod tests {
         let (model, _) = Model::built_in().expect("the built-in model");
         let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
         let plans = plans(&model, &gpu.can, sizes).expect("plans");
-        let backend = GpuBackend::prepare(gpu, plans, &|_| ()).expect("a device made ready");
+        let backend = GpuBackend::prepare(Arc::new(gpu), plans, &|_| ()).expect("a device made ready");
         let step = Step {
             rows: vec![Row { token: 1, position: 0, sequence: 0 }],
             outputs: vec![0],

@@ -76,6 +76,9 @@ pub trait Backend {
     /// The first `count` rows of an activation, as they are after all that was run.
     fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>>;
 
+    /// Gives an activation's first rows their values, for what is run from now on.
+    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()>;
+
     /// The token last sampled for each sequence, as it is after all that was run.
     fn picked(&mut self) -> Result<Vec<Picked>>;
 }

@@ -14,10 +14,11 @@ use crate::{
     chat::Message,
     engine::{EngineOptions, FinishReason, Timing},
     error::{Error, Result},
+    image::Image,
     language_model::{Answer, Conversation, LanguageModel, Request},
 };
 use clap::Args;
-use std::{cell::OnceCell, num::NonZero, str::FromStr};
+use std::{cell::OnceCell, num::NonZero, path::Path, str::FromStr};
 
 #[derive(Args)]
 pub struct Chat {
@@ -40,6 +41,7 @@ pub struct Chat {
 const HELP: &str = "\
 /system [TEXT]    what the model is told before all else; without a text: nothing any more
 /clear            forget what was said
+/image FILE       show an image with the next message, to a model that sees
 /regen            answer the last message anew
 /save FILE        write the conversation down, as JSON
 /load FILE        go on with one that was
@@ -52,7 +54,7 @@ Ctrl-C ends an answer, Ctrl-D the conversation.
 
 /// What /set sets; none where a value is no number of its kind.
 type Setting = (&'static str, fn(&mut Request, &str) -> Option<()>);
-const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 15] = [
     ("temperature", |r, v| set(&mut r.sampling.temperature, v)),
     ("top_k", |r, v| set(&mut r.sampling.top_k, v)),
     ("top_p", |r, v| set(&mut r.sampling.top_p, v)),
@@ -63,6 +65,9 @@ const SETTINGS: [Setting; 12] = [
     ("repeat_penalty", |r, v| set(&mut r.sampling.penalties.repetition, v)),
     ("frequency_penalty", |r, v| set(&mut r.sampling.penalties.frequency, v)),
     ("presence_penalty", |r, v| set(&mut r.sampling.penalties.presence, v)),
+    ("dry_multiplier", |r, v| set(&mut r.sampling.dry.multiplier, v)),
+    ("dry_base", |r, v| set(&mut r.sampling.dry.base, v)),
+    ("dry_allowed_length", |r, v| set(&mut r.sampling.dry.allowed, v)),
     ("seed", |r, v| set(&mut r.sampling.seed, v)),
     ("max_tokens", |r, v| {
         r.max_tokens = v.parse::<NonZero<usize>>().ok()?.get();
@@ -151,10 +156,10 @@ impl<'a> Session<'a> {
         &mut self,
         say: impl for<'b> FnOnce(&'b mut Conversation<'a>) -> Result<Answer<'b>>,
     ) -> Result<bool> {
+        interrupt::watch();
         let context = self.conversation.language_model().engine.context();
         let max_tokens = self.conversation.request.max_tokens;
         let mut answer = say(&mut self.conversation)?;
-        interrupt::watch();
         if answer.forgotten > 0 {
             self.terminal.say(format_args!(
                 "(the context of {context} tokens is full: the oldest {} messages are forgotten)",
@@ -204,6 +209,7 @@ impl<'a> Session<'a> {
                 }
             }
             "clear" => self.conversation.said.retain(|message| message.role == "system"),
+            "image" => self.conversation.show(&Image::open(Path::new(file(name, rest)?))?)?,
             "regen" => return self.turn(Conversation::regenerate),
             "save" => {
                 let text = serde_json::to_string_pretty(&self.conversation.said).expect("plain data");

@@ -2,7 +2,7 @@
 
 use super::{
     ModelArgs, interrupt,
-    prompt::Prompt,
+    prompt::PromptArgs,
     sampling::SamplingArgs,
     stats,
     stats::Stats,
@@ -11,20 +11,24 @@ use super::{
 };
 use crate::{
     backend::DeviceInfo,
-    engine::{EngineOptions, FinishReason, LoadTime, Timing},
+    engine::{EngineOptions, FinishReason, LoadTime, Prompt, Timing},
     error::Result,
+    image::Image,
     language_model::{LanguageModel, Request},
 };
 use clap::Args;
 use serde::Serialize;
-use std::io::IsTerminal;
+use std::{io::IsTerminal, path::PathBuf};
 
 #[derive(Args)]
 pub struct Generate {
     #[command(flatten)]
-    prompt: Prompt,
+    prompt: PromptArgs,
     #[command(flatten)]
     model: ModelArgs,
+    /// An image for a model that sees, in the place of <image> in the prompt, or before it; may be given again
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
     /// The most tokens to generate
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
     max_tokens: usize,
@@ -65,6 +69,7 @@ struct Timings {
 
 impl Generate {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        let images = self.image.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
         let (model, tokenizer) = self.model.open(terminal)?;
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
@@ -81,8 +86,11 @@ impl Generate {
         let (device, load_time) = (engine.device().clone(), engine.load_time);
         let mut language_model = LanguageModel { model, tokenizer, engine };
         let request = Request { sampling, max_tokens: self.max_tokens, stop: self.stop.clone() };
-        let mut answer = language_model.generate_from(&prompt, &request)?;
         interrupt::watch();
+        let features = images.iter().map(|image| language_model.see(image)).collect::<Result<Vec<_>>>()?;
+        let (prompt, images) = language_model.place(prompt, &features)?;
+        let mut answer =
+            language_model.generate_from(Prompt { tokens: &prompt, images: &images }, &request)?;
         let bar = terminal.progress("reading the prompt", Unit::Tokens);
         answer.prefill(&|done, all| bar.reach(done as u64, all as u64))?;
         drop(bar);

@@ -3,9 +3,9 @@
 use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     decoder::longest_context,
-    engine::{EngineOptions, plans, sizes},
+    engine::{EngineOptions, plans, sizes, tower_plan},
     error::Result,
-    plan::Shape,
+    plan::{Plans, Shape},
 };
 use clap::Args;
 use serde::Serialize;
@@ -40,8 +40,11 @@ impl Plan {
         let sizes =
             sizes(&model, &can, EngineOptions { context: self.model.ctx, ..EngineOptions::default() })?;
         let plans = plans(&model, &can, sizes)?;
-        let (weights_bytes, cache_bytes) = (plans.weights_bytes(), plans.cache_bytes());
-        let total_bytes = plans.buffers.total(&sizes, |_| true);
+        let tower = tower_plan(&model, &can)?.map(|tower| tower.plans);
+        let both = || std::iter::once(&plans).chain(&tower);
+        let weights_bytes = both().map(Plans::weights_bytes).sum();
+        let cache_bytes = both().map(Plans::cache_bytes).sum();
+        let total_bytes: u64 = both().map(|plans| plans.buffers.total(&plans.sizes, |_| true)).sum();
         let [prefill, decode] = Shape::ALL.map(|shape| plans.dispatches(shape, &can));
         let needs = Needs {
             weights_bytes,
@@ -57,8 +60,12 @@ impl Plan {
             return terminal::write_json(&needs);
         }
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let image = tower.as_ref().map_or_else(String::new, |tower| {
+            let count = tower.dispatches(Shape::Prefill, &can).all;
+            format!("an image, {count} dispatches:\n{}\n", tower.listing(Shape::Prefill))
+        });
         let text = format!(
-            "{} on {}, a context of {}\n\nprefill, {} dispatches:\n{}\ndecode, {} dispatches, {} in a layer:\n{}\nweights {}, \
+            "{} on {}, a context of {}\n\n{image}prefill, {} dispatches:\n{}\ndecode, {} dispatches, {} in a layer:\n{}\nweights {}, \
              cache {}, activations {}, in all {}; the longest context is {}\n",
             model.name,
             device.info().name,

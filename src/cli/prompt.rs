@@ -13,7 +13,7 @@ use std::{
 };
 
 #[derive(Args)]
-pub struct Prompt {
+pub struct PromptArgs {
     /// The text to continue; it may name special tokens. Absent, and no other prompt given: stdin
     #[arg(conflicts_with_all = ["prompt_file", "prompt_tokens"])]
     prompt: Option<String>,
@@ -28,7 +28,7 @@ pub struct Prompt {
     raw: bool,
 }
 
-impl Prompt {
+impl PromptArgs {
     /// The prompt's ids. An empty text starts with the model's start token, where it has one.
     pub fn tokens(&self, model: &Model, tokenizer: &Tokenizer, terminal: &Terminal) -> Result<Vec<u32>> {
         if let Some(tokens) = &self.prompt_tokens {

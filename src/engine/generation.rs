@@ -1,6 +1,6 @@
 //! Token after token: a prompt's continuation, worked at a few tokens ahead of whom it tells.
 
-use super::{Engine, not_numbers};
+use super::{Engine, Placed, Prompt, not_numbers};
 use crate::{
     error::{Error, Result},
     sampling::{Picked, Sampling},
@@ -14,34 +14,35 @@ use std::time::{Duration, Instant};
 pub(super) struct Kept {
     slot: Slot,
     tokens: Vec<u32>,
+    images: Vec<Placed>,
 }
 
 impl Engine {
     /// Continues a prompt with at most `max_tokens` tokens; an error where the prompt can't be run.
-    pub fn generate(
+    pub fn generate<'p>(
         &mut self,
-        prompt: &[u32],
+        prompt: impl Into<Prompt<'p>>,
         sampling: Sampling,
         max_tokens: usize,
     ) -> Result<Generation<'_>> {
         self.forget();
-        self.start(prompt, sampling, max_tokens, false)
+        self.start(prompt.into(), sampling, max_tokens, false)
     }
 
     /// The same for the turns of a conversation: how much of the prompt the last call left in the cache, its answer
     /// included, is not computed again.
-    pub fn resume(
+    pub fn resume<'p>(
         &mut self,
-        prompt: &[u32],
+        prompt: impl Into<Prompt<'p>>,
         sampling: Sampling,
         max_tokens: usize,
     ) -> Result<Generation<'_>> {
-        self.start(prompt, sampling, max_tokens, true)
+        self.start(prompt.into(), sampling, max_tokens, true)
     }
 
     fn start(
         &mut self,
-        prompt: &[u32],
+        prompt: Prompt,
         sampling: Sampling,
         max_tokens: usize,
         keeps: bool,
@@ -57,16 +58,18 @@ impl Engine {
                 self.vocab_size - 1
             )));
         }
-        self.check_prompt(prompt)?;
-        let room = self.context() as usize - prompt.len();
+        self.check_prompt(prompt.tokens)?;
+        let len = prompt.tokens.len();
+        let room = self.context() as usize - len;
         let left = max_tokens.min(room);
-        let positions = (prompt.len() + left) as u32;
+        let positions = (len + left) as u32;
         let looks_back = sampling.looks_back();
         let (slot, known) = self.take_up(prompt, positions, sampling)?;
         Ok(Generation {
             engine: self,
             slot,
-            tokens: prompt.to_vec(),
+            tokens: prompt.tokens.to_vec(),
+            images: prompt.images.to_vec(),
             keeps,
             looks_back,
             left,
@@ -74,22 +77,23 @@ impl Engine {
             asked: 0,
             under_way: 0,
             finish: (left == 0).then_some(FinishReason::Length),
-            timing: Timing { prefill_tokens: prompt.len() - known, ..Timing::default() },
+            timing: Timing { prefill_tokens: len - known, ..Timing::default() },
         })
     }
 
     /// A sequence for a prompt, and how many of its tokens are in the cache already.
-    fn take_up(&mut self, prompt: &[u32], positions: u32, sampling: Sampling) -> Result<(Slot, usize)> {
-        if let Some(Kept { slot, tokens }) = self.kept.take() {
-            let same = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    fn take_up(&mut self, prompt: Prompt, positions: u32, sampling: Sampling) -> Result<(Slot, usize)> {
+        let (tokens, last) = (prompt.tokens, prompt.tokens.len() - 1);
+        if let Some(kept) = self.kept.take() {
+            let same = Prompt { tokens: &kept.tokens, images: &kept.images }.common(&prompt);
             // The last token's logits are wanted, so that it runs again.
-            let known = same.min(prompt.len() - 1);
-            if self.scheduler.replace(slot, prompt.to_vec(), known, positions, sampling.clone()) {
-                return Ok((slot, known));
+            let known = same.min(last);
+            if self.scheduler.replace(kept.slot, tokens.to_vec(), known, positions, sampling.clone()) {
+                return Ok((kept.slot, known));
             }
-            self.scheduler.remove(slot);
+            self.scheduler.remove(kept.slot);
         }
-        Ok((self.add(prompt.to_vec(), prompt.len() - 1, positions, sampling)?, 0))
+        Ok((self.add(tokens.to_vec(), last, positions, sampling)?, 0))
     }
 
     /// Frees what [`Engine::resume`] left in the cache.
@@ -126,6 +130,7 @@ pub struct Generation<'a> {
     slot: Slot,
     /// The prompt and what was given out.
     tokens: Vec<u32>,
+    images: Vec<Placed>,
     /// Whether these stay in the cache for the next.
     keeps: bool,
     /// Whether what was given out changes what follows, so that no step can run ahead.
@@ -189,9 +194,9 @@ impl Generation<'_> {
 
     /// Hands the next step to the device; whether a token comes of it.
     fn run_ahead(&mut self) -> Result<bool> {
-        let Engine { scheduler, backend, .. } = &mut *self.engine;
-        let work = scheduler.next_work().expect("a token whose successor is wanted");
-        backend.run_ahead(work.shape, &work.step)?;
+        let mut work = self.engine.scheduler.next_work().expect("a token whose successor is wanted");
+        self.engine.show(&self.images, &mut work.step)?;
+        self.engine.backend.run_ahead(work.shape, &work.step)?;
         self.under_way += 1;
         Ok(!work.outputs.is_empty())
     }
@@ -264,7 +269,8 @@ impl Drop for Generation<'_> {
         if self.keeps && self.asked > 0 && self.under_way == 0 {
             let mut tokens = std::mem::take(&mut self.tokens);
             tokens.truncate(scheduler.done(self.slot));
-            *kept = Some(Kept { slot: self.slot, tokens });
+            let images = std::mem::take(&mut self.images);
+            *kept = Some(Kept { slot: self.slot, tokens, images });
         } else {
             scheduler.remove(self.slot);
         }

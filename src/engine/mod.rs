@@ -3,11 +3,13 @@
 mod generation;
 mod insight;
 mod predictions;
+mod sight;
 
 pub use crate::decoder::MOST_SEEN;
 pub use generation::{FinishReason, Generation, Timing};
 pub use insight::{Candidate, Insight};
 pub use predictions::Predictions;
+pub use sight::{Features, Placed, Prompt, tower_plan};
 
 use crate::{
     backend::{Backend, Device, DeviceInfo},
@@ -51,6 +53,8 @@ pub struct LoadTime {
 /// A model on a device.
 pub struct Engine {
     backend: Box<dyn Backend>,
+    /// What sees images, if the model does.
+    tower: Option<sight::Tower>,
     scheduler: Scheduler,
     info: DeviceInfo,
     eos: Vec<u32>,
@@ -74,12 +78,18 @@ impl Engine {
         let can = device.capabilities();
         let sizes = sizes(model, &can, options)?;
         let plans = written(model, &can, sizes, options.insight)?;
-        let total = plans.weights_bytes();
-        let info = device.info();
-        let backend = device.prepare(plans, &|bytes| progress(bytes, total))?;
+        let plan = tower_plan(model, &can)?;
+        let total = plans.weights_bytes() + plan.as_ref().map_or(0, |plan| plan.plans.weights_bytes());
+        let (info, progress) = (device.info(), |bytes| progress(bytes, total));
+        let tower = match model.architecture.vision.as_deref().zip(plan) {
+            Some((vision, plan)) => Some(sight::Tower::prepare(vision, plan, device.clone(), &progress)?),
+            None => None,
+        };
+        let backend = device.prepare(plans, &progress)?;
         let compile = backend.compile_time();
         Ok(Self {
             backend,
+            tower,
             scheduler: Scheduler::new(sizes),
             info,
             eos: model.eos.clone(),

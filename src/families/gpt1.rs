@@ -40,9 +40,11 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: vec![attention; n_layers as usize],
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
+        vision: None,
     };
     let tensors = ModelTensors {
-        prefix: "transformer.",
+        spellings: &[("transformer.", "")],
+        vision: None,
         tokens: TensorSpec::matrix("transformer.tokens_embed.weight", vocab_size, hidden_size),
         positions: Some(TensorSpec::matrix("transformer.positions_embed.weight", max_positions, hidden_size)),
         layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size)).collect(),

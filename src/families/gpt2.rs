@@ -41,9 +41,11 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: (0..n_layers).map(attention).collect(),
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
+        vision: None,
     };
     let tensors = ModelTensors {
-        prefix: "transformer.",
+        spellings: &[("transformer.", "")],
+        vision: None,
         tokens: TensorSpec::matrix("transformer.wte.weight", vocab_size, hidden_size),
         positions: Some(TensorSpec::matrix("transformer.wpe.weight", max_positions, hidden_size)),
         layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, intermediate_size)).collect(),

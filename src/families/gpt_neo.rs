@@ -39,6 +39,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: locals.into_iter().map(attention).collect(),
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
+        vision: None,
     };
     let layer = |number: u32| {
         let at = |name: &str| format!("transformer.h.{number}.{name}");
@@ -60,7 +61,8 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         }
     };
     let tensors = ModelTensors {
-        prefix: "transformer.",
+        spellings: &[("transformer.", "")],
+        vision: None,
         tokens: TensorSpec::matrix("transformer.wte.weight", vocab_size, hidden_size),
         positions: Some(TensorSpec::matrix("transformer.wpe.weight", max_positions, hidden_size)),
         layers: (0..n_layers).map(layer).collect(),

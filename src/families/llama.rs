@@ -8,6 +8,8 @@ use crate::{
     weights::{LayerTensors, ModelTensors, Order, TensorSpec},
 };
 
+const PREFIX: &str = "model.";
+
 /// What a family of this kind takes for granted where config.json is silent.
 struct Defaults {
     family: &'static str,
@@ -17,9 +19,16 @@ struct Defaults {
     window: Option<u32>,
     /// Whether attention_bias and mlp_bias mean anything.
     biases: bool,
+    /// What names of tensors begin with, but for the head's.
+    prefix: &'static str,
 }
 
 pub fn llama(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    llama_named(config, PREFIX)
+}
+
+/// The same with tensors whose names begin otherwise, as a part of a larger model.
+pub fn llama_named(config: &Config, prefix: &'static str) -> Result<(Architecture, ModelTensors)> {
     let family = "llama";
     read(
         config,
@@ -30,11 +39,17 @@ pub fn llama(config: &Config) -> Result<(Architecture, ModelTensors)> {
             max_positions: 2048,
             window: None,
             biases: true,
+            prefix,
         },
     )
 }
 
 pub fn mistral(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    mistral_named(config, PREFIX)
+}
+
+/// The same with tensors whose names begin otherwise.
+pub fn mistral_named(config: &Config, prefix: &'static str) -> Result<(Architecture, ModelTensors)> {
     let absent = !config.has("sliding_window");
     let window = if absent { Some(4096) } else { config.count("sliding_window", u32::MAX)? };
     let family = "mistral";
@@ -47,6 +62,7 @@ pub fn mistral(config: &Config) -> Result<(Architecture, ModelTensors)> {
             max_positions: 131_072,
             window,
             biases: false,
+            prefix,
         },
     )
 }
@@ -94,10 +110,12 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
         layers: vec![attention; n_layers as usize],
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
+        vision: None,
     };
     let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+    let prefix = defaults.prefix;
     let layer = |number: u32| {
-        let at = |name: &str| format!("model.layers.{number}.{name}");
+        let at = |name: &str| format!("{prefix}layers.{number}.{name}");
         let weight =
             |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
         let bias =
@@ -127,13 +145,14 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
         }
     };
     let tensors = ModelTensors {
-        prefix: "model.",
-        tokens: TensorSpec::matrix("model.embed_tokens.weight", vocab_size, hidden_size),
+        spellings: &[(PREFIX, "")],
+        tokens: TensorSpec::matrix(format!("{prefix}embed_tokens.weight"), vocab_size, hidden_size),
         positions: None,
         layers: (0..n_layers).map(layer).collect(),
-        final_norm: Some(norm("model.norm", hidden_size, false)),
+        final_norm: Some(norm(format!("{prefix}norm"), hidden_size, false)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
         ignored: &["lm_head.weight", "rotary_emb.inv_freq"],
+        vision: None,
     };
     Ok((architecture, tensors))
 }

@@ -8,6 +8,7 @@ mod gpt1;
 mod gpt2;
 mod gpt_neo;
 mod llama;
+mod llava;
 
 use crate::{
     architecture::Architecture,
@@ -21,12 +22,13 @@ use serde_json::Value;
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;
 
 /// `model_type` → family.
-const FAMILIES: [(&str, Family); 5] = [
+const FAMILIES: [(&str, Family); 6] = [
     ("openai-gpt", gpt1::read),
     ("gpt2", gpt2::read),
     ("gpt_neo", gpt_neo::read),
     ("llama", llama::llama),
     ("mistral", llama::mistral),
+    ("llava", llava::read),
 ];
 
 /// Reads a config.json; `name` is what errors call it.

@@ -52,7 +52,7 @@ impl fmt::Display for Name {
 }
 
 /// What is read of a folder beside the weights, where it is there.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -60,6 +60,9 @@ const SMALL: [&str; 8] = [
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     INDEX,
 ];
 const INDEX: &str = "model.safetensors.index.json";

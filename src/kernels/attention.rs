@@ -165,7 +165,7 @@ impl Kernel for Attention {
                 let width = part.width(self.heads.dim()) as usize;
                 let cache = memory.read(part.buffer);
                 let keys = |p| step.slot(row.sequence, p) as usize * 2 * width + at;
-                let mut weights: Vec<f32> = reach(row, window)
+                let mut weights: Vec<f32> = reach(step, row, window)
                     .map(|p| {
                         let key = &cache[keys(p)..][..dim];
                         q.iter().zip(key).map(|(q, k)| q * scale * k).sum()
@@ -174,7 +174,7 @@ impl Kernel for Attention {
                 softmax(&mut weights);
                 let y = &mut y[head as usize * dim..][..dim];
                 y.fill(0.0);
-                for (weight, p) in weights.iter().zip(reach(row, window)) {
+                for (weight, p) in weights.iter().zip(reach(step, row, window)) {
                     let value = &cache[keys(p) + width..][..dim];
                     y.iter_mut().zip(value).for_each(|(y, v)| *y += weight * v);
                 }
@@ -191,7 +191,7 @@ impl Kernel for Attention {
         // head read the same keys.
         let tiles = tiles(step);
         let (group, n_kv_heads) = (self.heads.group(), self.heads.cache.n_kv_heads as usize);
-        let positions: u64 = step.rows.iter().map(|r| u64::from(reach(r, window).len() as u32)).sum();
+        let positions: u64 = step.rows.iter().map(|r| u64::from(reach(step, r, window).len() as u32)).sum();
         cpu.for_each(4 * positions * u64::from(self.y.width), tiles.len() * n_kv_heads, |piece| {
             // The last tile first: it sees the most.
             let tile = tiles[tiles.len() - 1 - piece / n_kv_heads].clone();
@@ -259,8 +259,8 @@ impl Job for Attend<'_> {
         let dim = attention.heads.dim() as usize;
         let rows = || queries.iter().map(|(row, _)| &step.rows[*row]);
         let sequence = step.rows[queries[0].0].sequence;
-        let start = rows().map(|row| reach(row, window).start).min().expect("a query");
-        let end = rows().map(|row| reach(row, window).end).max().expect("a query");
+        let start = rows().map(|row| reach(step, row, window).start).min().expect("a query");
+        let end = rows().map(|row| reach(step, row, window).end).max().expect("a query");
         // Block by block, in which slots follow each other: the positions, and where their keys start.
         let blocks = || {
             (start / BLOCK..end.div_ceil(BLOCK)).map(|block| {
@@ -293,7 +293,7 @@ impl Job for Attend<'_> {
         }
         let mut out: Vec<&mut [f32]> = Vec::with_capacity(queries.len());
         for (i, (row, head)) in queries.iter().enumerate() {
-            let seen = reach(&step.rows[*row], window);
+            let seen = reach(step, &step.rows[*row], window);
             let weights = &mut weights[i * span..][..span];
             let (from, to) = ((seen.start - start) as usize, (seen.end - start) as usize);
             weights[..from].fill(0.0);

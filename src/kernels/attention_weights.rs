@@ -76,7 +76,7 @@ impl Kernel for AttentionWeights {
         let (qkv, mut y) = (memory.read(self.heads.qkv.buffer), memory.write(self.y.buffer));
         let rows = qkv.chunks(self.heads.qkv.stride() as usize).zip(y.chunks_mut(self.y.stride() as usize));
         for (row, (qkv, y)) in step.rows.iter().zip(rows) {
-            let seen = reach(row, window);
+            let seen = reach(step, row, window);
             for (head, y) in (0..self.heads.count).zip(y.chunks_mut(self.context() as usize)) {
                 let q = &qkv[head as usize * dim..][..dim];
                 let (_, part, at) = self.heads.part_of(head);

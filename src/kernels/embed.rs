@@ -3,7 +3,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{Load, Row, SAMPLED, Step},
+    step::{FEATURE, Load, Row, SAMPLED, Step},
     weights::Matrix,
 };
 
@@ -15,7 +15,7 @@ pub enum By {
     Position,
 }
 
-/// `y = table[token]` (or `[position]`)
+/// `y = table[token]` (or `[position]`); a row that is a [`FEATURE`] has no token, and is left to [`super::splice`].
 pub fn embed(table: &Matrix, by: By, ids: Buffer, y: Rows) -> Embed {
     assert_eq!(table.columns, y.width, "a table of as many columns as y");
     Embed { table: table.clone(), by, ids, y, add: false }
@@ -90,6 +90,9 @@ impl Kernel for Embed {
         let mut y = memory.write(self.y.buffer);
         let mut values = vec![0.0; width];
         for (row, y) in step.rows.iter().zip(y.chunks_mut(self.y.stride() as usize)) {
+            if self.by == By::Token && row.token == FEATURE {
+                continue;
+            }
             self.table.unpack_row(memory, self.wanted(row, &ids), &mut values);
             for (y, value) in y.iter_mut().zip(&values) {
                 *y = if self.add { *y + value } else { *value };

@@ -4,7 +4,7 @@ use super::{Cache, CachePart};
 use crate::{
     memory::Memory,
     plan::{Rows, Use},
-    step::Row,
+    step::{Row, Step},
     weights::Vector,
 };
 use std::ops::Range;
@@ -89,10 +89,10 @@ impl Heads {
 pub(super) const REACH: (&str, &str) = ("reach", include_str!("../../shaders/attention/reach.wgsl"));
 
 /// The positions that a row sees.
-pub(super) fn reach(row: &Row, window: f32) -> Range<u32> {
-    let end = row.position + 1;
-    let window = if window > 0.0 { window as u32 } else { end };
-    end.saturating_sub(window)..end
+pub(super) fn reach(step: &Step, row: &Row, window: f32) -> Range<u32> {
+    let own = row.position + 1;
+    let window = if window > 0.0 { window as u32 } else { own };
+    own.saturating_sub(window)..step.sees(row) + 1
 }
 
 /// Scores → weights that add up to one.

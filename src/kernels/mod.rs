@@ -22,6 +22,7 @@ mod norm;
 mod rope;
 mod sample;
 mod score;
+mod splice;
 
 pub use activation::Activation;
 pub use adjust::adjust;
@@ -34,6 +35,7 @@ pub use norm::norm;
 pub use rope::{RopeTable, rope};
 pub use sample::{Candidates, sample};
 pub use score::score;
+pub use splice::splice;
 
 /// One pass of a plan.
 pub trait Kernel: Send + Sync {

@@ -3,7 +3,9 @@
 use super::{LanguageModel, Request, Text};
 use crate::{
     chat::{Message, Template},
+    engine::{Features, Placed, Prompt},
     error::{Error, Result},
+    image::Image,
 };
 
 /// A conversation with a model.
@@ -16,6 +18,8 @@ pub struct Conversation<'a> {
     pub said: Vec<Message>,
     /// How answers are made.
     pub request: Request,
+    /// What is shown with the next message.
+    shown: Vec<Features>,
 }
 
 impl<'a> Conversation<'a> {
@@ -25,7 +29,7 @@ impl<'a> Conversation<'a> {
         // The special token that stands after an answer.
         let after = tokenizer.encode(&template.end_of_turn(), false)?;
         let ends = after.into_iter().take(1).filter(|id| tokenizer.is_special(*id)).collect();
-        Ok(Self { language_model, template, ends, said: Vec::new(), request })
+        Ok(Self { language_model, template, ends, said: Vec::new(), request, shown: Vec::new() })
     }
 
     pub fn language_model(&self) -> &LanguageModel {
@@ -42,6 +46,15 @@ impl<'a> Conversation<'a> {
         self.template.is_plain()
     }
 
+    /// Shows the model an image, with what is said next.
+    ///
+    /// # Errors
+    /// Of the kind Request where it sees none.
+    pub fn show(&mut self, image: &Image) -> Result<()> {
+        self.shown.push(self.language_model.see(image)?);
+        Ok(())
+    }
+
     /// Says something to the model. What it answers becomes a part of the conversation once it is dropped, as far as it
     /// came; where it fails, it is as if nothing had been said.
     ///
@@ -49,7 +62,7 @@ impl<'a> Conversation<'a> {
     /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
     pub fn say(&mut self, text: impl Into<String>) -> Result<Answer<'_>> {
         let mut said = self.said.clone();
-        said.push(Message::new("user", text));
+        said.push(Message { images: self.shown.clone(), ..Message::new("user", text) });
         self.answer(said)
     }
 
@@ -67,10 +80,12 @@ impl<'a> Conversation<'a> {
 
     /// The answer to what was said, if that is `said`, of which the oldest turns may be forgotten.
     fn answer(&mut self, mut said: Vec<Message>) -> Result<Answer<'_>> {
-        let (prompt, forgotten) = self.prompt(&mut said)?;
-        let Self { language_model, template, ends, said: before, request } = self;
+        let (prompt, images, forgotten) = self.prompt(&mut said)?;
+        let Self { language_model, template, ends, said: before, request, shown } = self;
         let LanguageModel { engine, tokenizer, .. } = &mut **language_model;
-        let generation = engine.resume(&prompt, request.sampling.clone(), request.max_tokens)?;
+        let resumed = Prompt { tokens: &prompt, images: &images };
+        let generation = engine.resume(resumed, request.sampling.clone(), request.max_tokens)?;
+        shown.clear();
         let mut stops = request.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
         let text = Text::new(generation, tokenizer.stream(&prompt), &stops).until(ends);
@@ -87,9 +102,9 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    /// A conversation's tokens, without its oldest turns where these leave no room for an answer, and how many messages
-    /// these were.
-    fn prompt(&self, said: &mut Vec<Message>) -> Result<(Vec<u32>, usize)> {
+    /// A conversation's tokens, and the images among them, without its oldest turns where these leave no room for an
+    /// answer, and how many messages these were.
+    fn prompt(&self, said: &mut Vec<Message>) -> Result<(Vec<u32>, Vec<Placed>, usize)> {
         let LanguageModel { model, tokenizer, engine } = &*self.language_model;
         let context = engine.context() as usize;
         let room = self.request.max_tokens.min(context / 4).max(1);
@@ -99,10 +114,12 @@ impl<'a> Conversation<'a> {
             let text = self.template.render(said, true)?;
             // A template writes down all that a text begins with.
             let tokens = model.begun(tokenizer.encode(&text, self.template.is_plain())?);
+            let images: Vec<Features> = said.iter().flat_map(|message| message.images.clone()).collect();
+            let (tokens, images) = self.language_model.place(tokens, &images)?;
             // What was just said stays, and with it the template's right to refuse it.
             let turns = said.len() - first;
             if tokens.len() + room <= context || turns < 3 {
-                return Ok((tokens, forgotten));
+                return Ok((tokens, images, forgotten));
             }
             said.drain(first..first + 2);
             forgotten += 2;

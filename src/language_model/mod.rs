@@ -1,6 +1,7 @@
 //! A model at work on texts: what the command line is made of, and what a program embeds.
 
 mod conversation;
+mod images;
 mod stopping;
 mod text;
 
@@ -9,9 +10,10 @@ pub use text::Text;
 
 use crate::{
     backend::Device,
-    engine::{Engine, EngineOptions},
+    engine::{Engine, EngineOptions, Features, Placed, Prompt},
     error::Result,
     hub::locate,
+    image::Image,
     model::Model,
     sampling::Sampling,
     tokenizer::Tokenizer,
@@ -73,10 +75,33 @@ impl LanguageModel {
         self.generate_from(&tokens, request)
     }
 
-    /// Continues a text that is given as ids.
-    pub fn generate_from(&mut self, prompt: &[u32], request: &Request) -> Result<Text<'_>> {
+    /// The same with images in it: where it names some, as models that see have a word for ("<image>"), there, else at its
+    /// beginning.
+    pub fn generate_seeing(&mut self, images: &[Image], prompt: &str, request: &Request) -> Result<Text<'_>> {
+        let features = images.iter().map(|image| self.see(image)).collect::<Result<Vec<_>>>()?;
+        let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
+        let (tokens, images) = self.place(tokens, &features)?;
+        self.generate_from(Prompt { tokens: &tokens, images: &images }, request)
+    }
+
+    /// Continues a text that is given as ids, and images in the place of some.
+    pub fn generate_from<'p>(
+        &mut self,
+        prompt: impl Into<Prompt<'p>>,
+        request: &Request,
+    ) -> Result<Text<'_>> {
+        let prompt = prompt.into();
         let generation = self.engine.generate(prompt, request.sampling.clone(), request.max_tokens)?;
-        Ok(Text::new(generation, self.tokenizer.stream(prompt), &request.stop))
+        Ok(Text::new(generation, self.tokenizer.stream(prompt.tokens), &request.stop))
+    }
+
+    /// A prompt's ids with images in it: where it names some, there, else at its beginning; each takes the place of as
+    /// many ids as the model gives one.
+    ///
+    /// # Errors
+    /// Of the kind Request where it has places for more or fewer.
+    pub fn place(&self, tokens: Vec<u32>, images: &[Features]) -> Result<(Vec<u32>, Vec<Placed>)> {
+        images::place(&self.model, &self.tokenizer, tokens, images)
     }
 
     /// A conversation by the model's chat template, or, where it has none, in the plain form of "User: …" and

@@ -21,15 +21,16 @@ pub use quantize::Quantized;
 pub use random::Random;
 pub use rows::{Order, StoredRows};
 pub use safetensors::{Bytes, Checkpoint, Entry, Tensor};
-pub use tensors::{LayerTensors, ModelTensors, NormTensors, TensorSpec};
+pub use tensors::{LayerTensors, ModelTensors, NormTensors, Spellings, TensorSpec, VisionTensors};
 
 use crate::{
-    architecture::{Architecture, NormKind},
+    architecture::{Architecture, NormKind, Vision},
     error::Result,
     memory::Memory,
     plan::{ALIGN, Buffer, Buffers, Content},
 };
 use std::{ops::Range, sync::Arc};
+use tensors::Found;
 
 /// What a buffer holds from the start, made row by row as it is uploaded.
 pub trait Contents: Send + Sync {
@@ -198,6 +199,19 @@ impl Vectors {
         self.values.resize(self.values.len().next_multiple_of(ALIGN as usize), 0.0);
         Vector { buffer: self.buffer, at, len: values.len() as u32 }
     }
+    /// The values of some tensors, one after the other, if there are any.
+    fn join(&mut self, found: &Found, specs: &[TensorSpec]) -> Option<Vector> {
+        let values: Vec<f32> = specs.iter().flat_map(|s| found.values(s)).collect();
+        (!values.is_empty()).then(|| self.add(&values))
+    }
+    fn norm(&mut self, found: &Found, specs: &NormTensors, architecture: &Architecture) -> NormWeights {
+        NormWeights {
+            weight: self.add(&found.values(&specs.weight)),
+            bias: self.join(found, specs.bias.as_slice()),
+            kind: architecture.norm,
+            epsilon: architecture.norm_epsilon,
+        }
+    }
     fn declare(self, buffers: &mut Buffers, label: impl Into<String>) {
         let declared = buffers.declare(label, Content::Loaded(Arc::new(Values(self.values))));
         assert_eq!(declared, self.buffer, "vectors are declared before any other buffer");
@@ -244,6 +258,110 @@ pub struct LayerWeights {
     pub down: Matrix,
 }
 
+impl LayerWeights {
+    /// Those of some layers, of which an architecture may have more.
+    fn load_all(
+        architecture: &Architecture,
+        wanted: &[LayerTensors],
+        found: &mut Found,
+        layout: &Layout,
+        buffers: &mut Buffers,
+    ) -> Vec<Self> {
+        let mut load = |number: usize, layer: &LayerTensors| {
+            let attention = architecture.layers[number];
+            let mut vectors = Vectors::new(buffers);
+            let scalars = vectors.add(&[attention.scale, attention.window.map_or(0.0, |w| w as f32)]);
+            let norm1 = vectors.norm(found, &layer.norm1, architecture);
+            let norm2 = vectors.norm(found, &layer.norm2, architecture);
+            let qkv_bias = vectors.join(found, &layer.qkv_bias);
+            let out_bias = vectors.join(found, layer.out_bias.as_slice());
+            let up_bias = vectors.join(found, &layer.up_bias);
+            let down_bias = vectors.join(found, layer.down_bias.as_slice());
+            vectors.declare(buffers, format!("{number}.vectors"));
+            let mut matrix = |name: &str, specs: &[TensorSpec], bias| {
+                let sources = specs.iter().map(|s| found.rows(s)).collect();
+                Matrix::declare(buffers, &format!("{number}.{name}"), sources, layout, bias)
+            };
+            Self {
+                scalars,
+                norm1,
+                norm2,
+                qkv: matrix("qkv", &layer.qkv, qkv_bias),
+                out: matrix("out", std::slice::from_ref(&layer.out), out_bias),
+                up: matrix("up", &layer.up, up_bias),
+                down: matrix("down", std::slice::from_ref(&layer.down), down_bias),
+            }
+        };
+        wanted.iter().enumerate().map(|(number, layer)| load(number, layer)).collect()
+    }
+}
+
+/// The weights of what sees images.
+pub struct VisionWeights {
+    /// From a patch's pixels to the tower's width.
+    pub patches: Matrix,
+    /// What is added at each position; to the first, which has no pixels, the class's embedding too.
+    pub positions: Matrix,
+    pub norm: NormWeights,
+    /// Those that are run.
+    pub layers: Vec<LayerWeights>,
+    /// From the tower's width to the model's, in two steps.
+    pub project: [Matrix; 2],
+}
+
+impl VisionWeights {
+    /// As [`Weights::load`], of a model that sees images.
+    pub fn load(
+        vision: &Vision,
+        wanted: &ModelTensors,
+        checkpoint: &Checkpoint,
+        layout: &Layout,
+        buffers: &mut Buffers,
+    ) -> Result<Self> {
+        let mut found = wanted.find(checkpoint)?;
+        let wanted = wanted.vision.as_ref().expect("a model that sees images");
+        let mut vectors = Vectors::new(buffers);
+        let norm = vectors.norm(&found, &wanted.norm, &vision.tower);
+        let biases =
+            wanted.project_bias.as_ref().map(|b| b.each_ref().map(|b| vectors.add(&found.values(b))));
+        vectors.declare(buffers, "vectors");
+        let mut matrix = |label: &str, spec: &TensorSpec, bias| {
+            Matrix::declare(buffers, label, vec![found.rows(spec)], layout, bias)
+        };
+        let patches = matrix("patches", &wanted.patches, None);
+        let [first, second] = &wanted.project;
+        let project = [
+            matrix("project.0", first, biases.map(|b| b[0])),
+            matrix("project.1", second, biases.map(|b| b[1])),
+        ];
+        let positions = positions(&found, wanted, &vision.tower, layout, buffers);
+        let run = &wanted.layers[..vision.layers_run];
+        let layers = LayerWeights::load_all(&vision.tower, run, &mut found, layout, buffers);
+        Ok(Self { patches, positions, norm, layers, project })
+    }
+}
+
+/// A row for each position, the class's embedding added to the first.
+fn positions(
+    found: &Found,
+    wanted: &VisionTensors,
+    tower: &Architecture,
+    layout: &Layout,
+    buffers: &mut Buffers,
+) -> Matrix {
+    let (rows, columns) = (tower.max_positions, tower.hidden_size);
+    let stride = columns.next_multiple_of(layout.align) as usize;
+    let mut values = vec![0.0; rows as usize * stride];
+    for (to, from) in values.chunks_mut(stride).zip(found.matrix(&wanted.positions).chunks(columns as usize))
+    {
+        to[..columns as usize].copy_from_slice(from);
+    }
+    values.iter_mut().zip(found.values(&wanted.class)).for_each(|(to, class)| *to += class);
+    let buffer = buffers.declare("positions", Content::Loaded(Arc::new(Values(values))));
+    let part = Part { buffer, format: Format::F32, rows: 0..rows, row_bytes: 4 * stride };
+    Matrix { rows, columns, parts: vec![part], bias: None }
+}
+
 impl Weights {
     /// Checks every tensor that the model needs and declares the buffers that hold them. An error lists all that
     /// are missing, of another shape or in a format that is not read.
@@ -255,50 +373,15 @@ impl Weights {
         buffers: &mut Buffers,
     ) -> Result<Self> {
         let mut found = wanted.find(checkpoint)?;
-        let norm = |found: &tensors::Found, vectors: &mut Vectors, specs: &NormTensors| NormWeights {
-            weight: vectors.add(&found.values(&specs.weight)),
-            bias: specs.bias.as_ref().map(|b| vectors.add(&found.values(b))),
-            kind: architecture.norm,
-            epsilon: architecture.norm_epsilon,
-        };
-        let vector = |found: &tensors::Found, vectors: &mut Vectors, specs: &[TensorSpec]| {
-            let values: Vec<f32> = specs.iter().flat_map(|s| found.values(s)).collect();
-            (!values.is_empty()).then(|| vectors.add(&values))
-        };
         let tokens = Matrix::declare(buffers, "tokens", vec![found.rows(&wanted.tokens)], layout, None);
         let positions = wanted
             .positions
             .as_ref()
             .map(|p| Matrix::declare(buffers, "positions", vec![found.rows(p)], layout, None));
-        let mut layers = Vec::with_capacity(wanted.layers.len());
-        for (number, layer) in wanted.layers.iter().enumerate() {
-            let attention = architecture.layers[number];
-            let mut vectors = Vectors::new(buffers);
-            let scalars = vectors.add(&[attention.scale, attention.window.map_or(0.0, |w| w as f32)]);
-            let norm1 = norm(&found, &mut vectors, &layer.norm1);
-            let norm2 = norm(&found, &mut vectors, &layer.norm2);
-            let qkv_bias = vector(&found, &mut vectors, &layer.qkv_bias);
-            let out_bias = vector(&found, &mut vectors, layer.out_bias.as_slice());
-            let up_bias = vector(&found, &mut vectors, &layer.up_bias);
-            let down_bias = vector(&found, &mut vectors, layer.down_bias.as_slice());
-            vectors.declare(buffers, format!("{number}.vectors"));
-            let mut matrix = |name: &str, specs: &[TensorSpec], bias| {
-                let sources = specs.iter().map(|s| found.rows(s)).collect();
-                Matrix::declare(buffers, &format!("{number}.{name}"), sources, layout, bias)
-            };
-            layers.push(LayerWeights {
-                scalars,
-                norm1,
-                norm2,
-                qkv: matrix("qkv", &layer.qkv, qkv_bias),
-                out: matrix("out", std::slice::from_ref(&layer.out), out_bias),
-                up: matrix("up", &layer.up, up_bias),
-                down: matrix("down", std::slice::from_ref(&layer.down), down_bias),
-            });
-        }
+        let layers = LayerWeights::load_all(architecture, &wanted.layers, &mut found, layout, buffers);
         let final_norm = wanted.final_norm.as_ref().map(|specs| {
             let mut vectors = Vectors::new(buffers);
-            let weights = norm(&found, &mut vectors, specs);
+            let weights = vectors.norm(&found, specs, architecture);
             vectors.declare(buffers, "final_norm");
             weights
         });

@@ -57,13 +57,13 @@ impl Format {
 
 impl ModelTensors {
     /// Has every matrix packed as `to`, the embedding and the head finer. Norms and biases are f32 in any case;
-    /// learned positions, of which a token reads one row, stay as they are stored.
+    /// learned positions, of which a token reads one row, and what sees images stay as they are stored.
     pub fn quantize(&mut self, to: Format, checkpoint: &Checkpoint) -> Quantized {
         let mut quantized = Quantized::default();
-        let prefix = self.prefix;
+        let spellings = self.spellings;
         let mut pack = |spec: &mut TensorSpec, to: Format| {
             let Some(stored) =
-                checkpoint.find(&spec.name, prefix).and_then(|(_, entry)| entry.tensor.as_ref())
+                checkpoint.find(&spec.name, spellings).and_then(|(_, entry)| entry.tensor.as_ref())
             else {
                 return; // What is missing is found out when the weights are loaded.
             };

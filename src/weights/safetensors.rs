@@ -1,6 +1,6 @@
 //! Checkpoints of safetensors files (<https://huggingface.co/docs/safetensors>): one, or many with an index.
 
-use super::Format;
+use super::{Format, Spellings};
 use crate::error::{Error, Result};
 use ::safetensors::{Dtype, SafeTensors};
 use std::{
@@ -131,10 +131,11 @@ impl Checkpoint {
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
-    /// A tensor by its name with or without what the checkpoint may leave out at its beginning, and the name it has.
-    pub fn find<'a>(&self, name: &'a str, prefix: &str) -> Option<(&'a str, &Entry)> {
-        let bare = name.strip_prefix(prefix).unwrap_or(name);
-        [name, bare].into_iter().find_map(|name| Some((name, self.get(name)?)))
+    /// A tensor by its name, or by one that begins otherwise; and the name it has.
+    pub fn find(&self, name: &str, spellings: Spellings) -> Option<(String, &Entry)> {
+        let other = |(ours, theirs): &(&str, &str)| Some(format!("{theirs}{}", name.strip_prefix(ours)?));
+        let mut names = std::iter::once(name.to_owned()).chain(spellings.iter().filter_map(other));
+        names.find_map(|name| self.get(&name).map(|entry| (name, entry)))
     }
     /// Every tensor, in the order of names.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {

@@ -12,7 +12,7 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     pub name: String,
-    /// `[rows, columns]` as stored, or `[length]`.
+    /// `[rows, columns]` as stored, or `[length]`; a convolution's kernels have more dimensions than columns.
     pub shape: Vec<u32>,
     /// Whether a row is stored for each column (Conv1D).
     pub transposed: bool,
@@ -43,7 +43,7 @@ impl TensorSpec {
     }
     /// Columns of the matrix that it is read as.
     pub fn columns(&self) -> u32 {
-        self.shape[if self.transposed { 0 } else { 1 }]
+        if self.transposed { self.shape[0] } else { self.shape[1..].iter().product() }
     }
 }
 
@@ -56,6 +56,17 @@ pub struct NormTensors {
 impl NormTensors {
     fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
         std::iter::once(&self.weight).chain(&self.bias)
+    }
+}
+
+impl VisionTensors {
+    fn specs(&self) -> Vec<&TensorSpec> {
+        let Self { patches, class, positions, norm, layers, project, project_bias } = self;
+        let mut all = vec![patches, class, positions];
+        all.extend(norm.specs());
+        all.extend(layers.iter().flat_map(LayerTensors::specs));
+        all.extend(project.iter().chain(project_bias.iter().flatten()));
+        all
     }
 }
 
@@ -75,6 +86,13 @@ pub struct LayerTensors {
 }
 
 impl LayerTensors {
+    fn specs(&self) -> Vec<&TensorSpec> {
+        let Self { norm1, qkv, qkv_bias, out, out_bias, norm2, up, up_bias, down, down_bias } = self;
+        let mut all: Vec<_> = qkv.iter().chain(qkv_bias).chain(up).chain(up_bias).collect();
+        all.extend([out, down].into_iter().chain(out_bias).chain(down_bias));
+        all.extend([norm1, norm2].into_iter().flat_map(NormTensors::specs));
+        all
+    }
     pub fn matrices_mut(&mut self) -> impl Iterator<Item = &mut TensorSpec> {
         self.qkv.iter_mut().chain(&mut self.up).chain([&mut self.out, &mut self.down])
     }
@@ -83,8 +101,7 @@ impl LayerTensors {
 /// A model's tensors.
 #[derive(Clone, Debug)]
 pub struct ModelTensors {
-    /// What names begin with, or not, as the checkpoint has it ("transformer.").
-    pub prefix: &'static str,
+    pub spellings: Spellings,
     pub tokens: TensorSpec,
     pub positions: Option<TensorSpec>,
     pub layers: Vec<LayerTensors>,
@@ -94,6 +111,25 @@ pub struct ModelTensors {
     /// Ends of names that checkpoints of the family hold beside these and that say nothing: causal masks,
     /// the tied head.
     pub ignored: &'static [&'static str],
+    pub vision: Option<VisionTensors>,
+}
+
+/// What names may begin with instead: ours, theirs.
+pub type Spellings = &'static [(&'static str, &'static str)];
+
+/// The tensors of what sees images.
+#[derive(Clone, Debug)]
+pub struct VisionTensors {
+    /// A row for each value that is made of a patch: a convolution's kernels.
+    pub patches: TensorSpec,
+    /// The position before the patches.
+    pub class: TensorSpec,
+    pub positions: TensorSpec,
+    pub norm: NormTensors,
+    pub layers: Vec<LayerTensors>,
+    /// From the tower's width to the model's, in two steps, and their biases.
+    pub project: [TensorSpec; 2],
+    pub project_bias: Option<[TensorSpec; 2]>,
 }
 
 /// A checkpoint's tensors by the names of their specs.
@@ -104,9 +140,17 @@ impl Found {
         self.0.get(&spec.name).expect("every spec was found")
     }
     pub fn rows(&mut self, spec: &TensorSpec) -> StoredRows {
-        let tensor = self.tensor(spec).clone();
+        let mut tensor = self.tensor(spec).clone();
+        tensor.shape = vec![tensor.shape[0], tensor.shape[1..].iter().product()];
         let format = spec.format.unwrap_or(tensor.format);
         StoredRows::new(tensor, format, spec.transposed, spec.order)
+    }
+    /// All of a matrix's values.
+    pub fn matrix(&self, spec: &TensorSpec) -> Vec<f32> {
+        let tensor = self.tensor(spec);
+        let mut values = vec![0.0; tensor.shape.iter().product()];
+        tensor.format.unpack(tensor.bytes(), &mut values);
+        values
     }
     /// A small vector's values.
     pub fn values(&self, spec: &TensorSpec) -> Vec<f32> {
@@ -122,15 +166,10 @@ impl ModelTensors {
     pub fn specs(&self) -> Vec<&TensorSpec> {
         let mut all = vec![&self.tokens];
         all.extend(&self.positions);
-        for LayerTensors { norm1, qkv, qkv_bias, out, out_bias, norm2, up, up_bias, down, down_bias } in
-            &self.layers
-        {
-            all.extend(qkv.iter().chain(qkv_bias).chain(up).chain(up_bias));
-            all.extend([out, down].into_iter().chain(out_bias).chain(down_bias));
-            all.extend([norm1, norm2].into_iter().flat_map(NormTensors::specs));
-        }
+        all.extend(self.layers.iter().flat_map(LayerTensors::specs));
         all.extend(self.final_norm.iter().flat_map(NormTensors::specs));
         all.extend(&self.head);
+        all.extend(self.vision.iter().flat_map(VisionTensors::specs));
         all
     }
 
@@ -159,21 +198,21 @@ impl ModelTensors {
         let (mut found, mut used) = (HashMap::new(), BTreeSet::new());
         let mut table: Vec<[String; 3]> = Vec::new();
         for spec in self.specs() {
-            let Some((name, entry)) = checkpoint.find(&spec.name, self.prefix) else {
+            let Some((name, entry)) = checkpoint.find(&spec.name, self.spellings) else {
                 table.push([spec.name.clone(), "missing".to_owned(), format!("{:?}", spec.shape)]);
                 continue;
             };
-            used.insert(name.to_owned());
+            used.insert(name.clone());
             if !entry.shape.iter().eq(spec.shape.iter().map(|n| *n as usize).collect::<Vec<_>>().iter()) {
                 let wanted = format!("{}, the model has {:?}", shape(&entry.shape), spec.shape);
-                table.push([name.to_owned(), "mis-shaped".to_owned(), wanted]);
+                table.push([name, "mis-shaped".to_owned(), wanted]);
                 continue;
             }
             match &entry.tensor {
                 Some(tensor) => {
                     found.insert(spec.name.clone(), tensor.clone());
                 }
-                None => table.push([name.to_owned(), UNREAD.to_owned(), entry.dtype.clone()]),
+                None => table.push([name, UNREAD.to_owned(), entry.dtype.clone()]),
             }
         }
         let bad = table.len();

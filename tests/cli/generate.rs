@@ -208,3 +208,36 @@ fn sigint_ends_with_130() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// An image, where the prompt names it or before it; the ids are those that transformers' processor makes.
+#[test]
+fn generate_sees_images() {
+    fails(&["generate", "--image", "Cargo.toml", "x"], 2, &["Cargo.toml", "PNG, JPEG"]);
+    fails(&["generate", "--image", "no.png", "x"], 2, &["no.png"]);
+    let Some(folder) = shared("models/shapes-llava") else { return };
+    let (model, image) = (folder.to_str().expect("UTF-8"), folder.join("examples/02.png"));
+    let image = image.to_str().expect("UTF-8");
+    fails(&[&["generate", "--image", image, "x"], CPU].concat(), 2, &["sees no images"]);
+    let expected: Value =
+        serde_json::from_slice(&fs::read(folder.join("expected.json")).expect("expected.json"))
+            .expect("JSON");
+    let (expected, args) = (&expected[2], ["generate", "-m", model, "--greedy", "--json"]);
+    let prompt = expected["prompt"].as_str().expect("a prompt");
+    let said = json_of(&[&args[..], &["--image", image, prompt], CPU].concat());
+    for key in ["prompt_tokens", "tokens"] {
+        assert_eq!(said[key], expected[key], "{key}");
+    }
+    // The ids of such a prompt, as they came out.
+    let ids = said["prompt_tokens"]
+        .as_array()
+        .expect("ids")
+        .iter()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let again = json_of(&[&args[..], &["--image", image, "--prompt-tokens", &ids], CPU].concat());
+    assert_eq!(again["tokens"], said["tokens"]);
+    let two = [&["generate", "-m", model, "--image", image, "--image", image, prompt], CPU].concat();
+    fails(&two, 2, &["images given: 2, places for them in the prompt: 1"]);
+    fails(&["quantize", model, "/dev/null", "--format", "q8_0"], 3, &["sees images", "--quantize"]);
+}

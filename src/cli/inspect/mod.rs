@@ -52,6 +52,15 @@ impl Inspect {
         line("vocabulary", a.vocab_size.to_string());
         line("context", a.max_positions.to_string());
         line("positions", positions(&a.positions));
+        if let Some(vision) = &a.vision {
+            let (side, patch, tokens) = (vision.image_size, vision.patch_size, vision.tokens());
+            let layers = format!("{} of {} layers", vision.layers_run, vision.tower.layers.len());
+            let size = vision.tower.hidden_size;
+            line(
+                "images",
+                format!("{side} by {side} in patches of {patch}, {layers} of {size}, {tokens} tokens"),
+            );
+        }
         line("chat template", if model.chat_template.is_some() { "yes" } else { "none" }.to_owned());
         let size = |bits: f64, bytes: usize| format!("{bytes} bytes, {bits:.2} bits a weight");
         for (dtype, tensors) in by_type(&tensors) {
@@ -91,13 +100,13 @@ impl Tensor<'_> {
 }
 
 fn tensors(model: &Model) -> Vec<Tensor<'_>> {
-    let packed: HashMap<&str, (Format, usize)> = model
+    let packed: HashMap<String, (Format, usize)> = model
         .tensors
         .specs()
         .into_iter()
         .filter_map(|spec| {
             let (format, (name, _)) =
-                (spec.format?, model.checkpoint.find(&spec.name, model.tensors.prefix)?);
+                (spec.format?, model.checkpoint.find(&spec.name, model.tensors.spellings)?);
             let rows = spec.shape.iter().product::<u32>() / spec.columns();
             Some((name, (format, rows as usize * format.row_bytes(spec.columns() as usize))))
         })

@@ -106,6 +106,7 @@ impl Fields<'_> {
             bos: ids("bos").into_iter().collect(),
             // A turn's end ends a text, too.
             eos: ["eos", "eot", "eom"].into_iter().filter_map(ids).collect(),
+            vision: None,
         })
     }
 
@@ -122,7 +123,8 @@ impl Fields<'_> {
         let positions = (a.positions == Positions::Learned)
             .then(|| TensorSpec::matrix("position_embd.weight", a.max_positions, width));
         ModelTensors {
-            prefix: "",
+            spellings: &[],
+            vision: None,
             tokens: TensorSpec::matrix("token_embd.weight", a.vocab_size, width),
             positions,
             layers,

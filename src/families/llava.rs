@@ -1,0 +1,177 @@
+//! LLaVA (Liu et al. 2023), `llava`: a CLIP tower looks at images, two matrices take what it sees to the width of a LLaMA
+//! or Mistral, which reads it in the place of tokens.
+
+use super::{Config, llama, norm};
+use crate::{
+    architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Vision},
+    error::Result,
+    weights::{LayerTensors, ModelTensors, TensorSpec, VisionTensors},
+};
+use serde_json::{Value, json};
+
+/// How names begin; older checkpoints put the model's parts the other way round.
+const TEXT: &str = "model.language_model.";
+const TOWER: &str = "model.vision_tower.vision_model.";
+
+pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    let absent = json!({});
+    let text_name = format!("{}'s text_config", config.name());
+    let text = Config::new(&text_name, config.get("text_config").unwrap_or(&absent))?;
+    let (text_architecture, text_tensors) = match text.str("model_type")?.unwrap_or("llama") {
+        "llama" => llama::llama_named(&text, TEXT)?,
+        "mistral" => llama::mistral_named(&text, TEXT)?,
+        _ => {
+            return Err(
+                text.wrong("model_type", "what sees images here speaks as one of these: llama, mistral")
+            );
+        }
+    };
+    let (vision, vision_tensors) = vision(config, &text_architecture)?;
+    let tensors = ModelTensors {
+        spellings: &[
+            (TEXT, "language_model.model."),
+            ("lm_head.", "language_model.lm_head."),
+            (TOWER, "vision_tower.vision_model."),
+            (TOWER, "vision_tower."),
+            ("model.multi_modal_projector.", "multi_modal_projector."),
+        ],
+        ignored: &[
+            "lm_head.weight",
+            "rotary_emb.inv_freq",
+            "position_ids",
+            "post_layernorm.weight",
+            "post_layernorm.bias",
+        ],
+        vision: Some(vision_tensors),
+        ..text_tensors
+    };
+    Ok((Architecture { vision: Some(Box::new(vision)), ..text_architecture }, tensors))
+}
+
+fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors)> {
+    // What stands for an absent one: the ViT-L/14 of the first LLaVA.
+    let usual = json!({
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "image_size": 336, "patch_size": 14,
+    });
+    let name = format!("{}'s vision_config", config.name());
+    let own = Config::new(&name, config.get("vision_config").unwrap_or(&usual))?;
+    if own.str("model_type")?.is_some_and(|kind| kind != "clip_vision_model") {
+        return Err(own.wrong("model_type", "the towers there are: clip_vision_model"));
+    }
+    if own.size("num_channels", 3)? != 3 {
+        return Err(own.wrong("num_channels", "images have three colours here"));
+    }
+    let (tower, image_size, patch_size) = tower(&own)?;
+    let n_layers = tower.layers.len();
+    let layers_run = match config.get("vision_feature_layer") {
+        None => n_layers.checked_sub(1),
+        Some(layer) => layer.as_i64().and_then(|layer| {
+            // Counted from the end, where below zero; the first are the embeddings.
+            let layer = if layer < 0 { n_layers as i64 + 1 + layer } else { layer };
+            usize::try_from(layer).ok().filter(|layer| *layer <= n_layers)
+        }),
+    };
+    let layers_run = layers_run.ok_or_else(|| {
+        config.wrong("vision_feature_layer", format!("it must be one of {n_layers} layers"))
+    })?;
+    let keeps_class = match config.str("vision_feature_select_strategy")?.unwrap_or("default") {
+        "default" => false,
+        "full" => true,
+        _ => {
+            return Err(
+                config.wrong("vision_feature_select_strategy", "the strategies there are: default, full")
+            );
+        }
+    };
+    let token_field =
+        if config.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
+    let token = config.get(token_field).map_or(Some(32_000), Value::as_u64);
+    let token = token
+        .and_then(|id| u32::try_from(id).ok())
+        .filter(|id| *id < text.vocab_size)
+        .ok_or_else(|| config.wrong(token_field, format!("the vocabulary has {} tokens", text.vocab_size)))?;
+    let activation = config.activation("projector_hidden_act", "gelu")?;
+    let biases = config.bool("multimodal_projector_bias", true)?;
+    let tensors = tensors(&tower, patch_size, text.hidden_size, biases);
+    Ok((Vision { tower, image_size, patch_size, layers_run, keeps_class, activation, token }, tensors))
+}
+
+/// The tower, and the sides of its images and patches.
+fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
+    let hidden_size = config.size("hidden_size", 768)?;
+    let n_heads = config.size("num_attention_heads", 12)?;
+    let head_dim = config.head_dim("num_attention_heads", n_heads, hidden_size)?;
+    let n_layers = config.layers(&["num_hidden_layers"], 12)?;
+    let (image_size, patch_size) = (config.size("image_size", 224)?, config.size("patch_size", 32)?);
+    if patch_size > image_size || image_size / patch_size > 256 {
+        return Err(config
+            .wrong("patch_size", format!("an image of {image_size} needs from 1 to 256 of them a side")));
+    }
+    let a_side = image_size / patch_size;
+    let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };
+    let tower = Architecture {
+        family: "clip_vision_model",
+        vocab_size: 1,
+        max_positions: 1 + a_side * a_side,
+        hidden_size,
+        intermediate_size: config.size("intermediate_size", 3072)?,
+        n_heads,
+        n_kv_heads: n_heads,
+        head_dim,
+        positions: Positions::Learned,
+        norm: NormKind::Layer,
+        norm_epsilon: config.epsilon("layer_norm_eps", 1e-5)?,
+        norm_order: NormOrder::Before,
+        activation: config.activation("hidden_act", "quick_gelu")?,
+        gated: false,
+        layers: vec![attention; n_layers as usize],
+        bos: Vec::new(),
+        eos: Vec::new(),
+        vision: None,
+    };
+    Ok((tower, image_size, patch_size))
+}
+
+fn tensors(tower: &Architecture, patch_size: u32, text_width: u32, biases: bool) -> VisionTensors {
+    let (width, inner) = (tower.hidden_size, tower.intermediate_size);
+    let embeddings = |name: &str| format!("{TOWER}embeddings.{name}");
+    let layer = |number: usize| {
+        let at = |name: &str| format!("{TOWER}encoder.layers.{number}.{name}");
+        let weight =
+            |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
+        let bias = |name: &str, len| TensorSpec::vector(at(&format!("{name}.bias")), len);
+        let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        LayerTensors {
+            norm1: norm(at("layer_norm1"), width, true),
+            qkv: qkv.map(|name| weight(name, width, width)).to_vec(),
+            qkv_bias: qkv.map(|name| bias(name, width)).to_vec(),
+            out: weight("self_attn.out_proj", width, width),
+            out_bias: Some(bias("self_attn.out_proj", width)),
+            norm2: norm(at("layer_norm2"), width, true),
+            up: vec![weight("mlp.fc1", inner, width)],
+            up_bias: vec![bias("mlp.fc1", inner)],
+            down: weight("mlp.fc2", width, inner),
+            down_bias: Some(bias("mlp.fc2", width)),
+        }
+    };
+    let steps = ["linear_1", "linear_2"].map(|name| format!("model.multi_modal_projector.{name}"));
+    let [first, second] = steps.each_ref();
+    VisionTensors {
+        patches: TensorSpec {
+            shape: vec![width, 3, patch_size, patch_size],
+            ..TensorSpec::matrix(embeddings("patch_embedding.weight"), width, 3 * patch_size * patch_size)
+        },
+        class: TensorSpec::vector(embeddings("class_embedding"), width),
+        positions: TensorSpec::matrix(embeddings("position_embedding.weight"), tower.max_positions, width),
+        // Its name in every checkpoint.
+        norm: norm(format!("{TOWER}pre_layrnorm"), width, true),
+        layers: (0..tower.layers.len()).map(layer).collect(),
+        project: [
+            TensorSpec::matrix(format!("{first}.weight"), text_width, width),
+            TensorSpec::matrix(format!("{second}.weight"), text_width, text_width),
+        ],
+        project_bias: biases
+            .then(|| steps.map(|step| TensorSpec::vector(format!("{step}.bias"), text_width))),
+    }
+}

@@ -1,0 +1,65 @@
+//! Images in prompts: each takes the place of as many tokens as the model gives one.
+
+use super::LanguageModel;
+use crate::{
+    engine::{Features, Placed},
+    error::{Error, Result},
+    image::Image,
+    model::Model,
+    tokenizer::Tokenizer,
+};
+
+impl LanguageModel {
+    /// What stands for an image in this model's prompts.
+    ///
+    /// # Errors
+    /// Of the kind Request where the model sees no images.
+    pub fn see(&mut self, image: &Image) -> Result<Features> {
+        match &self.model.preprocessor {
+            Some(preprocessor) => self.engine.see(&preprocessor.pixels(image)),
+            None => self.engine.see(&[]),
+        }
+    }
+}
+
+/// A prompt's tokens with images in it. Where it names some, by the model's token for one, each stands in its place, in
+/// order; where it names none, all stand at its beginning.
+pub(super) fn place(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    mut tokens: Vec<u32>,
+    images: &[Features],
+) -> Result<(Vec<u32>, Vec<Placed>)> {
+    let Some(vision) = &model.architecture.vision else { return Ok((tokens, Vec::new())) };
+    let (each, named) = (vision.tokens(), tokens.iter().filter(|id| **id == vision.token).count());
+    if named == 0 {
+        // After what starts a text.
+        let begins = usize::from(tokens.first().is_some_and(|first| tokenizer.is_special(*first)));
+        tokens.splice(begins..begins, vec![vision.token; images.len()]);
+    }
+    // Among ids that came out of a prompt with images, as many name one as stand for it.
+    let times = match named {
+        0 => each,
+        named if named == images.len() => each,
+        named if named == images.len() * each => 1,
+        named => {
+            return Err(Error::request(format!(
+                "images given: {}, places for them in the prompt: {named}; give each its place, or none, and they come first",
+                images.len()
+            )));
+        }
+    };
+    let (mut all, mut placed, mut parts) = (Vec::new(), Vec::new(), 0);
+    for id in tokens {
+        if id != vision.token {
+            all.push(id);
+            continue;
+        }
+        if parts % each == 0 {
+            placed.push(Placed { at: all.len(), features: images[parts / each].clone() });
+        }
+        all.extend(std::iter::repeat_n(id, times));
+        parts += times;
+    }
+    Ok((all, placed))
+}

@@ -1,14 +1,14 @@
 //! From an image file to the pixels that a CLIP vision tower takes, as transformers' CLIPImageProcessor makes them.
 //!
 //! The resizing gives Pillow's `Image.resize` bit by bit: no crate does, and a tower was trained on Pillow's pixels. Along
-//! rows, then along columns, that is, as Pillow did up to version 12; where a picture is squeezed, 13 takes the columns
-//! first, and a colour may come out one of its 255 levels off.
+//! rows, then along columns, that is, as Pillow did up to 12.1, and torchvision does; where a picture loses more than twice
+//! as many rows as columns, 13 takes the columns first, which changes a colour by a level or so.
 
 use crate::{
     error::{Error, Result},
     families::Config,
 };
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use ::image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage};
 use serde_json::Value;
 use std::{
     fmt,
@@ -184,10 +184,7 @@ fn without_stop(e: &dyn fmt::Display) -> String {
 
 /// What is transparent lies on white, composed as Pillow does it.
 fn on_white(image: DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.into_rgb8();
-    }
-    let image = image.into_rgba8();
+    let image = eight_bits(image);
     RgbImage::from_fn(image.width(), image.height(), |x, y| {
         let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);
         ::image::Rgb([red, green, blue].map(|colour| {
@@ -195,6 +192,18 @@ fn on_white(image: DynamicImage) -> RgbImage {
             (((sum >> 8) + sum) >> 15) as u8
         }))
     })
+}
+
+/// Of sixteen bits the upper eight count, as in Pillow.
+fn eight_bits(image: DynamicImage) -> RgbaImage {
+    match image.color() {
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
+            let deep = image.into_rgba16();
+            let upper = |x, y| ::image::Rgba(deep.get_pixel(x, y).0.map(|value| (value >> 8) as u8));
+            RgbaImage::from_fn(deep.width(), deep.height(), upper)
+        }
+        _ => image.into_rgba8(),
+    }
 }
 
 /// A pixel of the output along one axis: the first pixel of the input that it is made of, and their weights.

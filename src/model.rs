@@ -114,8 +114,10 @@ impl Model {
             folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into());
         let config_name = folder.join("config.json").display().to_string();
         // The config first: what it says is wrong in fewer words than what the weights would.
-        let (architecture, tensors) = families::read(&config_name, &config)?;
-        let model = Self::new(name, architecture, tensors, Checkpoint::open(folder)?, generation);
+        let (architecture, mut tensors) = families::read(&config_name, &config)?;
+        let checkpoint = Checkpoint::open(folder)?;
+        tensors.untie(&checkpoint);
+        let model = Self::new(name, architecture, tensors, checkpoint, generation);
         let tokenizer = folder.join("tokenizer_config.json");
         let tokenizer = if tokenizer.is_file() { json(&tokenizer)? } else { Value::Null };
         let chat_template = chat_template(folder, &tokenizer)?;

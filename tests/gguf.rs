@@ -11,7 +11,7 @@ use wgpt::{
     model::Model,
     quantize::quantize,
     tokenizer::Tokenizer,
-    weights::{Bytes, Contents, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
+    weights::{Bytes, Contents, Entry, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
 };
 
 pub fn blocks() -> impl Iterator<Item = Format> {
@@ -138,9 +138,7 @@ pub fn llama(formats: &[Format]) -> Vec<u8> {
         let contents = Arc::new(Values((0..width).map(|i| 1.0 + (i % 7) as f32 / 30.0).collect()));
         file.tensor(format!("{name}.weight"), Made { shape: vec![width], format: Format::F32, contents });
     }
-    let mut bytes = Vec::new();
-    file.write(&mut bytes, &|_, _| true).expect("writing to memory");
-    bytes
+    bytes(&file)
 }
 
 pub fn fixture(name: String, file: Vec<u8>) -> Fixture {
@@ -232,24 +230,30 @@ pub fn split(gguf: &Gguf, count: u16) -> Vec<Vec<u8>> {
         part.count("split.tensors.count", gguf.checkpoint.len() as u32);
     }
     for (at, (name, entry)) in gguf.checkpoint.entries().enumerate() {
-        let tensor = entry.tensor.clone().expect("a tensor that is read");
-        let (format, shape) = (tensor.format, tensor.shape.clone());
-        let contents: Arc<dyn Contents> = match shape.len() {
-            2 => Arc::new(StoredRows::new(tensor, format, false, Order::AsStored)),
-            _ => {
-                let mut values = vec![0.0; shape.iter().product()];
-                format.unpack(tensor.bytes(), &mut values);
-                Arc::new(Values(values))
-            }
-        };
-        parts[at % usize::from(count)].tensor(name, Made { shape, format, contents });
+        parts[at % usize::from(count)].tensor(name, made(entry));
     }
-    let bytes = |part: &Writer| {
-        let mut bytes = Vec::new();
-        part.write(&mut bytes, &|_, _| true).expect("writing to memory");
-        bytes
-    };
     parts.iter().map(bytes).collect()
+}
+
+/// A tensor to be written as it was read.
+fn made(entry: &Entry) -> Made {
+    let tensor = entry.tensor.clone().expect("a tensor that is read");
+    let (format, shape) = (tensor.format, tensor.shape.clone());
+    let contents: Arc<dyn Contents> = match shape.len() {
+        2 => Arc::new(StoredRows::new(tensor, format, false, Order::AsStored)),
+        _ => {
+            let mut values = vec![0.0; shape.iter().product()];
+            format.unpack(tensor.bytes(), &mut values);
+            Arc::new(Values(values))
+        }
+    };
+    Made { shape, format, contents }
+}
+
+fn bytes(file: &Writer) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.write(&mut bytes, &|_, _| true).expect("writing to memory");
+    bytes
 }
 
 /// Every part opens the whole model; one that is missing, or another in its place, is named.
@@ -309,4 +313,31 @@ fn the_fuzzers_files_do_no_harm() {
         models += usize::from(Model::from_gguf("file".to_owned(), &gguf).is_ok());
     }
     assert!(models >= 5 && refused >= 5, "{models} models, {refused} refused");
+}
+
+/// What files in the wild say in other ways than llama.cpp's own: a list of one size a layer, a factor of 0 for none, an
+/// epsilon of 0.
+#[test]
+fn odd_words_for_usual_things_are_read() {
+    let whole = Gguf::read("whole", Bytes::new(llama(&[Format::F16]))).expect("a GGUF file");
+    let read = |key: &str, write: &dyn Fn(&mut Writer)| {
+        let mut file = Writer::default();
+        whole.entries().filter(|(other, _)| *other != key).for_each(|(key, entry)| file.copy(key, entry));
+        whole.checkpoint.entries().for_each(|(name, entry)| file.tensor(name, made(entry)));
+        write(&mut file);
+        let file = Gguf::read("file", Bytes::new(bytes(&file))).expect("a GGUF file");
+        families::read_gguf(&file).map(|(architecture, _)| architecture)
+    };
+    let (usual, _) = families::read_gguf(&whole).expect("an architecture");
+    let (heads, factor) = ("llama.attention.head_count_kv", "llama.rope.scaling.factor");
+    assert_eq!(read(heads, &|file| file.counts(heads, &[2, 2])).expect("alike"), usual);
+    assert!(
+        read(heads, &|file| file.counts(heads, &[2, 1]))
+            .expect_err("not alike")
+            .to_string()
+            .contains("alike")
+    );
+    assert_eq!(read(factor, &|file| file.number(factor, 0.0)).expect("none"), usual);
+    let epsilon = "llama.attention.layer_norm_rms_epsilon";
+    assert_eq!(read(epsilon, &|file| file.number(epsilon, 0.0)).expect("zero").norm_epsilon, 0.0);
 }

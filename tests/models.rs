@@ -1,6 +1,6 @@
 //! Whole models against transformers: every family and option of the fixtures, on every kind of device.
 
-use crate::support::{Fixture, On, shared};
+use crate::support::{Fixture, On, path, shared};
 use wgpt::{
     engine::{Engine, EngineOptions},
     model::Model,
@@ -94,5 +94,23 @@ fn a_cached_text_equals_one_recomputed_for_each_token() {
                 text.push(*id);
             }
         }
+    }
+}
+
+/// A head that is stored although config.json ties it: transformers takes it where it is another than the embedding.
+#[test]
+fn a_head_of_its_own_is_not_tied() {
+    for name in ["gpt2-untied", "gpt1-untied", "llama"] {
+        let untied = Fixture::open(name);
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (path("fixtures/models").join(name), folder.path());
+        std::fs::copy(from.join("model.safetensors"), to.join("model.safetensors")).expect("a copy");
+        let text = std::fs::read(from.join("config.json")).expect("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        config["tie_word_embeddings"] = true.into();
+        std::fs::write(to.join("config.json"), config.to_string()).expect("a file");
+        let model = Model::open_weights(to).expect("a model");
+        let mut engine = engine(&model, On::Cpu, EngineOptions::default()).expect("the CPU");
+        assert_eq!(greedy(&mut engine, &untied.tokens, untied.greedy.len()), untied.greedy, "{name}");
     }
 }

@@ -72,15 +72,14 @@ impl Perplexity {
         let tokens = tokenizer.encode(&read_text("--file", &self.file)?, true)?;
         if tokens.len() < 2 {
             return Err(Error::request(format!(
-                "--file: {name} is too short: it has {} tokens, two are needed",
-                tokens.len()
+                "--file: {name} is too short: two tokens at least are needed"
             )));
         }
         let context = self.model.ctx.unwrap_or(model.architecture.max_positions.min(DEFAULT_CONTEXT));
         let stride = self.stride.unwrap_or(context / 2);
         if context < 2 {
             return Err(Error::request(format!(
-                "--ctx is {context}, but a token and its predecessor need 2"
+                "the context is {context}, but a token and its predecessor need 2"
             )));
         }
         if stride == 0 || stride >= context {

@@ -127,7 +127,7 @@ impl Engine {
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
         if prompt.is_empty() {
             return Err(Error::request(
-                "the prompt is empty, and the model has no token that starts a text: give one",
+                "the prompt is empty, and no token starts it: give a text, or leave --raw away",
             ));
         }
         if let Some(id) = prompt.iter().find(|id| **id >= self.vocab_size) {
@@ -192,9 +192,9 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
 
 /// What to say of logits that are none.
 fn not_numbers(device: &DeviceInfo) -> Error {
-    Error::run(format!(
-        "the model's logits on {} are not numbers: its weights are damaged, or the device computes wrongly; compare \
-         with --device cpu",
-        device.name
-    ))
+    let remedy = match device.backend {
+        "cpu" => "its weights are damaged: download them again",
+        _ => "its weights are damaged, or the device computes wrongly; compare with --device cpu",
+    };
+    Error::run(format!("the model's logits on {} are not numbers: {remedy}", device.name))
 }

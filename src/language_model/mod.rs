@@ -75,7 +75,7 @@ impl LanguageModel {
         self.generate_from(&tokens, request)
     }
 
-    /// The same with images in it: where it names some, as models that see have a word for ("<image>"), there, else at its
+    /// The same with images in it: where it names some, as models that see have a word for (`<image>`), there, else at its
     /// beginning.
     pub fn generate_seeing(&mut self, images: &[Image], prompt: &str, request: &Request) -> Result<Text<'_>> {
         let features = images.iter().map(|image| self.see(image)).collect::<Result<Vec<_>>>()?;

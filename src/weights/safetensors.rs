@@ -59,6 +59,21 @@ impl Tensor {
     pub fn bytes(&self) -> &[u8] {
         &self.file.as_slice()[self.range.clone()]
     }
+
+    /// Whether another of its shape holds the same values.
+    pub fn has_values_of(&self, other: &Self) -> bool {
+        if self.format == other.format { self.bytes() == other.bytes() } else { self.rows().eq(other.rows()) }
+    }
+
+    /// The values of each row.
+    fn rows(&self) -> impl Iterator<Item = Vec<f32>> {
+        let columns = self.shape.last().copied().unwrap_or(1);
+        self.bytes().chunks(self.format.row_bytes(columns)).map(move |row| {
+            let mut values = vec![0.0; columns];
+            self.format.unpack(row, &mut values);
+            values
+        })
+    }
 }
 
 /// A tensor as its header describes it; `tensor` where it is in a format that weights come in.

@@ -173,6 +173,22 @@ impl ModelTensors {
         all
     }
 
+    /// Takes a head that is stored although it is tied to the embedding, where it is another than that, as transformers
+    /// does since version 5.
+    pub fn untie(&mut self, checkpoint: &Checkpoint) {
+        let head = TensorSpec::matrix("lm_head.weight", self.tokens.shape[0], self.tokens.columns());
+        let stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings)?.1.tensor.clone();
+        let (None, Some((own, tokens))) = (&self.head, stored(&head).zip(stored(&self.tokens))) else {
+            return;
+        };
+        if own.shape == tokens.shape && !own.has_values_of(&tokens) {
+            tracing::warn!(
+                "lm_head.weight is not the embedding, which config.json says it is: it is taken as it is stored"
+            );
+            self.head = Some(head);
+        }
+    }
+
     /// Some of the tensors as they are to be written: matrices packed as their specs say, vectors as f32. An error
     /// as for [`super::Weights::load`].
     pub fn make(&self, specs: &[&TensorSpec], checkpoint: &Checkpoint) -> Result<Vec<Made>> {

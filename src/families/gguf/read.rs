@@ -50,6 +50,12 @@ impl Fields<'_> {
             Some(_) => Err(self.wrong(field, "a number above zero belongs there")),
         }
     }
+    fn epsilon(&self, field: &str) -> Result<f32> {
+        match self.gguf.number(&self.key(field))?.unwrap_or(1e-5) {
+            n if (0.0..=1.0).contains(&n) => Ok(n as f32),
+            _ => Err(self.wrong(field, "a number from 0 to 1 belongs there")),
+        }
+    }
     fn wrong(&self, field: &str, why: impl std::fmt::Display) -> Error {
         self.gguf.wrong(&self.key(field), why)
     }
@@ -98,7 +104,7 @@ impl Fields<'_> {
             head_dim,
             positions: Positions::Learned,
             norm: NormKind::Layer,
-            norm_epsilon: self.positive_or(epsilon, 1e-5)? as f32,
+            norm_epsilon: self.epsilon(epsilon)?,
             norm_order: NormOrder::Before,
             activation: Activation::GeluTanh,
             gated: false,
@@ -212,7 +218,11 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
     let kind = fields.gguf.string(&fields.key("rope.scaling.type"))?;
     // Written before there were several kinds.
     let linear = fields.positive_or("rope.scale_linear", 1.0)?;
-    let factor = fields.positive_or("rope.scaling.factor", linear)?;
+    let factor = match fields.gguf.number(&fields.key("rope.scaling.factor"))? {
+        // As llama.cpp writes it where there is none.
+        Some(0.0) => 1.0,
+        _ => fields.positive_or("rope.scaling.factor", linear)?,
+    };
     let magnitude = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
     let original = fields.positive_or("rope.scaling.original_context_length", f64::from(max_positions))?;
     let scaling = match kind {

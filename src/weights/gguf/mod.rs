@@ -120,13 +120,22 @@ impl Gguf {
             Some(_) => Err(self.wrong(key, "a text belongs there")),
         }
     }
-    /// A count from 1 to `most`.
+    /// A count from 1 to `most`; a list of one count for each layer is one where all are the same.
     pub fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Int(n)) if (1..=i64::from(most)).contains(n) => Ok(Some(*n as u32)),
-            Some(_) => Err(self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"))),
+        let wrong = || self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"));
+        let count = match self.get(key) {
+            None => return Ok(None),
+            Some(Value::Int(n)) => *n as f64,
+            Some(Value::Array(_)) => match self.numbers(key)?.unwrap_or_default()[..] {
+                [first, ref others @ ..] if others.iter().all(|other| *other == first) => first,
+                _ => return Err(self.wrong(key, "its layers must be alike")),
+            },
+            Some(_) => return Err(wrong()),
+        };
+        if !(1.0..=f64::from(most)).contains(&count) || count.fract() != 0.0 {
+            return Err(wrong());
         }
+        Ok(Some(count as u32))
     }
     /// A token id; one beyond what 32 bits hold is none.
     pub fn id(&self, key: &str) -> Option<u32> {

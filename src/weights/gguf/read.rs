@@ -103,7 +103,12 @@ impl<'a> Cursor<'a> {
                     self.take(bytes)?;
                 }
             }
-            None => return Err(self.damaged(format_args!("an array holds values of the type {kind}"))),
+            None => {
+                let name = self.name;
+                return Err(Error::model(format!(
+                    "{name} holds a list of values of the type {kind}, which is not read, at byte {start}"
+                )));
+            }
         }
         Ok(Array { kind, len, range: start..self.at })
     }

@@ -1,4 +1,4 @@
-//! wgpt runs decoder-only transformers, GPT-1 to LLaMA, on any GPU that Vulkan, Metal or DX12 reaches, through wgpu
+//! wgpt runs decoder-only transformers, GPT-1 to LLaMA and LLaVA, which sees images, on any GPU that Vulkan, Metal or DX12 reaches, through wgpu
 //! and WGSL compute shaders, and on the CPU where there is none.
 //!
 //! ```
@@ -23,7 +23,7 @@
 //! ```
 //!
 //! [`LanguageModel`] is all that most programs need: [`Request`] says how a text is made, [`language_model::Text`] and
-//! [`language_model::Answer`] are iterators of its pieces, and a model runs on an application's own wgpu device through
+//! [`language_model::Answer`] are iterators of its pieces, [`image::Image`] is a picture for a model that sees, and a model runs on an application's own wgpu device through
 //! [`backend::Device::from_wgpu`]. tests/examples/ has a program for each.
 //!
 //! # The map
@@ -62,7 +62,7 @@ pub mod weights;
 pub mod quantize;
 // What a device can do, as far as the above and below depend on it.
 pub mod capabilities;
-// Architecture + weights → plans: the one decoder.
+// Architecture + weights → plans: the one decoder, and the tower that sees images.
 pub mod decoder;
 // Plans, the buffers they name, and their listing.
 pub mod plan;

@@ -1,5 +1,5 @@
-//! wgpt runs decoder-only transformers, GPT-1 to LLaMA and LLaVA, which sees images, on any GPU that Vulkan, Metal or DX12 reaches, through wgpu
-//! and WGSL compute shaders, and on the CPU where there is none.
+//! wgpt runs decoder-only transformers, GPT-1 to LLaMA and LLaVA, which sees images, on any GPU that Vulkan, Metal or DX12
+//! reaches, through wgpu and WGSL compute shaders, and on the CPU where there is none.
 //!
 //! ```
 //! use wgpt::{LanguageModel, Request, sampling::Sampling};

@@ -221,7 +221,7 @@ pub struct Plans {
     pub sizes: Sizes,
     pub prefill: Plan,
     pub decode: Plan,
-    /// Where the logits come out, what they give the targets, and the ids picked from them.
+    /// Where the logits come out (of a tower, its features), what they give the targets, and the ids picked from them.
     pub logits: Rows,
     pub scores: Rows,
     pub ids: Buffer,

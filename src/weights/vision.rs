@@ -25,7 +25,7 @@ pub struct VisionWeights {
 }
 
 impl VisionWeights {
-    /// As [`Weights::load`], of a model that sees images.
+    /// As [`super::Weights::load`], of a model that sees images.
     pub fn load(
         vision: &Vision,
         wanted: &ModelTensors,

@@ -66,7 +66,7 @@ impl fmt::Display for Stats<'_> {
         writeln!(
             f,
             "memory    {:.1} MiB of weights, {:.1} MiB of cache for {} tokens",
-            mib(plans.weights_bytes()),
+            mib(engine.weights_bytes()),
             mib(plans.cache_bytes()),
             engine.context()
         )

@@ -119,6 +119,11 @@ impl Engine {
         &self.info
     }
 
+    /// Bytes of the weights on the device, those of what sees images included.
+    pub fn weights_bytes(&self) -> u64 {
+        self.plans().weights_bytes() + self.tower.as_ref().map_or(0, sight::Tower::weights_bytes)
+    }
+
     /// The most positions of a sequence.
     pub fn context(&self) -> u32 {
         self.backend.plans().sizes.context

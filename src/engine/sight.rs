@@ -86,6 +86,10 @@ impl Tower {
         Ok(Self { backend: device.prepare(plans, progress)?, vision: vision.clone(), pixels, features })
     }
 
+    pub fn weights_bytes(&self) -> u64 {
+        self.backend.plans().weights_bytes()
+    }
+
     /// What it makes of an image: square, of the side that the tower has, three colours a pixel.
     fn see(&mut self, image: &[f32]) -> Result<Features> {
         let Vision { image_size, patch_size, keeps_class, .. } = self.vision;
@@ -137,8 +141,7 @@ impl Engine {
     /// # Errors
     /// Of the kind Request where the model sees no images.
     pub fn see(&mut self, image: &[f32]) -> Result<Features> {
-        let blind =
-            || Error::request("the model sees no images: leave --image away, or take a model that does");
+        let blind = || Error::request("the model sees no images: give it none, or take one that does");
         self.tower.as_mut().ok_or_else(blind)?.see(image)
     }
 

@@ -45,7 +45,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         vision: Some(vision_tensors),
         ..text_tensors
     };
-    Ok((Architecture { vision: Some(Box::new(vision)), ..text_architecture }, tensors))
+    Ok((Architecture { family: "llava", vision: Some(Box::new(vision)), ..text_architecture }, tensors))
 }
 
 fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors)> {

@@ -239,5 +239,5 @@ fn generate_sees_images() {
     assert_eq!(again["tokens"], said["tokens"]);
     let two = [&["generate", "-m", model, "--image", image, "--image", image, prompt], CPU].concat();
     fails(&two, 2, &["images given: 2, places for them in the prompt: 1"]);
-    fails(&["quantize", model, "/dev/null", "--format", "q8_0"], 3, &["sees images", "--quantize"]);
+    fails(&["quantize", model, "/dev/null", "--format", "q8_0"], 3, &["the family llava", "--quantize"]);
 }

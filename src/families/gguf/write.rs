@@ -71,9 +71,6 @@ fn unsaid(what: &str) -> Error {
 fn unsayable(a: &Architecture) -> Option<&'static str> {
     let usual = if a.gated { Activation::Silu } else { Activation::GeluTanh };
     let scale = 1.0 / (a.head_dim as f32).sqrt();
-    if a.vision.is_some() {
-        return Some("a model that sees images");
-    }
     if a.activation != usual {
         return Some("a model with another activation than its family's");
     }

@@ -119,7 +119,7 @@ pub fn tower(
     mut buffers: Buffers,
     can: &Capabilities,
     width: u32,
-) -> Result<Tower> {
+) -> Result<TowerPlan> {
     let architecture = &vision.tower;
     let positions = architecture.max_positions;
     let blocks = positions.div_ceil(BLOCK);
@@ -131,6 +131,14 @@ pub fn tower(
     let cache = cache(&mut buffers, 0, architecture, can, &sizes)?;
     let partials = Partials::declare(&mut buffers, architecture.n_heads, architecture.head_dim, can, &sizes);
     let ids = buffers.declare("ids", Content::Ids);
+    let largest = buffers.all().map(|buffer| buffers.bytes(buffer, &sizes)).max().unwrap_or(0);
+    if largest > can.most_binding {
+        return Err(Error::memory(format!(
+            "an image of {positions} positions is too large for this device: what is made of it would need a binding of \
+             {largest} bytes of the {} that it allows; use --device cpu",
+            can.most_binding
+        )));
+    }
     let layers = Layers { architecture, a, partials, turns: None };
     let a = &layers.a;
     let mut plan = Plan::new(Shape::Prefill);
@@ -157,11 +165,11 @@ pub fn tower(
         attention_weights: None,
         features: None,
     };
-    Ok(Tower { plans, pixels })
+    Ok(TowerPlan { plans, pixels })
 }
 
 /// The plan of a tower.
-pub struct Tower {
+pub struct TowerPlan {
     pub plans: Plans,
     /// Each position's pixels, in the order of the weights that they meet: by colour, then row by row.
     pub pixels: Rows,

@@ -216,6 +216,9 @@ impl<'a> Session<'a> {
                 std::fs::write(file(name, rest)?, text + "\n").map_err(|e| {
                     Error::request(format!("/save: {rest} cannot be written: {e}")).because(e)
                 })?;
+                if self.conversation.said.iter().any(|message| !message.images.is_empty()) {
+                    self.terminal.say(format_args!("(its images are not written down)"));
+                }
             }
             "load" => {
                 let text = std::fs::read_to_string(file(name, rest)?)

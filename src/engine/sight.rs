@@ -5,7 +5,7 @@ use crate::{
     architecture::Vision,
     backend::{Backend, Device},
     capabilities::Capabilities,
-    decoder::{self, tower},
+    decoder::{TowerPlan, tower},
     error::{Error, Result},
     model::Model,
     plan::{Buffers, Rows, Shape},
@@ -75,13 +75,8 @@ pub(super) struct Tower {
 }
 
 impl Tower {
-    pub fn prepare(
-        vision: &Vision,
-        plan: decoder::Tower,
-        device: Device,
-        progress: &dyn Fn(u64),
-    ) -> Result<Self> {
-        let decoder::Tower { plans, pixels } = plan;
+    pub fn prepare(vision: &Vision, plan: TowerPlan, device: Device, progress: &dyn Fn(u64)) -> Result<Self> {
+        let TowerPlan { plans, pixels } = plan;
         let features = plans.logits;
         Ok(Self { backend: device.prepare(plans, progress)?, vision: vision.clone(), pixels, features })
     }
@@ -127,7 +122,7 @@ impl Tower {
 }
 
 /// The plan of what sees images, in a model that does, for a device; its weights checked but not yet read.
-pub fn tower_plan(model: &Model, can: &Capabilities) -> Result<Option<decoder::Tower>> {
+pub fn tower_plan(model: &Model, can: &Capabilities) -> Result<Option<TowerPlan>> {
     let Some(vision) = &model.architecture.vision else { return Ok(None) };
     let mut buffers = Buffers::default();
     let weights = VisionWeights::load(vision, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;

@@ -104,9 +104,9 @@ fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
     let head_dim = config.head_dim("num_attention_heads", n_heads, hidden_size)?;
     let n_layers = config.layers(&["num_hidden_layers"], 12)?;
     let (image_size, patch_size) = (config.size("image_size", 224)?, config.size("patch_size", 32)?);
-    if patch_size > image_size || image_size / patch_size > 256 {
+    if patch_size > image_size || image_size / patch_size > 128 {
         return Err(config
-            .wrong("patch_size", format!("an image of {image_size} needs from 1 to 256 of them a side")));
+            .wrong("patch_size", format!("an image of {image_size} needs from 1 to 128 of them a side")));
     }
     let a_side = image_size / patch_size;
     let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };

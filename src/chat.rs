@@ -32,11 +32,17 @@ impl Message {
         Self { role: role.to_owned(), content: content.into(), images: Vec::new() }
     }
 
-    /// As templates of models that see have it: its parts, images first.
+    /// As most templates of models that see have it: its parts, images first.
     fn in_parts(&self) -> serde_json::Value {
         let mut parts = vec![json!({"type": "image"}); self.images.len()];
         parts.push(json!({"type": "text", "text": self.content}));
         json!({"role": self.role, "content": parts})
+    }
+
+    /// As the others have it: images by the model's word for one, before the text.
+    fn in_words(&self, image: &str) -> Self {
+        let images = format!("{image}\n").repeat(self.images.len());
+        Self { content: images + &self.content, ..self.clone() }
     }
 }
 
@@ -62,7 +68,9 @@ impl Template {
         match &model.chat_template {
             Some(text) => {
                 let template = Self::new(&model.name, text, model.special_tokens.clone())?;
-                Ok(Self { in_parts: model.architecture.vision.is_some(), ..template })
+                let parted = Self { in_parts: true, ..template };
+                let takes_parts = model.architecture.vision.is_some() && parted.takes_parts();
+                Ok(Self { in_parts: takes_parts, ..parted })
             }
             None => {
                 let plain = Self::new("the plain form", PLAIN, BTreeMap::new()).expect("a template");
@@ -90,6 +98,13 @@ impl Template {
         Ok(Self { environment, special_tokens, is_plain: false, in_parts: false })
     }
 
+    /// Whether it makes a text of a message's parts, rather than writing them down as a list or failing.
+    fn takes_parts(&self) -> bool {
+        const TEXT: &str = "A text of no other use";
+        let text = self.render(&[Message::new("user", TEXT)], true).unwrap_or_default();
+        text.contains(TEXT) && !text.contains("'type'") && !text.contains("\"type\"")
+    }
+
     /// Whether it is the plain form, for want of the model's own.
     pub fn is_plain(&self) -> bool {
         self.is_plain
@@ -106,7 +121,10 @@ impl Template {
         let template = self.environment.get_template("chat").expect("added above");
         let messages = match self.in_parts {
             true => Value::from(Serde(messages.iter().map(Message::in_parts).collect::<Vec<_>>())),
-            false => Value::from(Serde(messages)),
+            false => {
+                let image = self.special_tokens.get("image_token").map_or("<image>", String::as_str);
+                Value::from(Serde(messages.iter().map(|message| message.in_words(image)).collect::<Vec<_>>()))
+            }
         };
         let words = context! {
             messages,

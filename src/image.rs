@@ -130,8 +130,8 @@ impl Preprocessor {
         let resized = self.target.of((height, width));
         let columns = taps(self.filter, width, resized.1, self.size.1);
         let rows = taps(self.filter, height, resized.0, self.size.0);
-        let pixels: Vec<[u8; 3]> = image.pixels().map(|pixel| pixel.0).collect();
-        let pixels = resample(&resample(&pixels, width as usize, &columns), height as usize, &rows);
+        let (pixels, _) = image.as_raw().as_chunks();
+        let pixels = resample(&resample(pixels, width as usize, &columns), height as usize, &rows);
         let normalize = |channel: usize, value: u8| {
             ((f64::from(value) * self.factor) as f32 - self.mean[channel]) / self.std[channel]
         };
@@ -167,8 +167,9 @@ impl Image {
 
     fn read<R: BufRead + Seek>(reader: ImageReader<R>) -> Result<Self, ImageError> {
         let mut decoder = reader.with_guessed_format()?.into_decoder()?;
-        // The reader's own limits leave out the decoded image.
-        Limits::default().reserve(decoder.total_bytes())?;
+        // The reader's own limits leave out the decoded image, and what it becomes here.
+        let (width, height) = decoder.dimensions();
+        Limits::default().reserve(decoder.total_bytes().max(4 * u64::from(width) * u64::from(height)))?;
         let orientation = decoder.orientation()?;
         let mut image = DynamicImage::from_decoder(decoder)?;
         image.apply_orientation(orientation);
@@ -184,6 +185,9 @@ fn without_stop(e: &dyn fmt::Display) -> String {
 
 /// What is transparent lies on white, composed as Pillow does it.
 fn on_white(image: DynamicImage) -> RgbImage {
+    if matches!(image.color(), ColorType::L8 | ColorType::Rgb8) {
+        return image.into_rgb8();
+    }
     let image = eight_bits(image);
     RgbImage::from_fn(image.width(), image.height(), |x, y| {
         let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);

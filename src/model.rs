@@ -201,10 +201,14 @@ impl Model {
 /// preprocessor_config.json, or, since transformers 5, a part of processor_config.json.
 fn preprocessor(folder: &Path) -> Result<Preprocessor> {
     let (own, of_all) = (folder.join("preprocessor_config.json"), folder.join("processor_config.json"));
+    let part = || -> Result<Option<Value>> {
+        let value = if of_all.is_file() { json(&of_all)?["image_processor"].take() } else { Value::Null };
+        Ok(Some(value).filter(|value| !value.is_null()))
+    };
     let (name, value) = if own.is_file() {
         (own.display().to_string(), json(&own)?)
-    } else if of_all.is_file() {
-        (format!("{}'s image_processor", of_all.display()), json(&of_all)?["image_processor"].take())
+    } else if let Some(part) = part()? {
+        (format!("{}'s image_processor", of_all.display()), part)
     } else {
         return Err(Error::model(format!(
             "{} holds no preprocessor_config.json, which says how the model wants images",

@@ -182,8 +182,37 @@ fn images_without_a_place_are_refused() {
     for (tokens, count) in [(vec![token], 2), (vec![token, token], 1), (vec![1, token], 0)] {
         assert!(places(tokens, count).expect_err("no place").to_string().contains("places for them"));
     }
+    let torn = [vec![token; 20], vec![9], vec![token; 29]].concat();
+    assert!(places(torn, 1).expect_err("in two pieces").to_string().contains("follow each other"));
     let mut blind = LanguageModel::built_in().expect("the built-in model");
     let error = blind.see(&image).expect_err("it sees none");
     assert!(error.to_string().contains("sees no images"), "{error}");
     assert!(Image::open(Path::new("Cargo.toml")).is_err());
+}
+
+/// A template that takes text alone gets the word for an image; what does not fit is not shown again.
+#[test]
+fn images_are_shown_by_any_template() {
+    let Some(folder) = shared("models/shapes-llava") else { return };
+    let (mut model, tokenizer) = Model::open(&folder).expect("a model");
+    let template =
+        "{% for m in messages %}{{ m['role'] | upper }}: {{ m['content'] | trim }} {% endfor %}ASSISTANT:";
+    model.chat_template = Some(template.to_owned());
+    let device = On::Cpu.open().expect("the CPU");
+    let options = EngineOptions { context: Some(90), ..EngineOptions::default() };
+    let mut model = LanguageModel::load(model, tokenizer, device, options).expect("a model that fits");
+    let request = Request { sampling: Sampling::GREEDY, ..Request::default() };
+    let mut conversation = model.chat(request).expect("a conversation");
+    let image = Image::open(&folder.join("examples/00.png")).expect("a picture");
+    for count in [2, 1] {
+        (0..count).for_each(|_| conversation.show(&image).expect("it sees"));
+        let said = conversation.say("What is in the picture?");
+        match count {
+            2 => assert!(said.is_err_and(|e| e.to_string().contains("the context holds 90"))),
+            _ => {
+                let answer: String = said.expect("room").map(|piece| piece.expect("a piece")).collect();
+                assert_eq!(answer, "a red square.");
+            }
+        }
+    }
 }

@@ -208,7 +208,10 @@ impl<'a> Session<'a> {
                     self.conversation.said.insert(0, Message::new("system", rest));
                 }
             }
-            "clear" => self.conversation.said.retain(|message| message.role == "system"),
+            "clear" => {
+                self.conversation.said.retain(|message| message.role == "system");
+                self.conversation.shown.clear();
+            }
             "image" => self.conversation.show(&Image::open(Path::new(file(name, rest)?))?)?,
             "regen" => return self.turn(Conversation::regenerate),
             "save" => {

@@ -27,12 +27,15 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         }
     };
     let (vision, vision_tensors) = vision(config, &text_architecture)?;
+    // Besides what the text's own config says.
+    let is_tied = config.bool("tie_word_embeddings", false)?;
     let tensors = ModelTensors {
         spellings: &[
             (TEXT, "language_model.model."),
             ("lm_head.", "language_model.lm_head."),
             (TOWER, "vision_tower.vision_model."),
             (TOWER, "vision_tower."),
+            (TOWER, "model.vision_tower."),
             ("model.multi_modal_projector.", "multi_modal_projector."),
         ],
         ignored: &[
@@ -43,9 +46,18 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             "post_layernorm.bias",
         ],
         vision: Some(vision_tensors),
+        head: text_tensors.head.filter(|_| !is_tied),
         ..text_tensors
     };
-    Ok((Architecture { family: "llava", vision: Some(Box::new(vision)), ..text_architecture }, tensors))
+    let or = |own: Vec<u32>, of_text: Vec<u32>| if own.is_empty() { of_text } else { own };
+    let architecture = Architecture {
+        family: "llava",
+        bos: or(config.ids("bos_token_id"), text_architecture.bos),
+        eos: or(config.ids("eos_token_id"), text_architecture.eos),
+        vision: Some(Box::new(vision)),
+        ..text_architecture
+    };
+    Ok((architecture, tensors))
 }
 
 fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors)> {
@@ -73,7 +85,10 @@ fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors
         }),
     };
     let layers_run = layers_run.ok_or_else(|| {
-        config.wrong("vision_feature_layer", format!("it must be one of {n_layers} layers"))
+        config.wrong(
+            "vision_feature_layer",
+            format!("one layer from {} to {n_layers} belongs there", -1 - n_layers as i64),
+        )
     })?;
     let keeps_class = match config.str("vision_feature_select_strategy")?.unwrap_or("default") {
         "default" => false,
@@ -87,10 +102,14 @@ fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors
     let token_field =
         if config.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
     let token = config.get(token_field).map_or(Some(32_000), Value::as_u64);
-    let token = token
-        .and_then(|id| u32::try_from(id).ok())
-        .filter(|id| *id < text.vocab_size)
-        .ok_or_else(|| config.wrong(token_field, format!("the vocabulary has {} tokens", text.vocab_size)))?;
+    let token =
+        token.and_then(|id| u32::try_from(id).ok()).filter(|id| *id < text.vocab_size).ok_or_else(|| {
+            let vocab_size = text.vocab_size;
+            config.wrong(
+                token_field,
+                format!("an id below {vocab_size} belongs there (where it is absent, 32000)"),
+            )
+        })?;
     let activation = config.activation("projector_hidden_act", "gelu")?;
     let biases = config.bool("multimodal_projector_bias", true)?;
     let tensors = tensors(&tower, patch_size, text.hidden_size, biases);

@@ -18,8 +18,8 @@ pub struct Conversation<'a> {
     pub said: Vec<Message>,
     /// How answers are made.
     pub request: Request,
-    /// What is shown with the next message.
-    shown: Vec<Features>,
+    /// What is shown with the next message, whether or not that can be answered.
+    pub shown: Vec<Features>,
 }
 
 impl<'a> Conversation<'a> {
@@ -62,7 +62,8 @@ impl<'a> Conversation<'a> {
     /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
     pub fn say(&mut self, text: impl Into<String>) -> Result<Answer<'_>> {
         let mut said = self.said.clone();
-        said.push(Message { images: self.shown.clone(), ..Message::new("user", text) });
+        let images = std::mem::take(&mut self.shown);
+        said.push(Message { images, ..Message::new("user", text) });
         self.answer(said)
     }
 
@@ -81,11 +82,10 @@ impl<'a> Conversation<'a> {
     /// The answer to what was said, if that is `said`, of which the oldest turns may be forgotten.
     fn answer(&mut self, mut said: Vec<Message>) -> Result<Answer<'_>> {
         let (prompt, images, forgotten) = self.prompt(&mut said)?;
-        let Self { language_model, template, ends, said: before, request, shown } = self;
+        let Self { language_model, template, ends, said: before, request, .. } = self;
         let LanguageModel { engine, tokenizer, .. } = &mut **language_model;
         let resumed = Prompt { tokens: &prompt, images: &images };
         let generation = engine.resume(resumed, request.sampling.clone(), request.max_tokens)?;
-        shown.clear();
         let mut stops = request.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
         let text = Text::new(generation, tokenizer.stream(&prompt), &stops).until(ends);

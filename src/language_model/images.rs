@@ -49,6 +49,13 @@ pub(super) fn place(
             )));
         }
     };
+    let is_run = |ids: &[u32]| ids.iter().all(|id| *id == vision.token);
+    let starts = tokens.iter().enumerate().filter(|(_, id)| **id == vision.token).step_by(each);
+    if times == 1
+        && !starts.map(|(at, _)| &tokens[at..]).all(|rest| rest.len() >= each && is_run(&rest[..each]))
+    {
+        return Err(Error::request(format!("an image's {each} places in the prompt must follow each other")));
+    }
     let (mut all, mut placed, mut parts) = (Vec::new(), Vec::new(), 0);
     for id in tokens {
         if id != vision.token {

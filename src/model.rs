@@ -122,7 +122,7 @@ impl Model {
         let tokenizer = if tokenizer.is_file() { json(&tokenizer)? } else { Value::Null };
         let chat_template = chat_template(folder, &tokenizer)?;
         let preprocessor = match model.architecture.vision {
-            Some(_) => Some(preprocessor(folder)?),
+            Some(ref vision) => Some(preprocessor(folder, vision.image_size)?),
             None => None,
         };
         Ok(Self { chat_template, preprocessor, special_tokens: special_tokens(&tokenizer), ..model })
@@ -198,8 +198,8 @@ impl Model {
     }
 }
 
-/// preprocessor_config.json, or, since transformers 5, a part of processor_config.json.
-fn preprocessor(folder: &Path) -> Result<Preprocessor> {
+/// preprocessor_config.json, or, since transformers 5, a part of processor_config.json; for images of this side.
+fn preprocessor(folder: &Path, side: u32) -> Result<Preprocessor> {
     let (own, of_all) = (folder.join("preprocessor_config.json"), folder.join("processor_config.json"));
     let part = || -> Result<Option<Value>> {
         let value = if of_all.is_file() { json(&of_all)?["image_processor"].take() } else { Value::Null };
@@ -215,7 +215,14 @@ fn preprocessor(folder: &Path) -> Result<Preprocessor> {
             folder.display()
         )));
     };
-    Preprocessor::read(&Config::new(&name, &value)?)
+    let preprocessor = Preprocessor::read(&Config::new(&name, &value)?)?;
+    match preprocessor.size() {
+        (height, width) if (height, width) != (side, side) => Err(Error::model(format!(
+            "{name} makes images of {height} by {width} pixels, but the model looks at {side} by {side}: are they of one \
+             model?"
+        ))),
+        _ => Ok(preprocessor),
+    }
 }
 
 /// A folder's chat template: chat_template.jinja, or what tokenizer_config.json holds, the one called default where

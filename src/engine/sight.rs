@@ -90,8 +90,9 @@ impl Tower {
         let Vision { image_size, patch_size, keeps_class, .. } = self.vision;
         let (side, patch) = (image_size as usize, patch_size as usize);
         if image.len() != 3 * side * side {
-            return Err(Error::model(format!(
-                "the model looks at images of {side} by {side} pixels, but preprocessor_config.json makes others"
+            return Err(Error::request(format!(
+                "the image has {} values, but the model looks at {side} by {side} pixels in three colours",
+                image.len()
             )));
         }
         // The class's position has no pixels.

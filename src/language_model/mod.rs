@@ -10,7 +10,7 @@ pub use text::Text;
 
 use crate::{
     backend::Device,
-    engine::{Engine, EngineOptions, Features, Placed, Prompt},
+    engine::{Engine, EngineOptions, Prompt},
     error::Result,
     hub::locate,
     image::Image,
@@ -93,15 +93,6 @@ impl LanguageModel {
         let prompt = prompt.into();
         let generation = self.engine.generate(prompt, request.sampling.clone(), request.max_tokens)?;
         Ok(Text::new(generation, self.tokenizer.stream(prompt.tokens), &request.stop))
-    }
-
-    /// A prompt's ids with images in it: where it names some, there, else at its beginning; each takes the place of as
-    /// many ids as the model gives one.
-    ///
-    /// # Errors
-    /// Of the kind Request where it has places for more or fewer.
-    pub fn place(&self, tokens: Vec<u32>, images: &[Features]) -> Result<(Vec<u32>, Vec<Placed>)> {
-        images::place(&self.model, &self.tokenizer, tokens, images)
     }
 
     /// A conversation by the model's chat template, or, where it has none, in the plain form of "User: …" and

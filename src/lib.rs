@@ -54,8 +54,6 @@ pub mod model;
 pub mod tokenizer;
 // Image files → the pixels that a model looks at.
 pub mod image;
-// Conversations ↔ prompts.
-pub mod chat;
 // Checkpoints, storage formats, and the matrices made of them.
 pub mod weights;
 // A model's files → a quantised GGUF file.
@@ -86,6 +84,8 @@ pub mod cache;
 pub mod scheduler;
 // Schedule → run → sample → commit.
 pub mod engine;
+// Conversations ↔ prompts.
+pub mod chat;
 // All of it on texts: continuations, conversations.
 pub mod language_model;
 // Well-known models by shape alone, with random weights.

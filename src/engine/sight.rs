@@ -143,21 +143,25 @@ impl Engine {
 
     /// Puts a step's rows that stand for parts of images in the place of their tokens.
     pub(super) fn show(&mut self, images: &[Placed], step: &mut Step) -> Result<()> {
-        let Some(rows) = self.backend.plans().features.filter(|_| !images.is_empty()) else { return Ok(()) };
+        let Some(rows) = self.backend.plans().features else { return Ok(()) };
         let width = rows.width as usize;
-        let mut values = vec![0.0; step.rows.len() * width];
-        let mut any = false;
-        for (row, to) in step.rows.iter_mut().zip(values.chunks_mut(width)) {
+        let part = |row: &Row| {
             let position = row.position as usize;
-            let part = images
+            images
                 .iter()
-                .find_map(|image| image.features.0.chunks(width).nth(position.checked_sub(image.at)?));
-            if let Some(part) = part {
+                .find_map(|image| image.features.0.chunks(width).nth(position.checked_sub(image.at)?))
+        };
+        // Most steps are of words alone.
+        if step.rows.iter().all(|row| part(row).is_none()) {
+            return Ok(());
+        }
+        let mut values = vec![0.0; step.rows.len() * width];
+        for (row, to) in step.rows.iter_mut().zip(values.chunks_mut(width)) {
+            if let Some(part) = part(row) {
                 row.token = FEATURE;
                 to.copy_from_slice(part);
-                any = true;
             }
         }
-        if any { self.backend.write(rows, &values) } else { Ok(()) }
+        self.backend.write(rows, &values)
     }
 }

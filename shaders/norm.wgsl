@@ -14,8 +14,7 @@ override BIAS: bool;
 @group(1) @binding(1) var<storage, read> vectors: array<f32>;
 @group(1) @binding(2) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let start = group.z * STRIDE;
     var mean = 0.0;
     if CENTER {

@@ -8,8 +8,7 @@ override Y_STRIDE: u32;
 @group(1) @binding(0) var<storage, read> logits: array<f32>;
 @group(1) @binding(1) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let start = group.z * STRIDE;
     var top = logits[start];
     for (var i = t.index; i < VOCAB; i += WORKGROUP) { top = max(top, logits[start + i]); }

@@ -60,12 +60,7 @@ fn leave(t: Thread, row: u32, head: u32, split: u32, whole: bool, top: f32, tota
     }
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    t: Thread,
-) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let id = group_index(group, groups);
     let bundle = id % BUNDLES;
     let split = id / BUNDLES;

@@ -18,12 +18,7 @@ override Y_STRIDE: u32;
 
 const LOWEST = -3.0e38;
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    t: Thread,
-) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let local = group_index(group, groups);
     if local >= HEADS { return; }
     let row = row_at(group.z);

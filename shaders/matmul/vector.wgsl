@@ -51,12 +51,7 @@ fn made(w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> Made {
     return Made(dots(w, v), squares);
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    t: Thread,
-) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let outputs = select(4u, 2u, GATED);
     let first = outputs * group_index(group, groups);
     if first >= ROWS { return; }

@@ -14,7 +14,7 @@ const SLICE = 6u;  // words that tell of a slice
 // How much lower than the highest, in units of the temperature, a logit may be to be a candidate. What lies below weighs
 // next to nothing; where a filter reaches there all the same, draw.wgsl looks at all logits.
 const LIKELY = 12.0;
-const LOWEST = -3.4028235e38;
+const LOWEST = -0x1.fffffep+127; // of all finite numbers
 const NO_ID = 0xffffffffu; // where no logit is a number
 
 // Where in `candidates` a slice's words are, and those of one of its candidates.

@@ -40,7 +40,7 @@ fn above(t: Thread, a: Among, cuts: vec4<f32>, weigh: bool) -> vec4<f32> {
             total += select(vec4(0.0), vec4(weight), vec4(measured(a, c.value)) >= cuts);
         }
     }
-    return sum4(t, total);
+    return agreed(t, sum4(t, total));
 }
 // Logits in the order of unsigned numbers, and back.
 fn key(v: f32) -> u32 {
@@ -84,8 +84,7 @@ fn best_of_slices(t: Thread, output: u32, place: u32) -> Best {
     return best(t, own);
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     if !counts(group.z) { return; }
     let row = row_at(output_row(group.z));
     let how = draw_of(row.sequence);
@@ -104,8 +103,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
         let count = candidates[at + 5u];
         here += vec4(bitcast<f32>(candidates[at + 4u]), f32(count), select(0.0, 1.0, count > MOST), 0.0);
     }
-    let top = highest(t, vec4(highest_here)).x;
-    let slices = sum4(t, here);
+    let top = agreed(t, highest(t, vec4(highest_here))).x;
+    let slices = agreed(t, sum4(t, here));
     let least = max(LOWEST, top + how.least);
     let likely = max(least, top - LIKELY * how.temperature);
     var all = slices.z > 0.0;
@@ -150,7 +149,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
                 moment += vec4(w, w * (c.value - top) / how.temperature, 0.0, 0.0);
             }
         }
-        moment = sum4(t, moment);
+        moment = agreed(t, sum4(t, moment));
         a.is_near = true;
         a.center = top + how.temperature * (moment.y / moment.x);
         a.lowest = cut;
@@ -168,8 +167,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, t: Thread) {
                 last = min(last, c.value);
             }
         }
-        count = sum4(t, vec4(count, 0.0, 0.0, 0.0)).x;
-        let lowest = -highest(t, vec4(-last)).x;
+        count = agreed(t, sum4(t, vec4(count, 0.0, 0.0, 0.0))).x;
+        let lowest = -agreed(t, highest(t, vec4(-last))).x;
         if count >= 2.0 { ceiling = lowest; }
     }
     var own = NOBODY;

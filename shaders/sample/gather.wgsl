@@ -18,12 +18,7 @@ fn running_sum(t: Thread, value: u32) -> u32 {
     return sum;
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    t: Thread,
-) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let slice = group_index(group, groups);
     if slice >= SLICES || !counts(group.z) { return; }
     let row = row_at(output_row(group.z));

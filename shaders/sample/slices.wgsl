@@ -3,12 +3,7 @@
 @group(1) @binding(0) var<storage, read> logits: array<f32>;
 @group(1) @binding(1) var<storage, read_write> candidates: array<u32>;
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    t: Thread,
-) {
+fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let slice = group_index(group, groups);
     if slice >= SLICES || !counts(group.z) { return; }
     var own = NOBODY;

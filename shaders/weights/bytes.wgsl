@@ -9,7 +9,7 @@ fn bytes8(at: u32) -> vec2<u32> {
     let high = matrix[at / 4u + 1u];
     let shift = 8u * (at % 4u);
     if shift == 0u { return vec2(low, high); }
-    return vec2(low, high) >> vec2(shift) | vec2(high, matrix[at / 4u + 2u]) << vec2(32u - shift);
+    return (vec2(low, high) >> vec2(shift)) | (vec2(high, matrix[at / 4u + 2u]) << vec2(32u - shift));
 }
 // Eight bytes at a multiple of four.
 fn words2(at: u32) -> vec2<u32> { return vec2(matrix[at / 4u], matrix[at / 4u + 1u]); }

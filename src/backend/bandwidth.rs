@@ -3,7 +3,7 @@
 use super::Gpu;
 use crate::error::Result;
 use rayon::prelude::*;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes per second, in billions.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -47,7 +47,11 @@ pub fn of_cpu(threads: usize) -> Bandwidth {
     best
 }
 
-/// A GPU's memory, by shaders/bandwidth.wgsl: the time that some runs in one submission take beyond that of one.
+/// So long a submission must take that the clock's and the driver's noise is little of it.
+const LONG: Duration = Duration::from_millis(40);
+
+/// A GPU's memory, by shaders/bandwidth.wgsl: the time that many runs in one submission take beyond that of one, each
+/// the least of some tries, for what disturbs a try makes it longer.
 pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
     const BYTES_OF_A_GROUP: u64 = 256 * 16 * 16;
     let most = gpu.can.most_binding.min(u64::from(gpu.can.most_groups) * BYTES_OF_A_GROUP).min(BYTES / 2);
@@ -55,21 +59,23 @@ pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
     let bytes = groups * BYTES_OF_A_GROUP;
     let measure = |copy: bool| -> Result<f64> {
         let kernel = gpu.bandwidth_kernel(bytes, copy)?;
-        kernel.run(gpu, groups as u32, 1)?;
-        let mut best = 0.0f64;
-        for _ in 0..RUNS {
-            let seconds = |count| -> Result<f64> {
-                let start = Instant::now();
-                kernel.run(gpu, groups as u32, count)?;
-                Ok(start.elapsed().as_secs_f64())
-            };
-            let (one, many) = (seconds(1)?, seconds(9)?);
-            let moved = bytes as f64 * 8.0 * if copy { 2.0 } else { 1.0 };
-            if many > one {
-                best = best.max(moved / (many - one) / 1e9);
-            }
+        let time = |count| -> Result<Duration> {
+            let start = Instant::now();
+            kernel.run(gpu, groups as u32, count)?;
+            Ok(start.elapsed())
+        };
+        let mut more = 8;
+        time(1)?;
+        while time(1 + more)? < LONG && more < 1 << 16 {
+            more *= 2;
         }
-        Ok(best)
+        let (mut one, mut many) = (Duration::MAX, Duration::MAX);
+        for _ in 0..RUNS {
+            one = one.min(time(1)?);
+            many = many.min(time(1 + more)?);
+        }
+        let moved = bytes as f64 * f64::from(more) * if copy { 2.0 } else { 1.0 };
+        Ok(moved / many.saturating_sub(one).as_secs_f64() / 1e9)
     };
     Ok(Bandwidth { read_gb_s: measure(false)?, copy_gb_s: measure(true)? })
 }

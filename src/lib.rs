@@ -76,6 +76,8 @@ pub mod shader;
 pub mod memory;
 // SIMD, products of bytes and threads for the kernels' fast CPU forms.
 pub mod simd;
+// A model's programs as the compilers of Vulkan, DX12, Metal and browsers get them.
+pub mod programs;
 // Where plans run: the CPU, or a GPU through wgpu.
 pub mod backend;
 // Cache blocks: free list and tables.

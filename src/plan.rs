@@ -6,10 +6,15 @@
 use crate::{
     capabilities::Capabilities,
     kernels::{Cost, Dispatch, Kernel, Target},
+    shader::Program,
     step::Load,
     weights::Contents,
 };
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 /// A buffer of the plan, by its number in [`Buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -272,6 +277,20 @@ impl Plans {
             }
         }
         Dispatches { all, most_of_a_layer: by_layer.into_values().max().unwrap_or(0) }
+    }
+
+    /// The programs that a device runs for both shapes, each once, in the order of the passes.
+    pub fn programs(&self, can: &Capabilities) -> Vec<Program> {
+        let (mut programs, mut known) = (Vec::new(), HashSet::new());
+        for shape in Shape::ALL {
+            let passes = self.of(shape).passes.iter();
+            for dispatch in passes.flat_map(|pass| pass.kernel.dispatches(&Target { can, shape })) {
+                if known.insert(dispatch.program.key()) {
+                    programs.push(dispatch.program);
+                }
+            }
+        }
+        programs
     }
 
     /// The listing of a plan: a line a pass, with what it reads → what it writes.

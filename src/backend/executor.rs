@@ -183,7 +183,7 @@ fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, [Vec
         let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
         let bound = dispatch.uses.iter().map(|u| buffers[u.buffer().0 as usize].as_entire_buffer_binding());
         let operands = gpu.bind_group(dispatch.program.name, layout, bound);
-        let key = format!("{writes:?}{:?}{}", dispatch.program.constants, dispatch.program.wgsl());
+        let key = (writes, dispatch.program.key());
         let pipeline = *known.entry(key).or_insert_with(|| {
             programs.push((dispatch.program, layout.clone()));
             programs.len() - 1

@@ -1,13 +1,21 @@
 //! `wgpt verify`
 
-use super::{DeviceArgs, terminal, terminal::Terminal};
+use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
+    capabilities::Capabilities,
     error::{Error, Result},
+    programs::{self, Target},
     verify::{Check, verify},
+    weights::Format,
 };
 use clap::Args;
 use serde_json::json;
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 #[derive(Args)]
 pub struct Verify {
@@ -16,10 +24,26 @@ pub struct Verify {
     /// One JSON object
     #[arg(long)]
     json: bool,
+    /// Verify nothing, but write each program of a model's plans, in every variant, as its compiler gets it: *.spv, *.hlsl,
+    /// *.metal, *.wgsl
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    write_programs: Option<PathBuf>,
+    /// Whose compiler: vulkan, dx12, metal or web. Default: all
+    #[arg(long, value_name = "TARGET", value_parser = Target::from_str, requires = "write_programs")]
+    target: Option<Target>,
+    /// The model whose programs are written. Default: the small model built in
+    #[arg(short, long, value_name = "MODEL", requires = "write_programs")]
+    model: Option<String>,
+    /// Pack its weights as this format
+    #[arg(long, value_name = "FORMAT", value_parser = Format::from_str, requires = "write_programs")]
+    quantize: Option<Format>,
 }
 
 impl Verify {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
+        if let Some(folder) = &self.write_programs {
+            return self.write(folder, terminal);
+        }
         let device = self.device.open()?;
         let info = device.info();
         terminal.say(format_args!("verifying {} ({}): {}", info.name, info.backend, device.reason));
@@ -52,5 +76,31 @@ impl Verify {
                 first.variant
             ))),
         }
+    }
+
+    /// Writes the programs, and tells their files' names.
+    fn write(&self, folder: &Path, terminal: &Terminal) -> Result<()> {
+        let model = open_weights(self.model.as_deref(), self.quantize, terminal)?;
+        let device = self.device.open()?;
+        let info = device.info();
+        let failed = |path: &Path, e: std::io::Error| {
+            Error::run(format!("{} cannot be written: {e}", path.display())).because(e)
+        };
+        fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+        let mut names = String::new();
+        for target in self.target.map_or(Target::ALL.to_vec(), |target| vec![target]) {
+            // For its own API the device's limits count, for others those that every device has.
+            let is_own = target.name() == info.backend;
+            let can = if is_own { device.capabilities() } else { Capabilities::webgpu() };
+            let all = programs::of_model(&model, target, &can)?;
+            for program in &all {
+                let path = folder.join(&program.name);
+                fs::write(&path, &program.text).map_err(|e| failed(&path, e))?;
+                writeln!(names, "{}", path.display()).expect("a string");
+            }
+            let limits = if is_own { &*info.name } else { "any device" };
+            terminal.say(format_args!("{} programs for {}, with the limits of {limits}", all.len(), target.name()));
+        }
+        terminal::write(names).map(|_| ())
     }
 }

@@ -69,7 +69,7 @@ impl Attention {
         constants.extend([("HEADS", heads.into()), ("Y_STRIDE", self.y.stride().into())]);
         Dispatch {
             program: Program {
-                name: "attention",
+                name: "attention_tiled",
                 source: include_str!("../../shaders/attention/tiled.wgsl"),
                 imports: vec![STEP, REACH, self.heads.values()],
                 constants,
@@ -89,7 +89,7 @@ impl Attention {
         constants.extend([("AT_ONCE", at_once.into()), ("BUNDLES", bundles.into())]);
         Dispatch {
             program: Program {
-                name: "attention",
+                name: "attention_split",
                 source: include_str!("../../shaders/attention/split.wgsl"),
                 imports: vec![STEP, reduce(target), REACH, self.heads.values()],
                 constants,
@@ -102,7 +102,7 @@ impl Attention {
     fn merge(&self) -> Dispatch {
         Dispatch {
             program: Program {
-                name: "attention",
+                name: "attention_merge",
                 source: include_str!("../../shaders/attention/merge.wgsl"),
                 imports: vec![STEP, REACH],
                 constants: self.of_splits(),

@@ -202,10 +202,10 @@ impl Matmul {
                 ("MULTIPLY", flag(form == Form::Up)),
             ]);
         }
-        let (source, tile, tile_rows) = match target.shape {
+        let (name, source, tile, tile_rows) = match target.shape {
             Shape::Prefill => {
                 assert!(norm.is_none(), "for many rows a norm is a pass of its own");
-                (include_str!("../../shaders/matmul/tiled.wgsl"), 32, 32)
+                ("matmul_tiled", include_str!("../../shaders/matmul/tiled.wgsl"), 32, 32)
             }
             Shape::Decode => {
                 imports.push(reduce(target));
@@ -222,10 +222,11 @@ impl Matmul {
                     ("NORM_BIAS_AT", norm_bias.map_or(0, |b| b.at).into()),
                     ("EPSILON", norm.map_or(0.0, |n| n.epsilon.into())),
                 ]);
-                (include_str!("../../shaders/matmul/vector.wgsl"), if form == Form::Gated { 2 } else { 4 }, 4)
+                let outputs = if form == Form::Gated { 2 } else { 4 };
+                ("matmul_vector", include_str!("../../shaders/matmul/vector.wgsl"), outputs, 4)
             }
         };
-        let program = Program { name: "matmul", source, imports, constants };
+        let program = Program { name, source, imports, constants };
         Dispatch {
             program,
             uses,

@@ -51,9 +51,9 @@ impl Kernel for Sample {
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
         let random = ("random", include_str!("../../shaders/sample/random.wgsl"));
-        let dispatch = |source, imports: &[_], uses: &[Use], groups| Dispatch {
+        let dispatch = |name, source, imports: &[_], uses: &[Use], groups| Dispatch {
             program: Program {
-                name: "sample",
+                name,
                 source,
                 imports: [
                     &[
@@ -77,9 +77,10 @@ impl Kernel for Sample {
         let slices = self.candidates.slices;
         let gathered = [logits, Use::Write(candidates)];
         vec![
-            dispatch(include_str!("../../shaders/sample/slices.wgsl"), &[], &gathered, slices),
-            dispatch(include_str!("../../shaders/sample/gather.wgsl"), &[random], &gathered, slices),
+            dispatch("sample_slices", include_str!("../../shaders/sample/slices.wgsl"), &[], &gathered, slices),
+            dispatch("sample_gather", include_str!("../../shaders/sample/gather.wgsl"), &[random], &gathered, slices),
             dispatch(
+                "sample_draw",
                 include_str!("../../shaders/sample/draw.wgsl"),
                 &[random],
                 &[logits, Use::Read(candidates), Use::Write(self.ids)],

@@ -1,6 +1,10 @@
 //! WGSL programs. An `#import name` line is replaced, once, by the file that the program chose to implement
 //! `name`; everything else is plain WGSL.
 
+mod translation;
+
+pub use translation::Language;
+
 use std::fmt::Write;
 
 /// A shader file, the files that implement the interfaces it imports, and the values of its overrides.
@@ -13,6 +17,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// What tells programs apart: text and constants, not their names.
+    pub fn key(&self) -> String {
+        format!("{:?}\n{}", self.constants, self.wgsl())
+    }
+
     /// The WGSL text handed to wgpu.
     pub fn wgsl(&self) -> String {
         let (mut text, mut seen) = (String::new(), Vec::new());

@@ -1,0 +1,200 @@
+//! What the compilers of Vulkan, DX12, Metal and browsers get of a program: the text or code that wgpu hands to each.
+//!
+//! wgpu translates for itself and keeps the result to itself; here the same translator is asked in the same way, so that
+//! a program can be looked at, sent with a report of a bug, and put through compilers of devices that nobody has at hand.
+
+use super::Program;
+use naga::{
+    AddressSpace, ResourceBinding, ShaderStage, StorageAccess,
+    back::{hlsl, msl, pipeline_constants::process_overrides, spv},
+    proc::{BoundsCheckPolicies, BoundsCheckPolicy},
+    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
+};
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// What a compiler reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// Vulkan's: SPIR-V 1.3, which Vulkan 1.1 and all later ones read.
+    SpirV,
+    /// DX12's by DXC, shader model 6.0.
+    Hlsl,
+    /// DX12's by FXC, shader model 5.1, which has no subgroups.
+    OldHlsl,
+    /// Metal's, version 2.4 (macOS 12).
+    Msl,
+    /// A browser's.
+    Wgsl,
+}
+
+impl Language {
+    pub const ALL: [Self; 5] = [Self::SpirV, Self::Hlsl, Self::OldHlsl, Self::Msl, Self::Wgsl];
+
+    /// Whether it has words for operations over subgroups.
+    pub fn has_subgroups(self) -> bool {
+        self != Self::OldHlsl
+    }
+}
+
+/// The name of every program's entry point.
+const ENTRY: &str = "main";
+
+/// Workgroup memory is not zeroed and indices are not checked, as in pipelines that are not `--checked`.
+const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
+    index: BoundsCheckPolicy::Unchecked,
+    buffer: BoundsCheckPolicy::Unchecked,
+    image_load: BoundsCheckPolicy::Unchecked,
+    binding_array: BoundsCheckPolicy::Unchecked,
+};
+
+impl Program {
+    /// The program in a language, its overrides set.
+    ///
+    /// # Errors
+    /// Where the WGSL is wrong, or the language has no words for it: what is, in the translator's words.
+    pub fn translated(&self, to: Language) -> Result<Vec<u8>, String> {
+        let text = self.wgsl();
+        let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
+        let info = validate(&module).map_err(|e| e.emit_to_string(&text))?;
+        if to == Language::Wgsl {
+            return Ok(self.for_browsers(&text).into_bytes());
+        }
+        let constants = self.constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let entry = Some((ShaderStage::Compute, ENTRY));
+        let (module, info) =
+            process_overrides(&module, &info, entry, &constants).map_err(|e| e.to_string())?;
+        match to {
+            Language::SpirV => spirv(&module, &info),
+            Language::Hlsl => hlsl(&module, &info, hlsl::ShaderModel::V6_0),
+            Language::OldHlsl => hlsl(&module, &info, hlsl::ShaderModel::V5_1),
+            Language::Msl => msl(&module, &info),
+            Language::Wgsl => unreachable!("a browser reads it as it is"),
+        }
+    }
+
+    /// The text as it is, with what must be asked for in front and the overrides' values in their places.
+    fn for_browsers(&self, text: &str) -> String {
+        let mut to = String::new();
+        if text.contains("@builtin(subgroup_") {
+            to += "enable subgroups;\n";
+        }
+        for line in text.lines() {
+            to += &self.with_value(line);
+            to += "\n";
+        }
+        to
+    }
+
+    /// A line, and if it declares an override that the program sets, the value in it.
+    fn with_value<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        let declared = || {
+            let (declaration, rest) = line.strip_prefix("override ")?.split_once(';')?;
+            let (name, kind) = declaration.split_once('=').map_or(declaration, |(before, _)| before).split_once(':')?;
+            let (name, kind) = (name.trim(), kind.trim());
+            let (_, value) = self.constants.iter().find(|(known, _)| *known == name)?;
+            let value = match kind {
+                "bool" => format!("{}", *value != 0.0),
+                "u32" => format!("{value}u"),
+                _ => format!("{value:?}"),
+            };
+            Some(format!("override {name}: {kind} = {value};{rest}"))
+        };
+        declared().map_or(Cow::Borrowed(line), Cow::Owned)
+    }
+}
+
+/// Holds a module to WGSL's rules, with what programs may use beyond the least.
+fn validate(
+    module: &naga::Module,
+) -> Result<ModuleInfo, naga::WithSpan<naga::valid::ValidationError>> {
+    // Reading f16 from u32 is part of WGSL, whatever naga calls it.
+    let allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
+    Validator::new(ValidationFlags::all(), allowed)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(module)
+}
+
+/// The storage buffers that a module binds, in order, and whether it writes each.
+fn bindings(module: &naga::Module) -> BTreeMap<ResourceBinding, bool> {
+    let bound = |(_, variable): (_, &naga::GlobalVariable)| match variable.space {
+        AddressSpace::Storage { access } => Some((variable.binding?, access.contains(StorageAccess::STORE))),
+        _ => None,
+    };
+    module.global_variables.iter().filter_map(bound).collect()
+}
+
+/// Whether a buffer is bound at an offset that changes from run to run: the step is, in a ring of them.
+fn is_dynamic(binding: ResourceBinding) -> bool {
+    binding.group == 0
+}
+
+fn spirv(module: &naga::Module, info: &ModuleInfo) -> Result<Vec<u8>, String> {
+    let options = spv::Options {
+        lang_version: (1, 3),
+        flags: spv::WriterFlags::LABEL_VARYINGS,
+        bounds_check_policies: UNCHECKED,
+        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+        force_loop_bounding: false,
+        emit_int_div_checks: false,
+        ..Default::default()
+    };
+    let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: ENTRY.into() };
+    let words = spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|e| e.to_string())?;
+    Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
+}
+
+fn hlsl(module: &naga::Module, info: &ModuleInfo, shader_model: hlsl::ShaderModel) -> Result<Vec<u8>, String> {
+    // Registers are counted through all groups, those that are read and those that are written each by themselves.
+    let mut next = [0, 0];
+    let mut binding_map = hlsl::BindingMap::default();
+    for (binding, writes) in bindings(module) {
+        let register = &mut next[usize::from(writes)];
+        let dynamic_storage_buffer_offsets_index = is_dynamic(binding).then_some(0);
+        let target =
+            hlsl::BindTarget { register: *register, dynamic_storage_buffer_offsets_index, ..Default::default() };
+        binding_map.insert(binding, target);
+        *register += 1;
+    }
+    let offsets = hlsl::OffsetsBindTarget { space: 0, register: 0, size: 1 };
+    let options = hlsl::Options {
+        shader_model,
+        binding_map,
+        fake_missing_bindings: false,
+        dynamic_storage_buffer_offsets_targets: [(0, offsets)].into(),
+        special_constants_binding: Some(hlsl::BindTarget { register: 1, ..Default::default() }),
+        zero_initialize_workgroup_memory: false,
+        restrict_indexing: false,
+        force_loop_bounding: false,
+        ..Default::default()
+    };
+    let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, ENTRY.into())) };
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
+    Ok(text.into_bytes())
+}
+
+fn msl(module: &naga::Module, info: &ModuleInfo) -> Result<Vec<u8>, String> {
+    let mut resources = msl::BindingMap::default();
+    let slots = 0u8..;
+    for (slot, (binding, mutable)) in slots.zip(bindings(module)) {
+        resources.insert(binding, msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() });
+    }
+    // Behind them the buffers' lengths.
+    let sizes_buffer = Some(resources.len() as u8);
+    let entry = msl::EntryPointResources { resources, sizes_buffer, ..Default::default() };
+    let options = msl::Options {
+        lang_version: (2, 4),
+        per_entry_point_map: [(ENTRY.to_owned(), entry)].into(),
+        bounds_check_policies: UNCHECKED,
+        zero_initialize_workgroup_memory: false,
+        force_loop_bounding: false,
+        emit_int_div_checks: false,
+        fake_missing_bindings: false,
+        ..Default::default()
+    };
+    let pipeline =
+        msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, ENTRY.into())), ..Default::default() };
+    let (text, _) = msl::write_string(module, info, &options, &pipeline).map_err(|e| e.to_string())?;
+    Ok(text.into_bytes())
+}

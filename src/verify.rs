@@ -306,7 +306,8 @@ impl Writer<'_> {
     }
 }
 
-fn plans(can: &Capabilities) -> Plans {
+/// Plans that hold every kernel once in every variant and storage format, for a device that can do so much.
+pub fn plans(can: &Capabilities) -> Plans {
     let mut w = Writer { can, buffers: Buffers::default(), random: Random(1) };
     let ids = w.buffers.declare("ids", Content::Ids);
     let [mut prefill, mut decode] = Shape::ALL.map(Plan::new);

@@ -4,6 +4,7 @@ mod support;
 
 mod chat;
 mod cli;
+mod compilers;
 mod examples;
 mod gguf;
 mod hub;

@@ -31,11 +31,14 @@ var<workgroup> keep: array<f32, WORKGROUP>;     // [row]: what the sums so far c
 
 // Brings fours of keys or values into the tile, zeros from `end` on.
 fn fetch(index: u32, sequence: u32, first: u32, end: u32, key_at: u32) {
-    for (var i = index; i < KEYS * FOURS; i += WORKGROUP) {
-        let position = first + i / FOURS;
-        var four = vec4(0.0);
-        if position < end { four = cache4(slot_of(sequence, position) * 2u * WIDTH + key_at, i % FOURS); }
-        tile[i / FOURS * PITCH + i % FOURS] = four;
+    for (var from_ = 0u; from_ < KEYS * FOURS; from_ += WORKGROUP) {
+        let i = from_ + index;
+        if i < KEYS * FOURS {
+            let position = first + i / FOURS;
+            var four = vec4(0.0);
+            if position < end { four = cache4(slot_of(sequence, position) * 2u * WIDTH + key_at, i % FOURS); }
+            tile[i / FOURS * PITCH + i % FOURS] = four;
+        }
     }
 }
 

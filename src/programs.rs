@@ -7,68 +7,14 @@ use crate::{
     error::{Error, Result},
     model::Model,
     plan::Plans,
-    shader::{Language, Program},
+    shader::{Compiler, Program},
 };
-use std::{collections::HashSet, str::FromStr};
+use std::collections::HashSet;
 
-/// Whose compilers programs are written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    Vulkan,
-    Dx12,
-    Metal,
-    /// A browser's WebGPU.
-    Web,
-}
-
-impl Target {
-    pub const ALL: [Self; 4] = [Self::Vulkan, Self::Dx12, Self::Metal, Self::Web];
-
-    /// As `--target` and wgpu's backends call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vulkan => "vulkan",
-            Self::Dx12 => "dx12",
-            Self::Metal => "metal",
-            Self::Web => "web",
-        }
-    }
-
-    /// What files of it end in.
-    fn extension(self) -> &'static str {
-        match self {
-            Self::Vulkan => "spv",
-            Self::Dx12 => "hlsl",
-            Self::Metal => "metal",
-            Self::Web => "wgsl",
-        }
-    }
-
-    /// The forms that its devices may need: a word for each, what its compiler reads, and what such a device can do.
-    fn variants(self, can: &Capabilities) -> Vec<(&'static str, Language, Capabilities)> {
-        let plain = Capabilities { subgroups: false, ..can.clone() };
-        let subgroups = Capabilities { subgroups: true, ..can.clone() };
-        let both = |language| vec![("plain", language, plain.clone()), ("subgroups", language, subgroups)];
-        match self {
-            Self::Vulkan => both(Language::SpirV),
-            Self::Metal => both(Language::Msl),
-            Self::Web => both(Language::Wgsl),
-            Self::Dx12 => {
-                let mut all = both(Language::Hlsl);
-                all.push(("fxc", Language::OldHlsl, plain));
-                all
-            }
-        }
-    }
-}
-
-impl FromStr for Target {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        let names = || Self::ALL.map(Self::name).join(", ");
-        let found = Self::ALL.into_iter().find(|target| target.name() == name);
-        found.ok_or_else(|| Error::request(format!("there is no target {name}: there are {}", names())))
-    }
+/// The forms that devices may need, a word for each.
+fn variants(can: &Capabilities) -> [(&'static str, Capabilities); 2] {
+    let with = |subgroups| Capabilities { subgroups, ..can.clone() };
+    [("plain", with(false)), ("subgroups", with(true))]
 }
 
 /// A program as a compiler gets it.
@@ -79,13 +25,13 @@ pub struct Written {
     pub text: Vec<u8>,
 }
 
-/// Every program of a model on a device that can do so much, in every variant that devices of the target may need. A program
+/// Every program of a model on a device that can do so much, in every variant that its devices may need. A program
 /// that no variant changes is there once.
 ///
 /// # Errors
-/// Of the kind Model where the model is damaged; of the kind Run where the target has no words for a program.
-pub fn of_model(model: &Model, target: Target, can: &Capabilities) -> Result<Vec<Written>> {
-    written(target, can, |can| {
+/// Of the kind Model where the model is damaged; of the kind Run where the compiler has no words for a program.
+pub fn of_model(model: &Model, compiler: Compiler, can: &Capabilities) -> Result<Vec<Written>> {
+    written(compiler, can, |can| {
         let sizes = sizes(model, can, EngineOptions::default())?;
         let tower = tower_plan(model, can)?.map(|tower| tower.plans);
         Ok(std::iter::once(plans(model, can, sizes)?).chain(tower).collect())
@@ -94,22 +40,25 @@ pub fn of_model(model: &Model, target: Target, can: &Capabilities) -> Result<Vec
 
 /// The same of whatever plans `make` makes for a device that can do so much.
 pub fn written(
-    target: Target,
+    compiler: Compiler,
     can: &Capabilities,
     make: impl Fn(&Capabilities) -> Result<Vec<Plans>>,
 ) -> Result<Vec<Written>> {
     let (mut all, mut known) = (Vec::new(), HashSet::new());
-    for (variant, language, can) in target.variants(can) {
+    for (variant, can) in variants(can) {
         let programs = make(&can)?.into_iter().flat_map(|plans| plans.programs(&can));
         for (number, program) in programs.enumerate() {
-            if !known.insert((language, program.key())) {
+            if !known.insert(program.key()) {
                 continue;
             }
             let Program { name, .. } = program;
             let text = program
-                .translated(language)
-                .map_err(|e| Error::run(format!("{name} cannot be written for {}: {e}", target.name())))?;
-            all.push(Written { name: format!("{number:03}-{name}.{variant}.{}", target.extension()), text });
+                .translated(compiler)
+                .map_err(|e| Error::run(format!("{name} cannot be written for {}: {e}", compiler.name())))?;
+            all.push(Written {
+                name: format!("{number:03}-{name}.{variant}.{}", compiler.extension()),
+                text,
+            });
         }
     }
     Ok(all)

@@ -41,9 +41,15 @@ struct Best { value: f32, id: u32 }
 const NOBODY = Best(LOWEST, NO_ID);
 var<workgroup> best_value: array<f32, WORKGROUP>;
 var<workgroup> best_id: array<u32, WORKGROUP>;
-// The higher, of equals the lower id. What is no number, or minus infinity, is nobody.
+// Whether a logit may be drawn: not where it is no number, or minus infinity. By its bits, for Metal compares as if there were
+// neither.
+fn is_drawable(logit: f32) -> bool {
+    let bits = bitcast<u32>(logit);
+    return (bits & 0x7fffffffu) <= 0x7f800000u && bits != 0xff800000u;
+}
+// The higher, of equals the lower id.
 fn better(a: Best, b: Best) -> Best {
-    if b.value >= LOWEST && (b.value > a.value || (b.value == a.value && b.id < a.id)) { return b; }
+    if is_drawable(b.value) && (b.value > a.value || (b.value == a.value && b.id < a.id)) { return b; }
     return a;
 }
 // The best of all threads' own, for the first thread to know.

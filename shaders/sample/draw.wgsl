@@ -15,7 +15,11 @@ fn among(output: u32, all: bool, top: f32, temperature: f32) -> Among {
 }
 // The i-th, or nobody.
 fn candidate(a: Among, i: u32) -> Best {
-    if a.all { return Best(logits[a.output * STRIDE + i], i); }
+    if a.all {
+        let logit = logits[a.output * STRIDE + i];
+        if is_drawable(logit) { return Best(logit, i); }
+        return NOBODY;
+    }
     let slice = i / MOST;
     if i % MOST >= candidates[slice_at(a.output, slice) + 5u] { return NOBODY; }
     let at = candidate_at(a.output, slice, i % MOST);

@@ -37,7 +37,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
             let id = id_of(slice, j, t);
             if id >= VOCAB { break; }
             let logit = logits[group.z * STRIDE + id];
-            if logit >= cut {
+            if is_drawable(logit) && logit >= cut {
                 own = better(own, Best((logit - top) / how.temperature - ln(wait(how.seed, row.position + 1u, id)), id));
             }
         }
@@ -55,8 +55,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         let id = id_of(slice, j, t);
         if id >= VOCAB { break; }
         let logit = logits[group.z * STRIDE + id];
-        if logit >= LOWEST { mass += exp((logit - top) / how.temperature); }
-        if logit >= likely { count++; }
+        if is_drawable(logit) {
+            mass += exp((logit - top) / how.temperature);
+            if logit >= likely { count++; }
+        }
     }
     mass = sum4(t, vec4(mass, 0.0, 0.0, 0.0)).x;
     let end = running_sum(t, count);
@@ -69,7 +71,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         let id = id_of(slice, j, t);
         if id >= VOCAB { break; }
         let logit = logits[group.z * STRIDE + id];
-        if logit >= likely {
+        if is_drawable(logit) && logit >= likely {
             let to = candidate_at(group.z, slice, place);
             candidates[to] = bitcast<u32>(logit);
             candidates[to + 1u] = id;

@@ -17,10 +17,23 @@ pub enum DeviceChoice {
     Index(usize),
     /// Part of a name, in any case.
     Name(String),
+    /// One reached through an API, `vulkan`, `metal`, `dx12` or `gl`: the best real GPU, or by part of a name. On Windows the
+    /// same GPU is there through two or three of them.
+    Through {
+        api: &'static str,
+        name: Option<String>,
+    },
 }
+
+/// What wgpu reaches GPUs through, as [`AdapterSummary::backend`] and `--device` call it.
+const APIS: [&str; 4] = ["vulkan", "metal", "dx12", "gl"];
 
 impl From<&str> for DeviceChoice {
     fn from(text: &str) -> Self {
+        let (before, name) = text.split_once(':').map_or((text, None), |(api, name)| (api, Some(name)));
+        if let Some(api) = APIS.into_iter().find(|api| *api == before) {
+            return Self::Through { api, name: name.map(str::to_lowercase) };
+        }
         match (text, text.parse()) {
             ("auto", _) => Self::Auto,
             ("cpu", _) => Self::Cpu,
@@ -159,11 +172,12 @@ pub fn default_threads() -> usize {
     num_cpus::get_physical().clamp(1, allowed)
 }
 
-/// Every adapter of Vulkan, Metal and DX12, and where none of them is a real GPU, those of GL.
-pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
+/// Every adapter of Vulkan, Metal and DX12, and where none of them is a real GPU, or GL is asked for, those of GL.
+pub(super) fn enumerate(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
     let through = |backends| pollster::block_on(instance(backends).enumerate_adapters(backends));
     let mut found = through(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
-    if found.iter().all(|adapter| score(adapter) == 0) {
+    let wants_gl = matches!(choice, DeviceChoice::Through { api: "gl", .. });
+    if wants_gl || found.iter().all(|adapter| score(adapter) == 0) {
         found.extend(through(wgpu::Backends::GL));
     }
     found
@@ -177,10 +191,18 @@ pub(super) fn list(found: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
 
 /// Every device, the CPU last, the one that `choice` picks marked.
 pub fn adapters(choice: &DeviceChoice) -> Result<Vec<AdapterSummary>> {
-    let mut all = list(&enumerate());
+    let mut all = list(&enumerate(choice));
     let (picked, _) = pick(choice, &all, false)?;
     all[picked].chosen = true;
     Ok(all)
+}
+
+fn is_named(adapter: &AdapterSummary, part: &str) -> bool {
+    !part.is_empty() && adapter.name.to_lowercase().contains(part)
+}
+
+fn first_word(name: &str) -> String {
+    name.split_whitespace().next().unwrap_or(name).to_lowercase()
 }
 
 /// The device that is meant, and why it is.
@@ -218,21 +240,42 @@ pub(super) fn pick(
             Some(index) => (index, "the best GPU".to_owned()),
             None => return Err(Error::device(format!("there is no GPU: {}", none()))),
         },
-        DeviceChoice::Index(index) if *index < all.len() => (*index, "asked for by number".to_owned()),
-        DeviceChoice::Index(index) => {
-            return Err(Error::device(format!("there is no device {index}; there are: {}", listed())));
-        }
-        DeviceChoice::Name(name) => {
-            match best(&mut all.iter().filter(|a| !name.is_empty() && a.name.to_lowercase().contains(name))) {
-                Some(index) => (index, "asked for by name".to_owned()),
+        DeviceChoice::Through { api, name } => {
+            let of_api = || gpus.iter().filter(|a| a.backend == *api);
+            let found = match name {
+                None => best(&mut of_api().filter(|a| a.score > 0)),
+                Some(name) => best(&mut of_api().filter(|a| is_named(a, name))),
+            };
+            let named = |name: &String| format!(" named {name:?}");
+            let named = name.as_ref().map_or_else(String::new, named);
+            match found {
+                Some(index) => (index, format!("the best through {api}{named}")),
                 None => {
+                    let software = of_api().find(|a| a.r#type == "software" && name.is_none());
+                    let hint = software.map_or_else(String::new, |a| {
+                        format!(
+                            " ({} is a software device, used only when named, as in {api}:{})",
+                            a.name,
+                            first_word(&a.name)
+                        )
+                    });
                     return Err(Error::device(format!(
-                        "no device is named {name:?}; there are: {}",
+                        "{api} reaches no GPU{named}{hint}; there are: {}",
                         listed()
                     )));
                 }
             }
         }
+        DeviceChoice::Index(index) if *index < all.len() => (*index, "asked for by number".to_owned()),
+        DeviceChoice::Index(index) => {
+            return Err(Error::device(format!("there is no device {index}; there are: {}", listed())));
+        }
+        DeviceChoice::Name(name) => match best(&mut all.iter().filter(|a| is_named(a, name))) {
+            Some(index) => (index, "asked for by name".to_owned()),
+            None => {
+                return Err(Error::device(format!("no device is named {name:?}; there are: {}", listed())));
+            }
+        },
     };
     if require_gpu && picked.0 == cpu {
         return Err(Error::device(format!("--require-gpu, but it would run on the CPU: {}", picked.1)));
@@ -266,6 +309,36 @@ mod tests {
         assert_eq!(picked("2"), None);
         assert_eq!(picked("radeon"), None);
         assert!(pick(&DeviceChoice::Auto, &all, true).is_err());
+    }
+
+    #[test]
+    fn an_api_is_asked_for_alone_or_before_a_name() {
+        let all = [
+            device(0, "GeForce RTX 4090", "vulkan", "discrete", 420),
+            device(1, "UHD Graphics", "vulkan", "integrated", 320),
+            device(2, "GeForce RTX 4090", "dx12", "discrete", 410),
+            device(3, "UHD Graphics", "dx12", "integrated", 310),
+            device(4, "llvmpipe", "gl", "software", 0),
+            processor(5),
+        ];
+        let picked =
+            |text: &str| pick(&text.into(), &all, false).map(|(index, _)| index).map_err(|e| e.to_string());
+        assert_eq!(picked("4090"), Ok(0));
+        assert_eq!(picked("dx12"), Ok(2));
+        assert_eq!(picked("vulkan"), Ok(0));
+        assert_eq!(picked("dx12:uhd"), Ok(3));
+        assert_eq!(picked("vulkan:UHD"), Ok(1));
+        assert_eq!(picked("dx12:4090"), Ok(2), "what stands behind a colon is a name");
+        assert_eq!(picked("gl:llvmpipe"), Ok(4));
+        for (text, words) in [
+            ("metal", &["metal reaches no GPU"][..]),
+            ("dx12:radeon", &["dx12", "radeon", "RTX 4090"]),
+            ("dx12:", &["dx12", "no GPU"]),
+            ("gl", &["gl reaches no GPU", "gl:llvmpipe"]),
+        ] {
+            let error = picked(text).expect_err("not there");
+            assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Device {
         options: GpuOptions,
     ) -> Result<Self> {
         // No GPU driver is woken for who wants the CPU.
-        let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate() };
+        let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate(choice) };
         let (index, reason) = pick(choice, &list(&found), require_gpu)?;
         let opened = match found.get(index) {
             None => {

@@ -4,7 +4,8 @@ use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     capabilities::Capabilities,
     error::{Error, Result},
-    programs::{self, Target},
+    programs,
+    shader::Compiler,
     verify::{Check, verify},
     weights::Format,
 };
@@ -29,8 +30,8 @@ pub struct Verify {
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     write_programs: Option<PathBuf>,
     /// Whose compiler: vulkan, dx12, metal or web. Default: all
-    #[arg(long, value_name = "TARGET", value_parser = Target::from_str, requires = "write_programs")]
-    target: Option<Target>,
+    #[arg(long, value_name = "TARGET", value_parser = Compiler::from_str, requires = "write_programs")]
+    target: Option<Compiler>,
     /// The model whose programs are written. Default: the small model built in
     #[arg(short, long, value_name = "MODEL", requires = "write_programs")]
     model: Option<String>,
@@ -88,7 +89,7 @@ impl Verify {
         };
         fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
         let mut names = String::new();
-        for target in self.target.map_or(Target::ALL.to_vec(), |target| vec![target]) {
+        for target in self.target.map_or(Compiler::ALL.to_vec(), |target| vec![target]) {
             // For its own API the device's limits count, for others those that every device has.
             let is_own = target.name() == info.backend;
             let can = if is_own { device.capabilities() } else { Capabilities::webgpu() };
@@ -99,7 +100,11 @@ impl Verify {
                 writeln!(names, "{}", path.display()).expect("a string");
             }
             let limits = if is_own { &*info.name } else { "any device" };
-            terminal.say(format_args!("{} programs for {}, with the limits of {limits}", all.len(), target.name()));
+            terminal.say(format_args!(
+                "{} programs for {}, with the limits of {limits}",
+                all.len(),
+                target.name()
+            ));
         }
         terminal::write(names).map(|_| ())
     }

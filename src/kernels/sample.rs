@@ -77,8 +77,20 @@ impl Kernel for Sample {
         let slices = self.candidates.slices;
         let gathered = [logits, Use::Write(candidates)];
         vec![
-            dispatch("sample_slices", include_str!("../../shaders/sample/slices.wgsl"), &[], &gathered, slices),
-            dispatch("sample_gather", include_str!("../../shaders/sample/gather.wgsl"), &[random], &gathered, slices),
+            dispatch(
+                "sample_slices",
+                include_str!("../../shaders/sample/slices.wgsl"),
+                &[],
+                &gathered,
+                slices,
+            ),
+            dispatch(
+                "sample_gather",
+                include_str!("../../shaders/sample/gather.wgsl"),
+                &[random],
+                &gathered,
+                slices,
+            ),
             dispatch(
                 "sample_draw",
                 include_str!("../../shaders/sample/draw.wgsl"),

@@ -3,7 +3,7 @@
 
 mod translation;
 
-pub use translation::Language;
+pub use translation::Compiler;
 
 use std::fmt::Write;
 

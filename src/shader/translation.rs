@@ -4,40 +4,65 @@
 //! a program can be looked at, sent with a report of a bug, and put through compilers of devices that nobody has at hand.
 
 use super::Program;
+use crate::error::Error;
 use naga::{
     AddressSpace, ResourceBinding, ShaderStage, StorageAccess,
     back::{hlsl, msl, pipeline_constants::process_overrides, spv},
     proc::{BoundsCheckPolicies, BoundsCheckPolicy},
     valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, str::FromStr};
 
-/// What a compiler reads.
+/// Whose compiler reads a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Language {
-    /// Vulkan's: SPIR-V 1.3, which Vulkan 1.1 and all later ones read.
-    SpirV,
-    /// DX12's by DXC, shader model 6.0.
-    Hlsl,
-    /// DX12's by FXC, shader model 5.1, which has no subgroups.
-    OldHlsl,
-    /// Metal's, version 2.4 (macOS 12).
-    Msl,
-    /// A browser's.
-    Wgsl,
+pub enum Compiler {
+    /// SPIR-V 1.3, which Vulkan 1.1 and all later ones read.
+    Vulkan,
+    /// HLSL for shader model 5.1, which FXC takes and DXC too, and for 6.0, which only DXC does, where there are subgroups.
+    Dx12,
+    /// Metal's language, version 2.4 (macOS 12).
+    Metal,
+    /// A browser's WebGPU.
+    Web,
 }
 
-impl Language {
-    pub const ALL: [Self; 5] = [Self::SpirV, Self::Hlsl, Self::OldHlsl, Self::Msl, Self::Wgsl];
+impl Compiler {
+    pub const ALL: [Self; 4] = [Self::Vulkan, Self::Dx12, Self::Metal, Self::Web];
 
-    /// Whether it has words for operations over subgroups.
-    pub fn has_subgroups(self) -> bool {
-        self != Self::OldHlsl
+    /// As `--target` and wgpu's backends call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vulkan => "vulkan",
+            Self::Dx12 => "dx12",
+            Self::Metal => "metal",
+            Self::Web => "web",
+        }
+    }
+
+    /// What files for it end in.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Vulkan => "spv",
+            Self::Dx12 => "hlsl",
+            Self::Metal => "metal",
+            Self::Web => "wgsl",
+        }
+    }
+}
+
+impl FromStr for Compiler {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|compiler| compiler.name() == name);
+        found.ok_or_else(|| Error::request(format!("there is no target {name}: there are {}", names())))
     }
 }
 
 /// The name of every program's entry point.
 const ENTRY: &str = "main";
+/// What is in the text of a program that uses subgroups, and of no other.
+const SUBGROUPS: &str = "@builtin(subgroup_";
 
 /// Workgroup memory is not zeroed and indices are not checked, as in pipelines that are not `--checked`.
 const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
@@ -48,15 +73,15 @@ const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
 };
 
 impl Program {
-    /// The program in a language, its overrides set.
+    /// The program as a compiler reads it, its overrides set.
     ///
     /// # Errors
-    /// Where the WGSL is wrong, or the language has no words for it: what is, in the translator's words.
-    pub fn translated(&self, to: Language) -> Result<Vec<u8>, String> {
+    /// Where the WGSL is wrong, or the compiler's language has no words for it: what is, in the translator's words.
+    pub fn translated(&self, to: Compiler) -> Result<Vec<u8>, String> {
         let text = self.wgsl();
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
         let info = validate(&module).map_err(|e| e.emit_to_string(&text))?;
-        if to == Language::Wgsl {
+        if to == Compiler::Web {
             return Ok(self.for_browsers(&text).into_bytes());
         }
         let constants = self.constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
@@ -64,18 +89,21 @@ impl Program {
         let (module, info) =
             process_overrides(&module, &info, entry, &constants).map_err(|e| e.to_string())?;
         match to {
-            Language::SpirV => spirv(&module, &info),
-            Language::Hlsl => hlsl(&module, &info, hlsl::ShaderModel::V6_0),
-            Language::OldHlsl => hlsl(&module, &info, hlsl::ShaderModel::V5_1),
-            Language::Msl => msl(&module, &info),
-            Language::Wgsl => unreachable!("a browser reads it as it is"),
+            Compiler::Vulkan => spirv(&module, &info),
+            Compiler::Dx12 => {
+                let has_subgroups = text.contains(SUBGROUPS);
+                let model = if has_subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+                hlsl(&module, &info, model)
+            }
+            Compiler::Metal => msl(&module, &info),
+            Compiler::Web => unreachable!("a browser reads it as it is"),
         }
     }
 
     /// The text as it is, with what must be asked for in front and the overrides' values in their places.
     fn for_browsers(&self, text: &str) -> String {
         let mut to = String::new();
-        if text.contains("@builtin(subgroup_") {
+        if text.contains(SUBGROUPS) {
             to += "enable subgroups;\n";
         }
         for line in text.lines() {
@@ -89,7 +117,8 @@ impl Program {
     fn with_value<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let declared = || {
             let (declaration, rest) = line.strip_prefix("override ")?.split_once(';')?;
-            let (name, kind) = declaration.split_once('=').map_or(declaration, |(before, _)| before).split_once(':')?;
+            let (name, kind) =
+                declaration.split_once('=').map_or(declaration, |(before, _)| before).split_once(':')?;
             let (name, kind) = (name.trim(), kind.trim());
             let (_, value) = self.constants.iter().find(|(known, _)| *known == name)?;
             let value = match kind {
@@ -104,9 +133,7 @@ impl Program {
 }
 
 /// Holds a module to WGSL's rules, with what programs may use beyond the least.
-fn validate(
-    module: &naga::Module,
-) -> Result<ModuleInfo, naga::WithSpan<naga::valid::ValidationError>> {
+fn validate(module: &naga::Module) -> Result<ModuleInfo, naga::WithSpan<naga::valid::ValidationError>> {
     // Reading f16 from u32 is part of WGSL, whatever naga calls it.
     let allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
     Validator::new(ValidationFlags::all(), allowed)
@@ -144,15 +171,22 @@ fn spirv(module: &naga::Module, info: &ModuleInfo) -> Result<Vec<u8>, String> {
     Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
-fn hlsl(module: &naga::Module, info: &ModuleInfo, shader_model: hlsl::ShaderModel) -> Result<Vec<u8>, String> {
+fn hlsl(
+    module: &naga::Module,
+    info: &ModuleInfo,
+    shader_model: hlsl::ShaderModel,
+) -> Result<Vec<u8>, String> {
     // Registers are counted through all groups, those that are read and those that are written each by themselves.
     let mut next = [0, 0];
     let mut binding_map = hlsl::BindingMap::default();
     for (binding, writes) in bindings(module) {
         let register = &mut next[usize::from(writes)];
         let dynamic_storage_buffer_offsets_index = is_dynamic(binding).then_some(0);
-        let target =
-            hlsl::BindTarget { register: *register, dynamic_storage_buffer_offsets_index, ..Default::default() };
+        let target = hlsl::BindTarget {
+            register: *register,
+            dynamic_storage_buffer_offsets_index,
+            ..Default::default()
+        };
         binding_map.insert(binding, target);
         *register += 1;
     }
@@ -193,8 +227,10 @@ fn msl(module: &naga::Module, info: &ModuleInfo) -> Result<Vec<u8>, String> {
         fake_missing_bindings: false,
         ..Default::default()
     };
-    let pipeline =
-        msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, ENTRY.into())), ..Default::default() };
+    let pipeline = msl::PipelineOptions {
+        entry_point: Some((ShaderStage::Compute, ENTRY.into())),
+        ..Default::default()
+    };
     let (text, _) = msl::write_string(module, info, &options, &pipeline).map_err(|e| e.to_string())?;
     Ok(text.into_bytes())
 }

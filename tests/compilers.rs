@@ -1,0 +1,127 @@
+//! What the compilers of DX12, of browsers and of other makers' drivers say of the programs, no device at hand.
+//!
+//! A plan that holds every kernel in every variant and format is written for each target always, and goes through
+//! Microsoft's newer compiler where that is there. `tests/run --compilers` sends the programs of all fixtures and of well-known
+//! shapes through all compilers; they are reached by a script of the project's workshop, ../shared/gpu-lab/lab.
+
+use crate::{
+    images,
+    support::{Fixture, path, shared},
+};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use wgpt::{
+    capabilities::Capabilities,
+    plan::Plans,
+    programs::{Written, of_model, written},
+    shader::Compiler,
+    shapes, verify,
+    weights::{Format, Layout},
+};
+
+/// Whether everything is to go through every compiler.
+fn thorough() -> bool {
+    let is_asked_for = std::env::var_os("WGPT_TEST_COMPILERS").is_some();
+    if !is_asked_for {
+        eprintln!("left out: tests/run --compilers does more");
+    }
+    is_asked_for
+}
+
+/// Every kernel in every variant and format.
+fn kernels(compiler: Compiler) -> Vec<Written> {
+    written(compiler, &Capabilities::webgpu(), |can| Ok(vec![verify::plans(can)])).expect("programs")
+}
+
+/// Those, and the programs of all fixtures, also where bindings are small, and of well-known shapes in every format.
+fn everything(compiler: Compiler) -> Vec<Written> {
+    let small =
+        Capabilities { layout: Layout::gpu(700), most_binding: 40_000, split: 8, ..Capabilities::webgpu() };
+    let mut all = kernels(compiler);
+    let mut add = |name: &str, programs: Vec<Written>| {
+        all.extend(programs.into_iter().map(|p| Written { name: format!("{name}.{}", p.name), ..p }));
+    };
+    let fixtures = Fixture::all().into_iter().map(|fixture| fixture.model);
+    for model in fixtures.chain(images::models()) {
+        for (limits, can) in [("webgpu", &Capabilities::webgpu()), ("small", &small)] {
+            // Not all fit into small bindings.
+            if let Ok(programs) = of_model(&model, compiler, can) {
+                add(&format!("{}.{limits}", model.name), programs);
+            }
+        }
+    }
+    for shape in ["gpt2", "llama-3.2-1b", "llama-3.1-8b"] {
+        for format in Format::ALL {
+            let model = shapes::model(shape, format, true).expect("a shape");
+            let programs = of_model(&model, compiler, &Capabilities::webgpu()).expect("programs");
+            add(&format!("{shape}-{}", format.name()), programs);
+        }
+    }
+    let mut known = HashSet::new();
+    all.retain(|program| known.insert(program.text.clone()));
+    all
+}
+
+/// Writes programs into a folder; their files' names.
+fn put(programs: &[Written], folder: &Path) -> Vec<String> {
+    for Written { name, text } in programs {
+        fs::write(folder.join(name), text).expect("a file");
+    }
+    programs.iter().map(|program| program.name.clone()).collect()
+}
+
+/// Runs the workshop's script: what it prints, and whether it is content. None where it is not there.
+fn lab(folder: &Path, args: &[&str], files: &[String]) -> Option<(String, bool)> {
+    let lab: PathBuf = shared("gpu-lab/lab")?.canonicalize().expect("a path");
+    let mut text = String::new();
+    let mut is_content = true;
+    // As many at once as a command line holds.
+    for files in files.chunks(500) {
+        let output =
+            Command::new(&lab).args(args).args(files).current_dir(folder).output().expect("it starts");
+        text += &String::from_utf8_lossy(&output.stdout);
+        text += &String::from_utf8_lossy(&output.stderr);
+        is_content &= output.status.success();
+    }
+    Some((text, is_content))
+}
+
+fn accepted(compiler: &str, programs: &[Written]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = put(programs, folder.path());
+    let Some((text, is_content)) = lab(folder.path(), &[compiler], &files) else { return };
+    println!("{compiler}, {} programs: {text}", files.len());
+    assert!(is_content, "{compiler} refuses some");
+}
+
+#[test]
+fn dxc_accepts_every_program() {
+    let programs = if thorough() { everything(Compiler::Dx12) } else { kernels(Compiler::Dx12) };
+    accepted("dxc", &programs);
+}
+
+#[test]
+fn fxc_accepts_every_program() {
+    if !thorough() {
+        return;
+    }
+    let mut programs = everything(Compiler::Dx12);
+    programs.retain(|program| program.name.ends_with(".plain.hlsl"));
+    accepted("fxc", &programs);
+}
+
+#[test]
+fn dump() {
+    let Some(dir) = std::env::var_os("WGPT_DUMP") else { return };
+    let dir = Path::new(&dir);
+    for t in Compiler::ALL {
+        fs::create_dir_all(dir).unwrap();
+        let programs =
+            if std::env::var_os("WGPT_TEST_COMPILERS").is_some() { everything(t) } else { kernels(t) };
+        put(&programs, dir);
+    }
+}

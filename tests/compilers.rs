@@ -15,8 +15,8 @@ use std::{
     process::Command,
 };
 use wgpt::{
+    backend::{Device, DeviceChoice, GpuOptions},
     capabilities::Capabilities,
-    plan::Plans,
     programs::{Written, of_model, written},
     shader::Compiler,
     shapes, verify,
@@ -80,7 +80,7 @@ fn lab(folder: &Path, args: &[&str], files: &[String]) -> Option<(String, bool)>
     let mut text = String::new();
     let mut is_content = true;
     // As many at once as a command line holds.
-    for files in files.chunks(500) {
+    for files in files.chunks(500).chain(files.is_empty().then_some(&[][..])) {
         let output =
             Command::new(&lab).args(args).args(files).current_dir(folder).output().expect("it starts");
         text += &String::from_utf8_lossy(&output.stdout);
@@ -115,13 +115,90 @@ fn fxc_accepts_every_program() {
 }
 
 #[test]
-fn dump() {
-    let Some(dir) = std::env::var_os("WGPT_DUMP") else { return };
-    let dir = Path::new(&dir);
-    for t in Compiler::ALL {
-        fs::create_dir_all(dir).unwrap();
-        let programs =
-            if std::env::var_os("WGPT_TEST_COMPILERS").is_some() { everything(t) } else { kernels(t) };
-        put(&programs, dir);
+fn browsers_accept_every_program() {
+    if !thorough() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let count = put(&everything(Compiler::Web), folder.path()).len();
+    let script = path("fixtures/browser.cjs");
+    let node = Command::new("node").arg(script).arg(folder.path()).output();
+    let output = match node {
+        Ok(output) if output.status.code() != Some(2) => output,
+        other => {
+            eprintln!("skipped: no browser: {other:?}");
+            return;
+        }
+    };
+    println!("a browser, {count} programs: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "it refuses some");
+}
+
+/// Set for a child, which is to make every pipeline on the one device that its driver pretends.
+const PIPELINES: &str = "WGPT_TEST_PIPELINES";
+
+/// Every kernel in every variant and format, as pipelines of the first device there is.
+fn make_pipelines(subgroups: bool) {
+    if std::env::var_os(PIPELINES).is_none() {
+        return;
+    }
+    // Such a driver lets its device be looked for and opened once.
+    let choice = DeviceChoice::from("vulkan");
+    let mut device = Device::open(&choice, true, None, GpuOptions::default()).expect("a device");
+    assert!(device.capabilities().subgroups, "{} has subgroups", device.info().name);
+    device.restrict(|can| can.subgroups = subgroups);
+    let plans = verify::plans(&device.capabilities());
+    let count = plans.programs(&device.capabilities()).len();
+    let name = device.info().name;
+    device.prepare(plans, &|_| ()).expect("pipelines");
+    println!("made {count} pipelines on {name}");
+}
+#[test]
+fn pipelines_with_subgroups() {
+    make_pipelines(true);
+}
+#[test]
+fn pipelines_without_subgroups() {
+    make_pipelines(false);
+}
+
+#[test]
+fn drivers_of_four_makers_make_every_pipeline() {
+    if !thorough() {
+        return;
+    }
+    let own = std::env::current_exe().expect("a path");
+    let chips = [
+        ["amd", "navi31"],
+        ["amd", "navi21"],
+        ["amd", "vega10"],
+        ["amd", "polaris10"],
+        ["intel", "dg2"],
+        ["intel", "bmg"],
+        ["intel", "tgl"],
+        ["intel", "skl"],
+        ["nvidia", "ampere"],
+        ["nvidia", "turing"],
+        ["nvidia", "pascal"],
+        ["apple", ""],
+    ];
+    for chip in chips {
+        let what = chip.join(" ");
+        for (subgroups, test) in [(true, "pipelines_with_subgroups"), (false, "pipelines_without_subgroups")]
+        {
+            let can = Capabilities { subgroups, ..Capabilities::webgpu() };
+            let count = verify::plans(&can).programs(&can).len();
+            let (set, test) = (format!("{PIPELINES}=1"), format!("compilers::{test}"));
+            let (set, test) = (set.as_str(), test.as_str());
+            let command = ["env", set, own.to_str().expect("UTF-8"), test, "--exact"];
+            let args: Vec<&str> = chip.into_iter().filter(|word| !word.is_empty()).chain(command).collect();
+            let Some((text, _)) = lab(Path::new(env!("CARGO_MANIFEST_DIR")), &args, &[]) else { return };
+            // A line for each pipeline, which begins with its number.
+            let is_pipeline =
+                |line: &&str| line.split_whitespace().next().is_some_and(|w| w.parse::<u32>().is_ok());
+            let made = text.lines().filter(is_pipeline).count();
+            println!("{what}, {test}: {made} pipelines");
+            assert!(made >= count, "{what} makes {made} pipelines of {count} programs: {text}");
+        }
     }
 }

@@ -14,7 +14,12 @@ fn bytes8(at: u32) -> vec2<u32> {
 // Eight bytes at a multiple of four.
 fn words2(at: u32) -> vec2<u32> { return vec2(matrix[at / 4u], matrix[at / 4u + 1u]); }
 fn byte(at: u32) -> u32 { return (matrix[at / 4u] >> (8u * (at % 4u))) & 255u; }
-// Two bytes at an even address.
+// Two bytes at an even address, each by itself. Never as two of `byte`: of the second FXC gets the address wrong.
+fn bytes2(at: u32) -> vec2<u32> {
+    let both = matrix[at / 4u] >> (8u * (at % 4u));
+    return vec2(both & 255u, (both >> 8u) & 255u);
+}
+// An f16 at an even address.
 fn half(at: u32) -> f32 { return unpack2x16float(matrix[at / 4u] >> (8u * (at % 4u))).x; }
 // Four values of a few bits, one in each byte.
 fn bits4(word: u32, shift: u32, mask: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8((word >> shift) & (mask * 0x01010101u))); }

@@ -4,7 +4,7 @@
 // Of the first half of 32 values: scale, offset; and of the second.
 fn shared32(row: u32, i: u32) -> vec4<f32> {
     let block = row * ROW_BYTES + i / 8u * 84u;
-    let both = vec2(byte(block + i % 8u * 2u), byte(block + i % 8u * 2u + 1u));
+    let both = bytes2(block + i % 8u * 2u);
     let d = unpack2x16float(matrix[(block + 80u) / 4u]);
     let scale = d.x * vec2<f32>(both & vec2(15u));
     let offset = -d.y * vec2<f32>(both >> vec2(4u));

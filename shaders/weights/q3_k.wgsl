@@ -1,15 +1,13 @@
 // interface `weights`: Q3_K, blocks of 256 values: 32 bytes of high bits, 64 bytes of 2 low bits a value, 16 scales
 // of 6 bits, d f16. Where the high bit is absent, the value is four less.
 #import bytes
-fn scale(block: u32, s: u32) -> f32 {
-    let low = (byte(block + 96u + s % 8u) >> (s / 8u * 4u)) & 15u;
-    let high = (byte(block + 104u + s % 4u) >> (s / 4u * 2u)) & 3u;
-    return half(block + 108u) * (f32(low | (high << 4u)) - 32.0);
-}
 // Of the first half of 32 values, and of the second.
 fn shared32(row: u32, i: u32) -> vec4<f32> {
     let block = row * ROW_BYTES + i / 8u * 110u;
-    return vec2(scale(block, i % 8u * 2u), scale(block, i % 8u * 2u + 1u)).xxyy;
+    let s = i % 8u * 2u; // of the sixteen scales
+    let low = (bytes2(block + 96u + s % 8u) >> vec2(s / 8u * 4u)) & vec2(15u);
+    let high = (bytes2(block + 104u + s % 4u) >> vec2(s / 4u * 2u)) & vec2(3u);
+    return (half(block + 108u) * (vec2<f32>(low | (high << vec2(4u))) - 32.0)).xxyy;
 }
 fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
     let block = row * ROW_BYTES + i / 32u * 110u;

@@ -4,8 +4,7 @@
 // Of the first half of 32 values, and of the second.
 fn shared32(row: u32, i: u32) -> vec4<f32> {
     let block = row * ROW_BYTES + i / 8u * 210u;
-    let at = block + 192u + i % 8u * 2u;
-    let scales = vec2<f32>(vec2<i32>(vec2(byte(at), byte(at + 1u)) << vec2(24u)) >> vec2(24u));
+    let scales = vec2<f32>(vec2<i32>(bytes2(block + 192u + i % 8u * 2u) << vec2(24u)) >> vec2(24u));
     return (half(block + 208u) * scales).xxyy;
 }
 fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {

@@ -11,8 +11,9 @@ use crate::{
 use std::{
     collections::HashSet,
     fs,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::{Mutex, PoisonError},
 };
 use wgpt::{
     backend::{Device, DeviceChoice, GpuOptions},
@@ -24,7 +25,7 @@ use wgpt::{
 };
 
 /// Whether everything is to go through every compiler.
-fn thorough() -> bool {
+pub fn thorough() -> bool {
     let is_asked_for = std::env::var_os("WGPT_TEST_COMPILERS").is_some();
     if !is_asked_for {
         eprintln!("left out: tests/run --compilers does more");
@@ -74,28 +75,38 @@ fn put(programs: &[Written], folder: &Path) -> Vec<String> {
     programs.iter().map(|program| program.name.clone()).collect()
 }
 
-/// Runs the workshop's script: what it prints, and whether it is content. None where it is not there.
-fn lab(folder: &Path, args: &[&str], files: &[String]) -> Option<(String, bool)> {
-    let lab: PathBuf = shared("gpu-lab/lab")?.canonicalize().expect("a path");
-    let mut text = String::new();
-    let mut is_content = true;
-    // As many at once as a command line holds.
-    for files in files.chunks(500).chain(files.is_empty().then_some(&[][..])) {
-        let output =
-            Command::new(&lab).args(args).args(files).current_dir(folder).output().expect("it starts");
-        text += &String::from_utf8_lossy(&output.stdout);
-        text += &String::from_utf8_lossy(&output.stderr);
-        is_content &= output.status.success();
-    }
-    Some((text, is_content))
+/// One at a time: what runs under Wine shares a Wine.
+static LAB: Mutex<()> = Mutex::new(());
+
+/// Runs the workshop's script, with `set` on the command. None where it is not there.
+pub fn lab(folder: &Path, args: &[&str], set: impl FnOnce(Command) -> Command) -> Option<Output> {
+    let script = shared("gpu-lab/lab")?.canonicalize().expect("a path");
+    let _alone = LAB.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut command = Command::new(script);
+    // What stands in arguments and files may be of any script.
+    command.args(args).current_dir(folder).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    Some(set(command).output().expect("it starts"))
 }
 
+pub fn words(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat()
+}
+
+/// A compiler's word on programs.
 fn accepted(compiler: &str, programs: &[Written]) {
     let folder = tempfile::tempdir().expect("a folder");
     let files = put(programs, folder.path());
-    let Some((text, is_content)) = lab(folder.path(), &[compiler], &files) else { return };
-    println!("{compiler}, {} programs: {text}", files.len());
-    assert!(is_content, "{compiler} refuses some");
+    println!("{compiler}, {} programs", files.len());
+    // As many at once as a command line holds.
+    for files in files.chunks(500) {
+        let args: Vec<_> = [compiler].into_iter().chain(files.iter().map(String::as_str)).collect();
+        let Some(output) = lab(folder.path(), &args, |command| command) else { return };
+        let text = words(&output);
+        println!("{text}");
+        assert!(output.status.success(), "{compiler} refuses some: {text}");
+        let accepted = format!("{} accepted, 0 refused", files.len());
+        assert!(text.contains(&accepted), "{compiler} has seen all: {text}");
+    }
 }
 
 #[test]
@@ -192,7 +203,9 @@ fn drivers_of_four_makers_make_every_pipeline() {
             let (set, test) = (set.as_str(), test.as_str());
             let command = ["env", set, own.to_str().expect("UTF-8"), test, "--exact"];
             let args: Vec<&str> = chip.into_iter().filter(|word| !word.is_empty()).chain(command).collect();
-            let Some((text, _)) = lab(Path::new(env!("CARGO_MANIFEST_DIR")), &args, &[]) else { return };
+            let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let Some(output) = lab(here, &args, |command| command) else { return };
+            let text = words(&output);
             // A line for each pipeline, which begins with its number.
             let is_pipeline =
                 |line: &&str| line.split_whitespace().next().is_some_and(|w| w.parse::<u32>().is_ok());

@@ -23,3 +23,4 @@ mod smollm2;
 mod start;
 mod steps;
 mod tokenizer;
+mod windows;

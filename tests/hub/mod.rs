@@ -1,6 +1,6 @@
 //! Models by name, from a server on this machine that speaks as the Hub does.
 
-mod server;
+pub mod server;
 
 use crate::{gguf::split, support::path};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use wgpt::weights::{Bytes, Gguf};
 
 /// The built-in model's files, and some that nobody needs.
-fn demo() -> Vec<(&'static str, Vec<u8>)> {
+pub fn demo() -> Vec<(&'static str, Vec<u8>)> {
     let read = |name: &str| fs::read(path("../src/demo").join(name)).expect("the built-in model");
     vec![
         ("README.md", b"read me".to_vec()),

@@ -87,6 +87,12 @@ impl FakeHub {
 
     pub fn command(&self, home: &TempDir, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+        command.args(args);
+        self.asked_by(command, home)
+    }
+
+    /// The same of another program.
+    pub fn asked_by(&self, mut command: Command, home: &TempDir) -> Command {
         for variable in [
             "HF_HUB_CACHE",
             "HF_TOKEN",
@@ -101,7 +107,7 @@ impl FakeHub {
             command.env_remove(variable);
         }
         command.env("HF_ENDPOINT", format!("http://127.0.0.1:{}", self.port)).env("HF_HOME", home.path());
-        command.args(args).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         command
     }
 

@@ -5,12 +5,16 @@ use crate::{
     images,
     support::{Fixture, On},
 };
-use naga::valid::{Capabilities as Allowed, ValidationFlags, Validator};
+use naga::{
+    back::pipeline_constants::process_overrides,
+    valid::{Capabilities as Allowed, ValidationFlags, Validator},
+};
 use wgpt::{
     capabilities::Capabilities,
     engine::{plans, tower_plan},
     kernels::{Dispatch, Target},
     plan::{Plans, Shape, Sizes, Use},
+    sampling::{Dry, Mirostat, Penalties, Sampling},
     step::BLOCK,
     weights::Layout,
 };
@@ -45,6 +49,8 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     assert_eq!(bound, expected, "{what}: (group, binding, writes)");
     assert!(bound.len() <= 8, "{what}: more storage buffers than WebGPU promises");
 
+    holds_everywhere(what, dispatch, &module, validator);
+
     // No buffer is written that another operand names: that would be a second usage in one dispatch.
     for (i, u) in dispatch.uses.iter().enumerate() {
         let clash = dispatch.uses[..i]
@@ -72,6 +78,58 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
         text.contains(&format!("const BLOCK = {BLOCK}u;")),
         "{what}: the cache's blocks, as step.rs has them"
     );
+}
+
+/// What each API asks for beyond WebGPU's validation, its overrides set: Metal has 31 buffers, of which wgpu takes one for the
+/// buffers' lengths, and no 64-bit atomics; every API has 16 KiB of workgroup memory and 256 threads; and nothing may
+/// depend on how wide a subgroup is.
+fn holds_everywhere(what: &str, dispatch: &Dispatch, module: &naga::Module, validator: &mut Validator) {
+    assert!(dispatch.uses.len() + 2 <= 31, "{what}: more buffers than Metal has");
+    let info = validator.validate(module).expect("it is valid");
+    let constants =
+        dispatch.program.constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    let entry = Some((naga::ShaderStage::Compute, "main"));
+    let (module, _) = process_overrides(module, &info, entry, &constants).expect("values of overrides");
+    let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
+    assert!((1..=256).contains(&threads), "{what}: {threads} threads");
+    let in_workgroup = |variable: &&naga::GlobalVariable| variable.space == naga::AddressSpace::WorkGroup;
+    let variables = module.global_variables.iter().map(|(_, variable)| variable).filter(in_workgroup);
+    let bytes: u32 = variables.map(|variable| module.types[variable.ty].inner.size(module.to_ctx())).sum();
+    assert!(bytes <= 16 << 10, "{what}: {bytes} bytes of workgroup memory");
+    for (_, kind) in module.types.iter() {
+        let is_wide = kind.inner.scalar().is_some_and(|scalar| scalar.width > 4);
+        let is_atomic = matches!(kind.inner, naga::TypeInner::Atomic(_));
+        assert!(!is_wide && !is_atomic, "{what}: {:?}", kind.inner);
+    }
+    for argument in &module.entry_points[0].function.arguments {
+        let size = naga::Binding::BuiltIn(naga::BuiltIn::SubgroupSize);
+        assert_ne!(argument.binding, Some(size), "{what} asks how wide a subgroup is");
+    }
+}
+
+/// Metal's compiler takes it that no number is infinite and every number is one: so is what a step says.
+#[test]
+fn a_step_says_finite_numbers() {
+    let extreme = Sampling {
+        temperature: 1e-30,
+        min_p: f32::MIN_POSITIVE,
+        top_p: f32::MIN_POSITIVE,
+        biases: vec![(1, f32::NEG_INFINITY), (2, f32::INFINITY), (3, f32::MAX), (3, f32::MAX)],
+        penalties: Penalties { repetition: 1e30, frequency: 1e30, presence: -1e30, last: 0 },
+        dry: Dry { multiplier: 1e30, base: 1e30, ..Dry::NONE },
+        mirostat: Some(Mirostat { target: 1e30, rate: 1.0 }),
+        ..Sampling::GREEDY
+    };
+    let seen = [7; 80];
+    let mut drawn = vec![extreme.draw(0.0), extreme.draw(1e30)];
+    drawn.extend([Sampling::GREEDY.draw(0.0), Sampling { mirostat: None, ..extreme.clone() }.draw(0.0)]);
+    for draw in drawn {
+        let numbers = [draw.temperature, draw.top_p, draw.least, draw.typical_p, draw.rarest];
+        assert!(numbers.iter().all(|number| number.is_finite()), "{draw:?}");
+    }
+    let adjusted = extreme.adjusted(&seen);
+    assert_eq!(adjusted.len(), 4);
+    assert!(adjusted.iter().all(|to| to.bias.is_finite() && to.dry.is_finite()), "{adjusted:?}");
 }
 
 #[test]

@@ -233,3 +233,52 @@ fn a_repetition_penalty_is_as_transformers_has_it() {
     }
     assert!(continuations.len() > 6, "penalties change what follows");
 }
+
+/// The built-in model with 0xff in all bytes of a tensor's first `bytes`: numbers that are none.
+fn damaged(tensor: &str, bytes: usize) -> Model {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = path("../src/demo");
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(from.join(name), folder.path().join(name)).expect("a copy");
+    }
+    let mut file = std::fs::read(from.join("model.safetensors")).expect("a file");
+    let header = 8 + u64::from_le_bytes(file[..8].try_into().expect("eight bytes")) as usize;
+    let tensors: Value = serde_json::from_slice(&file[8..header]).expect("a header");
+    let at = header + tensors[tensor]["data_offsets"][0].as_u64().expect("an offset") as usize;
+    file[at..at + bytes].fill(0xff);
+    std::fs::write(folder.path().join("model.safetensors"), file).expect("a file");
+    // Its folder may go: what is mapped stays.
+    Model::open_weights(folder.path()).expect("a model")
+}
+
+/// Logits that are no numbers are never drawn, and where there are no others that is an error: also on devices whose
+/// compilers take it that there are none.
+#[test]
+fn what_is_no_number_is_not_drawn() {
+    let (none, one) = (damaged("model.norm.weight", 256), damaged("model.embed_tokens.weight", 256));
+    let plain = Sampling { temperature: 1.0, seed: 3, ..Sampling::GREEDY };
+    let flat = Sampling { temperature: 50.0, ..plain.clone() };
+    let settings = [
+        Sampling::GREEDY,
+        plain.clone(),
+        flat.clone(),
+        Sampling { top_k: 7, ..plain.clone() },
+        Sampling { top_p: 0.5, ..plain.clone() },
+        Sampling { top_p: 0.999, top_k: 400, ..flat.clone() },
+        Sampling { typical_p: 0.9, ..flat },
+        Sampling { min_p: 0.1, ..plain },
+    ];
+    for on in On::ALL {
+        for sampling in &settings {
+            let Some(mut engine) = engine(&none, on, EngineOptions::default()) else { return };
+            let mut generation = engine.generate(&PROMPT, sampling.clone(), 5).expect("a prompt that fits");
+            let error = generation.find_map(Result::err).expect("an error");
+            assert!(error.to_string().contains("not numbers"), "{sampling:?} on {on:?}: {error}");
+        }
+        let mut engine = engine(&one, on, EngineOptions::default()).expect("it opened before");
+        for sampling in &settings {
+            let drawn = draw(&mut engine, sampling);
+            assert!(!drawn.is_empty() && !drawn.contains(&0), "{sampling:?} on {on:?}: {drawn:?}");
+        }
+    }
+}

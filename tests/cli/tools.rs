@@ -84,6 +84,71 @@ fn devices_are_listed_with_one_chosen() {
     assert!(run(&["devices"]).1.contains("CPU"));
 }
 
+/// Through which API, alone or before a name; a software device is used only when named.
+#[test]
+fn devices_are_asked_for_by_their_api() {
+    fn story(device: &str) -> [&str; 8] {
+        ["generate", "Once", "-n", "2", "--greedy", "--json", "--device", device]
+    }
+    let devices = json_of(&["devices", "--json"]);
+    let count = |api: &str, of: &dyn Fn(&Value) -> bool| {
+        devices.as_array().expect("an array").iter().filter(|d| d["backend"] == *api && of(d)).count()
+    };
+    for api in ["vulkan", "metal", "dx12"] {
+        match (count(api, &|d| d["score"] != 0), count(api, &|_| true)) {
+            (1.., _) => assert_eq!(json_of(&story(api))["device"]["backend"], api),
+            (0, 0) => fails(&story(api), 4, &[api, "reaches no GPU"]),
+            (0, _) => fails(&story(api), 4, &["used only when named", &format!("{api}:")]),
+        }
+        fails(&story(&format!("{api}:no such card")), 4, &[api, "no such card"]);
+    }
+    if devices[0]["backend"] == "vulkan" {
+        let name = devices[0]["name"].as_str().expect("a name").to_uppercase();
+        let said = json_of(&story(&format!("vulkan:{name}")));
+        assert_eq!(
+            (&said["device"]["backend"], &said["device"]["name"]),
+            (&json!("vulkan"), &devices[0]["name"])
+        );
+    }
+}
+
+#[test]
+fn programs_are_written_for_every_compiler() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = |to: &str, more: &[&str]| -> Vec<Vec<u8>> {
+        let to = folder.path().join(to).display().to_string();
+        let (code, out, err) = run(&[&["verify", "--write-programs", &to], more, CPU].concat());
+        assert_eq!(code, 0, "{more:?}: {err}");
+        let files: Vec<_> = out.lines().map(|line| fs::read(line).expect("a file that was named")).collect();
+        assert_eq!(files.len(), fs::read_dir(&to).expect("the folder").count(), "each file is named once");
+        files
+    };
+    let contains = |text: &[u8], word: &str| String::from_utf8_lossy(text).contains(word);
+    let [vulkan, dx12, metal, web] =
+        ["vulkan", "dx12", "metal", "web"].map(|target| written(target, &["--target", target]));
+    assert!(vulkan.len() > 30 && [&dx12, &metal, &web].iter().all(|files| files.len() == vulkan.len()));
+    assert!(vulkan.iter().all(|text| text[..4] == 0x0723_0203_u32.to_le_bytes()), "SPIR-V");
+    assert!(dx12.iter().all(|text| contains(text, "[numthreads(")));
+    assert!(metal.iter().all(|text| contains(text, "kernel void main_(")));
+    // Constants are set, and what a browser must be asked for is asked for.
+    assert!(web.iter().any(|text| contains(text, "override VOCAB: u32 = 512u;")));
+    let with = |files: &[Vec<u8>], word: &str| files.iter().filter(|text| contains(text, word)).count();
+    assert!(with(&web, "enable subgroups;") > 5);
+    assert_eq!(with(&web, "enable subgroups;"), with(&dx12, "WaveGetLaneIndex"));
+    let packed = ["-m", DEMO, "--quantize", "q8_0"];
+    assert_eq!(
+        written("all", &packed).len(),
+        4 * written("one", &[&packed[..], &["--target", "web"]].concat()).len()
+    );
+    let to = folder.path().join("none").display().to_string();
+    fails(
+        &["verify", "--write-programs", &to, "--target", "cuda", "--device", "cpu"],
+        2,
+        &["cuda", "vulkan"],
+    );
+    fails(&["verify", "--target", "web", "--device", "cpu"], 2, &["--write-programs"]);
+}
+
 #[test]
 fn inspect_says_what_is_in_a_checkpoint() {
     let demo = json_of(&["inspect", "--json"]);

@@ -69,8 +69,21 @@ impl Vision {
 pub struct Attention {
     /// What q·k is multiplied with.
     pub scale: f32,
-    /// How many positions a token sees, itself included; none: all before it.
+    /// How many positions a token attends to, itself included; none: all before it.
     pub window: Option<u32>,
+    /// Whether q and k turn by their positions, where the model's positions are rotary. A layer without (Kazemnejad et al.
+    /// 2023, "NoPE") tells positions apart by what it attends to alone.
+    pub rotary: bool,
+    /// Whether each head of q and of k is normalized, with weights of its own, before it turns (Henry et al. 2020,
+    /// "Query-Key Normalization"; an RMS norm in Qwen3).
+    pub qk_norm: bool,
+}
+
+impl Attention {
+    /// All heads attend to all positions before them, q·k scaled by 1/√head_dim (Vaswani et al. 2017).
+    pub fn full(head_dim: u32) -> Self {
+        Self { scale: 1.0 / (head_dim as f32).sqrt(), window: None, rotary: true, qk_norm: false }
+    }
 }
 
 /// What tells positions apart.

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
-        embed, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
     step::BLOCK,
@@ -148,7 +148,7 @@ pub fn tower(
     for (number, layer) in weights.layers.iter().enumerate() {
         plan.enter(Some(number as u32));
         // No later step asks for what the cache holds of it, so that the layers share one.
-        layers.layer(&mut plan, layer, &cache);
+        layers.layer(&mut plan, number, layer, &cache);
     }
     plan.enter(None);
     let [first, second] = &weights.project;
@@ -225,7 +225,7 @@ impl Decoder<'_> {
         }
         for (number, layer) in weights.layers.iter().enumerate() {
             plan.enter(Some(number as u32));
-            layers.layer(&mut plan, layer, &self.caches[number]);
+            layers.layer(&mut plan, number, layer, &self.caches[number]);
         }
         plan.enter(None);
         let last = match &weights.final_norm {
@@ -256,17 +256,19 @@ impl Layers<'_> {
     }
 
     /// One layer. The two orders differ only in what each half reads and what it adds to.
-    fn layer(&self, plan: &mut Plan, w: &LayerWeights, cache: &Cache) {
+    fn layer(&self, plan: &mut Plan, number: usize, w: &LayerWeights, cache: &Cache) {
         let a = &self.a;
+        // A layer without positions of its own turns nothing.
+        let turns = self.turns.filter(|_| self.architecture.layers[number].rotary);
         match self.architecture.norm_order {
             NormOrder::Before => {
                 let h = self.norm(plan, a.x, &w.norm1);
-                self.attention(plan, w, cache, h, a.x);
+                self.attention(plan, w, cache, turns, h, a.x);
                 let h = self.norm(plan, a.x, &w.norm2);
                 self.mlp(plan, w, h, a.x);
             }
             NormOrder::After => {
-                self.attention(plan, w, cache, a.x.into(), a.x);
+                self.attention(plan, w, cache, turns, a.x.into(), a.x);
                 plan.push(norm(a.x, &w.norm1).to(a.h));
                 self.mlp(plan, w, a.h.into(), a.h);
                 plan.push(norm(a.h, &w.norm2).to(a.x));
@@ -275,14 +277,26 @@ impl Layers<'_> {
     }
 
     /// onto += out(attention(qkv(from)))
-    fn attention(&self, plan: &mut Plan, w: &LayerWeights, cache: &Cache, from: Input, onto: Rows) {
+    fn attention(
+        &self,
+        plan: &mut Plan,
+        w: &LayerWeights,
+        cache: &Cache,
+        turns: Option<Buffer>,
+        from: Input,
+        onto: Rows,
+    ) {
         let a = &self.a;
         let qkv = matmul(from, &w.qkv);
-        if plan.shape == Shape::Decode && qkv.reaches(cache) {
-            plan.push(qkv.cached(a.qkv, self.turns, cache));
+        // What stands between the product and its turning keeps them apart.
+        if plan.shape == Shape::Decode && w.qk_norm.is_none() && qkv.reaches(cache) {
+            plan.push(qkv.cached(a.qkv, turns, cache));
         } else {
             plan.push(qkv.to(a.qkv));
-            if let Some(turns) = self.turns {
+            if let Some(by) = &w.qk_norm {
+                plan.push(head_norm(a.qkv, by, self.architecture.n_heads, cache.n_kv_heads));
+            }
+            if let Some(turns) = turns {
                 plan.push(rope(a.qkv, turns, self.architecture.n_heads + cache.n_kv_heads, cache.head_dim));
             }
             plan.push(kv_write(a.qkv, cache));

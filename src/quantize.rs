@@ -5,7 +5,7 @@ use crate::{
     families,
     model::{Model, is_gguf},
     tokenizer,
-    weights::{Format, Gguf, Made, Quantized, Values, Writer},
+    weights::{Format, Gguf, LayerTensors, Made, Quantized, Values, Writer},
 };
 use std::{path::Path, sync::Arc};
 
@@ -33,6 +33,7 @@ pub fn quantize(
 /// A GGUF file with all that it says, but for its matrices.
 fn packed_anew(gguf: &Gguf, to: Format, file: &mut Writer) -> Result<Quantized> {
     let (_, mut tensors) = families::read_gguf(gguf)?;
+    tensors.layers.iter_mut().for_each(LayerTensors::keep_order);
     let quantized = tensors.quantize(to, &gguf.checkpoint);
     // These say how the file is laid out and packed.
     let own = ["general.alignment", "general.file_type", "general.quantization_version"];
@@ -61,6 +62,9 @@ fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> 
         file.text("tokenizer.chat_template", template);
     }
     let quantized = model.quantize(to);
+    if families::gguf_keeps_order(model.architecture.family) {
+        model.tensors.layers.iter_mut().for_each(LayerTensors::keep_order);
+    }
     let (names, specs): (Vec<_>, Vec<_>) = families::gguf_names(&model.tensors).into_iter().unzip();
     for (name, made) in names.into_iter().zip(model.tensors.make(&specs, &model.checkpoint)?) {
         file.tensor(name, made);

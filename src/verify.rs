@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     kernels::{
         Activation, By, Cache, CachePart, Candidates, Kernel, Partials, RopeTable, adjust, attention,
-        attention_weights, embed, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     model::Model,
     plan::{Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes, Use},
@@ -381,6 +381,12 @@ pub fn plans(can: &Capabilities) -> Plans {
         let scalars =
             Vector { at: 0, len: 2, ..w.vector(vec![1.0 / (head_dim as f32).sqrt(), window, 0.0, 0.0], 4) };
         push!(matmul(h, &matrix).to(qkv));
+        let both = w.vector(Vec::new(), 2 * head_dim);
+        let of_heads = [0, head_dim].map(|at| {
+            let weight = Vector { at, len: head_dim, ..both };
+            NormWeights { weight, bias: None, kind: NormKind::Rms, epsilon: 1e-5 }
+        });
+        push!(head_norm(qkv, &of_heads, n_heads, n_kv_heads));
         push!(rope(qkv, turns, n_heads + n_kv_heads, head_dim));
         push!(kv_write(qkv, &cache));
         for turns in [None, Some(turns)] {

@@ -14,7 +14,7 @@ const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, context: 
 
 #[test]
 fn plans_are_as_committed() {
-    for name in ["gpt1", "gpt2", "gpt-neo", "llama-biases", "llama-mixed-dtypes"] {
+    for name in ["gpt1", "gpt2", "gpt-neo", "llama-biases", "llama-mixed-dtypes", "qwen3", "smollm3"] {
         let fixture = Fixture::open(name);
         let plans = plans(&fixture.model, &Capabilities::webgpu(), SIZES).expect("plans");
         let listings = Shape::ALL.map(|shape| format!("{shape:?}\n{}", plans.listing(shape)));

@@ -137,7 +137,7 @@ fn every_program_keeps_its_kernels_word() {
     let webgpu = Capabilities::webgpu();
     let small = Capabilities {
         layout: Layout::gpu(700),
-        most_binding: 40_000,
+        most_binding: 41_000,
         most_groups: 3,
         split: 8,
         ..webgpu.clone()

@@ -97,10 +97,52 @@ fn fixtures_are_the_same_in_gguf() {
             "gpt2-unscaled",
             "llama-theta",
             "llama-yarn-mscale",
-            "mistral"
+            "mistral",
+            "qwen2-window",
+            "qwen3-biases",
+            "smollm3-interval"
         ]
     );
-    assert!(written >= 18, "{written} fixtures");
+    assert!(written >= 21, "{written} fixtures");
+}
+
+/// Readers of Qwen's files expect the rows of q and k as Hugging Face has them, those of LLaMA's and SmolLM3's in pairs: also in a
+/// file that is packed anew.
+#[test]
+fn q_and_k_stand_as_readers_of_a_family_expect_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, keeps_order) in
+        [("qwen2", true), ("qwen3", true), ("smollm3", false), ("llama-grouped", false)]
+    {
+        let from = folder.path().join(name);
+        fs::create_dir(&from).expect("a folder");
+        for file in ["config.json", "model.safetensors"] {
+            let fixture = path("fixtures/models").join(name).join(file);
+            fs::copy(fixture, from.join(file)).expect("a copy");
+        }
+        fs::write(from.join("tokenizer.json"), bytes_tokenizer()).expect("a file");
+        let [once, twice] = ["once.gguf", "twice.gguf"].map(|file| folder.path().join(file));
+        write(&from, Format::F32, &once).expect("it is written");
+        write(&once, Format::F16, &twice).expect("it is written");
+        let bytes = fs::read(from.join("model.safetensors")).expect("a file");
+        let stored = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        let q = stored.tensor("model.layers.0.self_attn.q_proj.weight").expect("q");
+        let expected: Vec<u16> = bytemuck::pod_collect_to_vec(q.data());
+        let expected: Vec<f32> = expected.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)).collect();
+        for (file, tolerance) in [(once, 0.0), (twice, 1e-3)] {
+            let gguf = Gguf::open(&file).expect("a GGUF file");
+            let entry = gguf.checkpoint.get("blk.0.attn_q.weight").expect("q");
+            let tensor = entry.tensor.as_ref().expect("a type that is read");
+            let mut got = vec![0.0; expected.len()];
+            tensor.format.unpack(tensor.bytes(), &mut got);
+            let is_same = got.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= tolerance);
+            assert_eq!(is_same, keeps_order, "{name}: {}", file.display());
+            let expected: std::collections::BTreeSet<_> =
+                expected.iter().map(|v| (v * 512.0).round() as i32).collect();
+            let got: std::collections::BTreeSet<_> = got.iter().map(|v| (v * 512.0).round() as i32).collect();
+            assert_eq!(got, expected, "{name}: the same values in some order");
+        }
+    }
 }
 
 /// What `--quantize` makes while loading, and what the quantised file holds, give the same bits.

@@ -105,6 +105,35 @@ impl<'a> Config<'a> {
         let field = fields.iter().find(|field| self.get(field).is_some());
         Ok(field.map(|field| self.count(field, 10_000)).transpose()?.flatten().unwrap_or(default))
     }
+    /// A list of zeros and ones, one for each layer.
+    pub fn flags(&self, field: &str, n_layers: usize) -> Result<Option<Vec<bool>>> {
+        let flag = |v: &Value| match v {
+            Value::Bool(on) => Some(*on),
+            _ => v.as_u64().filter(|n| *n <= 1).map(|n| n == 1),
+        };
+        let list = |v: &Value| v.as_array()?.get(..n_layers)?.iter().map(flag).collect::<Option<Vec<_>>>();
+        let wrong = || self.wrong(field, format!("a 0 or 1 for each of the {n_layers} layers belongs there"));
+        self.get(field).map(|v| list(v).ok_or_else(wrong)).transpose()
+    }
+    /// Which layers attend to a window alone, where `layer_types` says so.
+    pub fn sliding_layers(&self, n_layers: usize) -> Result<Option<Vec<bool>>> {
+        let field = "layer_types";
+        let kind = |v: &Value| match v.as_str()? {
+            "full_attention" => Some(false),
+            "sliding_attention" => Some(true),
+            _ => None,
+        };
+        let list = |v: &Value| v.as_array()?.get(..n_layers)?.iter().map(kind).collect::<Option<Vec<_>>>();
+        let wrong = || {
+            self.wrong(
+                field,
+                format!(
+                    "full_attention or sliding_attention for each of the {n_layers} layers belongs there"
+                ),
+            )
+        };
+        self.get(field).map(|v| list(v).ok_or_else(wrong)).transpose()
+    }
     /// A token id or a list of them; whatever else stands there is no id.
     pub fn ids(&self, field: &str) -> Vec<u32> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

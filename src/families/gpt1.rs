@@ -21,7 +21,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         Activation::Gelu => Activation::GeluTanh,
         other => other,
     };
-    let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };
+    let attention = Attention::full(head_dim);
     let architecture = Architecture {
         family: "openai-gpt",
         vocab_size,

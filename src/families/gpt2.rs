@@ -21,7 +21,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let attention = |layer: u32| Attention {
         scale: if scaled { 1.0 / (head_dim as f32).sqrt() } else { 1.0 }
             / if by_layer { (layer + 1) as f32 } else { 1.0 },
-        window: None,
+        ..Attention::full(head_dim)
     };
     let architecture = Architecture {
         family: "gpt2",

@@ -20,7 +20,8 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let window = config.size("window_size", 256)?;
     let tied = config.bool("tie_word_embeddings", true)?;
     let locals = locals(config, n_layers as usize)?;
-    let attention = |local: bool| Attention { scale: 1.0, window: local.then_some(window) };
+    let attention =
+        |local: bool| Attention { scale: 1.0, window: local.then_some(window), ..Attention::full(head_dim) };
     let architecture = Architecture {
         family: "gpt_neo",
         vocab_size,
@@ -51,6 +52,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             norm1: norm(at("ln_1"), hidden_size, true),
             qkv: ["q_proj", "k_proj", "v_proj"].map(projection).to_vec(),
             qkv_bias: Vec::new(),
+            qk_norm: None,
             out: projection("out_proj"),
             out_bias: Some(bias("attn.attention.out_proj.bias", hidden_size)),
             norm2: norm(at("ln_2"), hidden_size, true),

@@ -1,5 +1,5 @@
 //! LLaMA (Touvron et al. 2023) and what is built like it, `llama`; Mistral (Jiang et al. 2023), `mistral`: RMS
-//! norm, rotary positions, grouped heads, a gated MLP.
+//! norm, rotary positions, grouped heads, a gated MLP. Other families are read as kin of it.
 
 use super::{Config, norm};
 use crate::{
@@ -8,19 +8,61 @@ use crate::{
     weights::{LayerTensors, ModelTensors, Order, TensorSpec},
 };
 
+/// What names of tensors begin with, but for the head's.
 const PREFIX: &str = "model.";
 
-/// What a family of this kind takes for granted where config.json is silent.
-struct Defaults {
-    family: &'static str,
-    intermediate_size: u32,
-    n_kv_heads: Option<u32>,
-    max_positions: u32,
-    window: Option<u32>,
-    /// Whether attention_bias and mlp_bias mean anything.
-    biases: bool,
-    /// What names of tensors begin with, but for the head's.
-    prefix: &'static str,
+/// In what a family of this kind differs from LLaMA, and what it takes for granted where config.json is silent.
+pub(super) struct Kin {
+    /// Its `model_type`.
+    pub family: &'static str,
+    pub intermediate_size: u32,
+    pub n_layers: u32,
+    /// None: as many as query heads.
+    pub n_kv_heads: Option<u32>,
+    /// None: the width, divided among the heads.
+    pub head_dim: Option<u32>,
+    pub max_positions: u32,
+    pub theta: f64,
+    pub tied: bool,
+    pub biases: Biases,
+    pub prefix: &'static str,
+}
+
+/// Which matrices have biases beside them.
+#[derive(Clone, Copy)]
+pub(super) struct Biases {
+    pub qkv: bool,
+    pub out: bool,
+    pub mlp: bool,
+}
+
+impl Biases {
+    pub const NONE: Self = Self { qkv: false, out: false, mlp: false };
+
+    /// As `attention_bias` and `mlp_bias` say, which not every family reads.
+    pub fn read(config: &Config) -> Result<Self> {
+        let attention = config.bool("attention_bias", false)?;
+        Ok(Self { qkv: attention, out: attention, mlp: config.bool("mlp_bias", false)? })
+    }
+}
+
+impl Kin {
+    pub const LLAMA: Self = Self {
+        family: "llama",
+        intermediate_size: 11008,
+        n_layers: 32,
+        n_kv_heads: None,
+        head_dim: None,
+        max_positions: 2048,
+        theta: 10_000.0,
+        tied: false,
+        biases: Biases::NONE,
+        prefix: PREFIX,
+    };
+
+    pub fn layers(&self, config: &Config) -> Result<usize> {
+        Ok(config.layers(&["num_hidden_layers"], self.n_layers)? as usize)
+    }
 }
 
 pub fn llama(config: &Config) -> Result<(Architecture, ModelTensors)> {
@@ -29,19 +71,7 @@ pub fn llama(config: &Config) -> Result<(Architecture, ModelTensors)> {
 
 /// The same with tensors whose names begin otherwise, as a part of a larger model.
 pub fn llama_named(config: &Config, prefix: &'static str) -> Result<(Architecture, ModelTensors)> {
-    let family = "llama";
-    read(
-        config,
-        Defaults {
-            family,
-            intermediate_size: 11008,
-            n_kv_heads: None,
-            max_positions: 2048,
-            window: None,
-            biases: true,
-            prefix,
-        },
-    )
+    read(config, Kin { biases: Biases::read(config)?, prefix, ..Kin::LLAMA }, |_, full| full)
 }
 
 pub fn mistral(config: &Config) -> Result<(Architecture, ModelTensors)> {
@@ -52,28 +82,31 @@ pub fn mistral(config: &Config) -> Result<(Architecture, ModelTensors)> {
 pub fn mistral_named(config: &Config, prefix: &'static str) -> Result<(Architecture, ModelTensors)> {
     let absent = !config.has("sliding_window");
     let window = if absent { Some(4096) } else { config.count("sliding_window", u32::MAX)? };
-    let family = "mistral";
-    read(
-        config,
-        Defaults {
-            family,
-            intermediate_size: 14336,
-            n_kv_heads: Some(8),
-            max_positions: 131_072,
-            window,
-            biases: false,
-            prefix,
-        },
-    )
+    let kin = Kin {
+        family: "mistral",
+        intermediate_size: 14336,
+        n_kv_heads: Some(8),
+        max_positions: 131_072,
+        prefix,
+        ..Kin::LLAMA
+    };
+    read(config, kin, |_, full| Attention { window, ..full })
 }
 
-fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTensors)> {
+/// Reads a model of LLaMA's kin. `attention` says what a layer, by its number, does in its own way.
+pub(super) fn read(
+    config: &Config,
+    kin: Kin,
+    attention: impl Fn(usize, Attention) -> Attention,
+) -> Result<(Architecture, ModelTensors)> {
     let hidden_size = config.size("hidden_size", 4096)?;
-    let intermediate_size = config.size("intermediate_size", defaults.intermediate_size)?;
-    let n_layers = config.layers(&["num_hidden_layers"], 32)?;
+    let intermediate_size = config.size("intermediate_size", kin.intermediate_size)?;
+    let n_layers = kin.layers(config)?;
     let n_heads = config.size("num_attention_heads", 32)?;
-    let n_kv_heads = config.size("num_key_value_heads", defaults.n_kv_heads.unwrap_or(n_heads))?;
-    let head_dim = match config.count("head_dim", 1 << 16)? {
+    // A null means as many as query heads, whatever the family's default is.
+    let usual = kin.n_kv_heads.filter(|_| !config.has("num_key_value_heads"));
+    let n_kv_heads = config.size("num_key_value_heads", usual.unwrap_or(n_heads))?;
+    let head_dim = match config.count("head_dim", 1 << 16)?.or(kin.head_dim) {
         Some(own) => own,
         None => config.head_dim("num_attention_heads", n_heads, hidden_size)?,
     };
@@ -87,13 +120,11 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
         return Err(config.wrong("head_dim", format!("rotary positions need an even one, not {head_dim}")));
     }
     let vocab_size = config.size("vocab_size", 32000)?;
-    let max_positions = config.size("max_position_embeddings", defaults.max_positions)?;
-    let tied = config.bool("tie_word_embeddings", false)?;
-    let attention_bias = defaults.biases && config.bool("attention_bias", false)?;
-    let mlp_bias = defaults.biases && config.bool("mlp_bias", false)?;
-    let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: defaults.window };
+    let max_positions = config.size("max_position_embeddings", kin.max_positions)?;
+    let tied = config.bool("tie_word_embeddings", kin.tied)?;
+    let layers: Vec<_> = (0..n_layers).map(|layer| attention(layer, Attention::full(head_dim))).collect();
     let architecture = Architecture {
-        family: defaults.family,
+        family: kin.family,
         vocab_size,
         max_positions,
         hidden_size,
@@ -101,20 +132,20 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
         n_heads,
         n_kv_heads,
         head_dim,
-        positions: Positions::Rotary(rope(config, max_positions)?),
+        positions: Positions::Rotary(rope(config, kin.theta, max_positions)?),
         norm: NormKind::Rms,
         norm_epsilon: config.epsilon("rms_norm_eps", 1e-6)?,
         norm_order: NormOrder::Before,
         activation: config.activation("hidden_act", "silu")?,
         gated: true,
-        layers: vec![attention; n_layers as usize],
+        layers: layers.clone(),
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,
     };
     let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
-    let prefix = defaults.prefix;
-    let layer = |number: u32| {
+    let Kin { prefix, biases, .. } = kin;
+    let layer = |(number, attention): (usize, &Attention)| {
         let at = |name: &str| format!("{prefix}layers.{number}.{name}");
         let weight =
             |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
@@ -122,11 +153,11 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
             |on: bool, name: &str, len| on.then(|| TensorSpec::vector(at(&format!("{name}.bias")), len));
         let turned = |spec: TensorSpec| spec.order(Order::RopePairs(head_dim));
         let qkv_bias = [
-            bias(attention_bias, "self_attn.q_proj", q).map(turned),
-            bias(attention_bias, "self_attn.k_proj", kv).map(turned),
-            bias(attention_bias, "self_attn.v_proj", kv),
+            bias(biases.qkv, "self_attn.q_proj", q).map(turned),
+            bias(biases.qkv, "self_attn.k_proj", kv).map(turned),
+            bias(biases.qkv, "self_attn.v_proj", kv),
         ];
-        let up_bias = ["mlp.gate_proj", "mlp.up_proj"].map(|n| bias(mlp_bias, n, intermediate_size));
+        let up_bias = ["mlp.gate_proj", "mlp.up_proj"].map(|n| bias(biases.mlp, n, intermediate_size));
         LayerTensors {
             norm1: norm(at("input_layernorm"), hidden_size, false),
             qkv: vec![
@@ -135,20 +166,24 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
                 weight("self_attn.v_proj", kv, hidden_size),
             ],
             qkv_bias: qkv_bias.into_iter().flatten().collect(),
+            qk_norm: attention.qk_norm.then(|| {
+                ["self_attn.q_norm", "self_attn.k_norm"]
+                    .map(|name| turned(TensorSpec::vector(at(&format!("{name}.weight")), head_dim)))
+            }),
             out: weight("self_attn.o_proj", hidden_size, q),
-            out_bias: bias(attention_bias, "self_attn.o_proj", hidden_size),
+            out_bias: bias(biases.out, "self_attn.o_proj", hidden_size),
             norm2: norm(at("post_attention_layernorm"), hidden_size, false),
             up: ["mlp.gate_proj", "mlp.up_proj"].map(|n| weight(n, intermediate_size, hidden_size)).to_vec(),
             up_bias: up_bias.into_iter().flatten().collect(),
             down: weight("mlp.down_proj", hidden_size, intermediate_size),
-            down_bias: bias(mlp_bias, "mlp.down_proj", hidden_size),
+            down_bias: bias(biases.mlp, "mlp.down_proj", hidden_size),
         }
     };
     let tensors = ModelTensors {
         spellings: &[(PREFIX, "")],
         tokens: TensorSpec::matrix(format!("{prefix}embed_tokens.weight"), vocab_size, hidden_size),
         positions: None,
-        layers: (0..n_layers).map(layer).collect(),
+        layers: layers.iter().enumerate().map(layer).collect(),
         final_norm: Some(norm(format!("{prefix}norm"), hidden_size, false)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
         ignored: &["lm_head.weight", "rotary_emb.inv_freq"],
@@ -159,8 +194,8 @@ fn read(config: &Config, defaults: Defaults) -> Result<(Architecture, ModelTenso
 
 /// `rope_scaling` beside `rope_theta`, or the newer `rope_parameters` that holds both; the kind is called
 /// `rope_type`, or `type`. What wins where several stand follows transformers.
-fn rope(config: &Config, max_positions: u32) -> Result<Rope> {
-    let theta = config.positive_or("rope_theta", 10_000.0)?;
+fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
+    let theta = config.positive_or("rope_theta", theta)?;
     let is_filled =
         |field: &&str| config.get(field).is_some_and(|v| v.as_object().is_none_or(|o| !o.is_empty()));
     let Some(field) = ["rope_scaling", "rope_parameters"].into_iter().find(is_filled) else {

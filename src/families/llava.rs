@@ -128,7 +128,7 @@ fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
             .wrong("patch_size", format!("an image of {image_size} needs from 1 to 128 of them a side")));
     }
     let a_side = image_size / patch_size;
-    let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };
+    let attention = Attention::full(head_dim);
     let tower = Architecture {
         family: "clip_vision_model",
         vocab_size: 1,
@@ -165,6 +165,7 @@ fn tensors(tower: &Architecture, patch_size: u32, text_width: u32, biases: bool)
             norm1: norm(at("layer_norm1"), width, true),
             qkv: qkv.map(|name| weight(name, width, width)).to_vec(),
             qkv_bias: qkv.map(|name| bias(name, width)).to_vec(),
+            qk_norm: None,
             out: weight("self_attn.out_proj", width, width),
             out_bias: Some(bias("self_attn.out_proj", width)),
             norm2: norm(at("layer_norm2"), width, true),

@@ -9,6 +9,8 @@ mod gpt2;
 mod gpt_neo;
 mod llama;
 mod llava;
+mod qwen;
+mod smollm3;
 
 use crate::{
     architecture::Architecture,
@@ -16,18 +18,23 @@ use crate::{
     weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
 };
 pub use config::Config;
-pub use gguf::{names as gguf_names, read as read_gguf, write as write_gguf};
+pub use gguf::{
+    keeps_order as gguf_keeps_order, names as gguf_names, read as read_gguf, write as write_gguf,
+};
 use serde_json::Value;
 
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;
 
 /// `model_type` → family.
-const FAMILIES: [(&str, Family); 6] = [
+const FAMILIES: [(&str, Family); 9] = [
     ("openai-gpt", gpt1::read),
     ("gpt2", gpt2::read),
     ("gpt_neo", gpt_neo::read),
     ("llama", llama::llama),
     ("mistral", llama::mistral),
+    ("qwen2", qwen::qwen2),
+    ("qwen3", qwen::qwen3),
+    ("smollm3", smollm3::smollm3),
     ("llava", llava::read),
 ];
 
@@ -59,6 +66,7 @@ fn conv1d_layer(layer: u32, width: u32, inner: u32) -> LayerTensors {
         norm1: norm(at("ln_1"), width, true),
         qkv: vec![TensorSpec::transposed(at("attn.c_attn.weight"), 3 * width, width)],
         qkv_bias: vec![bias("attn.c_attn.bias", 3 * width)],
+        qk_norm: None,
         out: TensorSpec::transposed(at("attn.c_proj.weight"), width, width),
         out_bias: Some(bias("attn.c_proj.bias", width)),
         norm2: norm(at("ln_2"), width, true),

@@ -31,6 +31,13 @@ impl Tokenizer {
         }
         let built = match family {
             "openai-gpt" => gpt1(&vocab, &merges),
+            // These cut texts into words in ways of their own, which only tokenizer.json says.
+            "qwen2" | "qwen3" | "smollm3" => {
+                return Err(Error::model(format!(
+                    "{} holds vocab.json and merges.txt, but of {family} the tokenizer.json is needed: fetch that too",
+                    folder.display()
+                )));
+            }
             _ => gpt2(&vocab, &merges),
         };
         let (vocab, merges) = (vocab.display(), merges.display());

@@ -253,6 +253,8 @@ pub struct LayerWeights {
     pub scalars: Vector,
     pub norm1: NormWeights,
     pub qkv: Matrix,
+    /// By what each head of q and of k is normalized, if they are.
+    pub qk_norm: Option<[NormWeights; 2]>,
     pub out: Matrix,
     pub norm2: NormWeights,
     /// The MLP's first matrix; gate, then up, where it is gated.
@@ -279,6 +281,12 @@ impl LayerWeights {
             let out_bias = vectors.join(found, layer.out_bias.as_slice());
             let up_bias = vectors.join(found, &layer.up_bias);
             let down_bias = vectors.join(found, layer.down_bias.as_slice());
+            let qk_norm = layer.qk_norm.as_ref().map(|both| {
+                both.each_ref().map(|weight| {
+                    let specs = NormTensors { weight: weight.clone(), bias: None };
+                    vectors.norm(found, &specs, architecture)
+                })
+            });
             vectors.declare(buffers, format!("{number}.vectors"));
             let mut matrix = |name: &str, specs: &[TensorSpec], bias| {
                 let sources = specs.iter().map(|s| found.rows(s)).collect();
@@ -288,6 +296,7 @@ impl LayerWeights {
                 scalars,
                 norm1,
                 norm2,
+                qk_norm,
                 qkv: matrix("qkv", &layer.qkv, qkv_bias),
                 out: matrix("out", std::slice::from_ref(&layer.out), out_bias),
                 up: matrix("up", &layer.up, up_bias),

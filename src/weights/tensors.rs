@@ -76,6 +76,8 @@ pub struct LayerTensors {
     pub norm1: NormTensors,
     pub qkv: Vec<TensorSpec>,
     pub qkv_bias: Vec<TensorSpec>,
+    /// The weights by which each head of q and of k is normalized, if they are.
+    pub qk_norm: Option<[TensorSpec; 2]>,
     pub out: TensorSpec,
     pub out_bias: Option<TensorSpec>,
     pub norm2: NormTensors,
@@ -87,11 +89,17 @@ pub struct LayerTensors {
 
 impl LayerTensors {
     fn specs(&self) -> Vec<&TensorSpec> {
-        let Self { norm1, qkv, qkv_bias, out, out_bias, norm2, up, up_bias, down, down_bias } = self;
+        let Self { norm1, qkv, qkv_bias, qk_norm, out, out_bias, norm2, up, up_bias, down, down_bias } = self;
         let mut all: Vec<_> = qkv.iter().chain(qkv_bias).chain(up).chain(up_bias).collect();
+        all.extend(qk_norm.iter().flatten());
         all.extend([out, down].into_iter().chain(out_bias).chain(down_bias));
         all.extend([norm1, norm2].into_iter().flat_map(NormTensors::specs));
         all
+    }
+    /// Leaves the rows of q and k in the order in which they are stored.
+    pub fn keep_order(&mut self) {
+        let qkv = self.qkv.iter_mut().chain(&mut self.qkv_bias).chain(self.qk_norm.iter_mut().flatten());
+        qkv.for_each(|spec| spec.order = Order::AsStored);
     }
     pub fn matrices_mut(&mut self) -> impl Iterator<Item = &mut TensorSpec> {
         self.qkv.iter_mut().chain(&mut self.up).chain([&mut self.out, &mut self.down])

@@ -5,13 +5,14 @@ use crate::{
     error::{Error, Result},
     families::norm,
     kernels::Activation,
-    weights::{Gguf, LayerTensors, ModelTensors, TensorSpec, Value},
+    weights::{Gguf, LayerTensors, ModelTensors, Order, TensorSpec, Value},
 };
 
 type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
 
 /// `general.architecture` → family.
-const ARCHITECTURES: [(&str, Family); 2] = [("gpt2", gpt2), ("llama", llama)];
+const ARCHITECTURES: [(&str, Family); 5] =
+    [("gpt2", gpt2), ("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("smollm3", smollm3)];
 
 /// Reads a GGUF file's metadata.
 pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
@@ -87,7 +88,7 @@ impl Fields<'_> {
         let tokens = self.gguf.checkpoint.get("token_embd.weight").and_then(|entry| entry.shape.first());
         let vocab_size = tokens.and_then(|n| u32::try_from(*n).ok()).filter(|n| (1..=1 << 24).contains(n));
         let ids = |field: &str| self.gguf.id(&format!("tokenizer.ggml.{field}_token_id"));
-        let attention = Attention { scale: 1.0 / (head_dim as f32).sqrt(), window: None };
+        let attention = Attention::full(head_dim);
         Ok(Architecture {
             family: self.family,
             vocab_size: vocab_size.ok_or_else(|| {
@@ -151,6 +152,7 @@ fn gpt2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
             norm1: norm(at("attn_norm"), width, true),
             qkv: vec![TensorSpec::matrix(at("attn_qkv.weight"), 3 * width, width)],
             qkv_bias: vec![bias("attn_qkv.bias", 3 * width)],
+            qk_norm: None,
             out: TensorSpec::matrix(at("attn_output.weight"), width, width),
             out_bias: Some(bias("attn_output.bias", width)),
             norm2: norm(at("ffn_norm"), width, true),
@@ -166,6 +168,34 @@ fn gpt2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
 }
 
 fn llama(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
+    kin(fields, PAIRS, |_, full| full)
+}
+
+fn qwen2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
+    kin(fields, HALVES, |_, full| full)
+}
+
+fn qwen3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
+    kin(fields, HALVES, |_, full| Attention { qk_norm: true, ..full })
+}
+
+/// llama.cpp knows no other interval than four: the file does not say it.
+fn smollm3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
+    kin(fields, PAIRS, |layer, full| Attention { rotary: (layer + 1) % 4 != 0, ..full })
+}
+
+/// How rows of q and k follow each other in the file, by the width of a head: the two values that turn together side by side, as
+/// shaders want them, or half a head apart, as Hugging Face has them.
+type PairOrder = fn(u32) -> Order;
+const PAIRS: PairOrder = |_| Order::AsStored;
+const HALVES: PairOrder = Order::RopePairs;
+
+/// A model of LLaMA's kin. `attention` says what a layer, by its number, does in its own way.
+fn kin(
+    fields: &Fields,
+    order: PairOrder,
+    attention: impl Fn(usize, Attention) -> Attention,
+) -> Result<(Architecture, ModelTensors)> {
     let shared = fields.architecture("attention.layer_norm_rms_epsilon")?;
     if !shared.head_dim.is_multiple_of(2) {
         return Err(fields.wrong("attention.key_length", "rotary positions need an even one"));
@@ -179,6 +209,7 @@ fn llama(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
         return Err(fields.wrong("expert_count", "mixtures of experts are not read"));
     }
     let a = Architecture {
+        layers: shared.layers.iter().enumerate().map(|(number, full)| attention(number, *full)).collect(),
         positions: Positions::Rotary(rope(fields, shared.max_positions, shared.head_dim)?),
         norm: NormKind::Rms,
         activation: Activation::Silu,
@@ -192,13 +223,23 @@ fn llama(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
         let weight =
             |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
         let bias = |name: &str, len| fields.optional(at(&format!("{name}.bias")), len);
+        let turned = |spec: TensorSpec| spec.order(order(a.head_dim));
+        let norms = || {
+            ["attn_q_norm", "attn_k_norm"]
+                .map(|name| turned(TensorSpec::vector(at(&format!("{name}.weight")), a.head_dim)))
+        };
         LayerTensors {
             norm1: norm(at("attn_norm"), width, false),
-            qkv: vec![weight("attn_q", q, width), weight("attn_k", kv, width), weight("attn_v", kv, width)],
-            qkv_bias: [bias("attn_q", q), bias("attn_k", kv), bias("attn_v", kv)]
+            qkv: vec![
+                turned(weight("attn_q", q, width)),
+                turned(weight("attn_k", kv, width)),
+                weight("attn_v", kv, width),
+            ],
+            qkv_bias: [bias("attn_q", q).map(turned), bias("attn_k", kv).map(turned), bias("attn_v", kv)]
                 .into_iter()
                 .flatten()
                 .collect(),
+            qk_norm: a.layers[number].qk_norm.then(norms),
             out: weight("attn_output", width, q),
             out_bias: bias("attn_output", width),
             norm2: norm(at("ffn_norm"), width, false),

@@ -1,7 +1,7 @@
 //! From an architecture to metadata and tensor names, as llama.cpp's own converter chooses them.
 
 use crate::{
-    architecture::{Architecture, Positions, RopeScaling},
+    architecture::{Architecture, NormKind, Positions, RopeScaling},
     error::{Error, Result},
     kernels::Activation,
     weights::{ModelTensors, TensorSpec, Writer},
@@ -13,6 +13,7 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
     let family = match a.family {
         "gpt2" => "gpt2",
         "llama" | "mistral" => "llama",
+        kin @ ("qwen2" | "qwen3" | "smollm3") => kin,
         other => return Err(unsaid(&format!("a model of the family {other}"))),
     };
     if let Some(what) = unsayable(a) {
@@ -33,7 +34,7 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
     ] {
         file.count(&key(field), value);
     }
-    let epsilon = if family == "llama" { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
+    let epsilon = if a.norm == NormKind::Rms { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
     file.number(&key(&format!("attention.{epsilon}")), a.norm_epsilon);
     let Positions::Rotary(rope) = &a.positions else { return Ok(None) };
     file.count(&key("attention.key_length"), a.head_dim);
@@ -80,11 +81,20 @@ fn unsayable(a: &Architecture) -> Option<&'static str> {
     if a.layers.iter().any(|layer| layer.window.is_some_and(|window| window < a.max_positions)) {
         return Some("a model whose attention sees only a window");
     }
+    let usual = |layer: usize| a.family != "smollm3" || !(layer + 1).is_multiple_of(4);
+    if a.layers.iter().enumerate().any(|(number, layer)| layer.rotary != usual(number)) {
+        return Some("a model whose layers without rotary positions are not every fourth");
+    }
     match &a.positions {
         Positions::Rotary(rope) => matches!(rope.scaling, RopeScaling::Yarn { truncate: false, .. })
             .then_some("YaRN without truncation"),
         Positions::Learned => None,
     }
+}
+
+/// Whether q and k of a family stand in its files as Hugging Face has them, the two values that turn together half a head apart.
+pub fn keeps_order(family: &str) -> bool {
+    ["qwen2", "qwen3"].contains(&family)
 }
 
 /// Every tensor of a model under the name that a GGUF file gives it.
@@ -102,6 +112,9 @@ pub fn names(tensors: &ModelTensors) -> Vec<(String, &TensorSpec)> {
             (up, &layer.up_bias, "bias"),
         ] {
             all.extend(names.iter().zip(specs).map(|(name, spec)| (at(name, what), spec)));
+        }
+        for (name, spec) in ["attn_q_norm", "attn_k_norm"].iter().zip(layer.qk_norm.iter().flatten()) {
+            all.push((at(name, "weight"), spec));
         }
         all.extend([(at("attn_output", "weight"), &layer.out), (at("ffn_down", "weight"), &layer.down)]);
         all.extend(layer.out_bias.iter().map(|spec| (at("attn_output", "bias"), spec)));

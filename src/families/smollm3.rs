@@ -1,0 +1,41 @@
+//! SmolLM3 (Hugging Face 2025), `smollm3`: LLaMA, every fourth layer of it without rotary positions.
+
+use super::{
+    Config,
+    llama::{Biases, Kin, read},
+};
+use crate::{
+    architecture::{Architecture, Attention},
+    error::Result,
+    weights::ModelTensors,
+};
+
+pub fn smollm3(config: &Config) -> Result<(Architecture, ModelTensors)> {
+    let kin = Kin {
+        family: "smollm3",
+        n_layers: 36,
+        n_kv_heads: Some(4),
+        max_positions: 32768,
+        theta: 2_000_000.0,
+        tied: true,
+        biases: Biases::read(config)?,
+        ..Kin::LLAMA
+    };
+    let n_layers = kin.layers(config)?;
+    let rotary = match config.flags("no_rope_layers", n_layers)? {
+        Some(listed) => listed,
+        None => {
+            let interval = config.count("no_rope_layer_interval", u32::MAX)?.unwrap_or(4) as usize;
+            (1..=n_layers).map(|layer| layer % interval != 0).collect()
+        }
+    };
+    let on = config.bool("use_sliding_window", false)?;
+    let window = config.count("sliding_window", u32::MAX)?.filter(|_| on);
+    let is_sliding =
+        config.sliding_layers(n_layers)?.unwrap_or_else(|| rotary.iter().map(|on| !on).collect());
+    read(config, kin, |layer, full| Attention {
+        window: window.filter(|_| is_sliding[layer]),
+        rotary: rotary[layer],
+        ..full
+    })
+}

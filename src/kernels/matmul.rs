@@ -205,7 +205,8 @@ impl Matmul {
         let (name, source, tile, tile_rows) = match target.shape {
             Shape::Prefill => {
                 assert!(norm.is_none(), "for many rows a norm is a pass of its own");
-                ("matmul_tiled", include_str!("../../shaders/matmul/tiled.wgsl"), 32, 32)
+                let outputs = if form == Form::Gated { 32 } else { 64 };
+                ("matmul_tiled", include_str!("../../shaders/matmul/tiled.wgsl"), outputs, 64)
             }
             Shape::Decode => {
                 imports.push(reduce(target));

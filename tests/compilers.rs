@@ -103,6 +103,11 @@ fn accepted(compiler: &str, programs: &[Written]) {
         let Some(output) = lab(folder.path(), &args, |command| command) else { return };
         let text = words(&output);
         println!("{text}");
+        let has_judged = text.contains(" accepted, ");
+        if !has_judged && !thorough() {
+            eprintln!("left out: {compiler} is not to be had here");
+            return;
+        }
         assert!(output.status.success(), "{compiler} refuses some: {text}");
         let accepted = format!("{} accepted, 0 refused", files.len());
         assert!(text.contains(&accepted), "{compiler} has seen all: {text}");

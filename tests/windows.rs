@@ -3,7 +3,10 @@
 
 use crate::{
     compilers::{lab, thorough, words},
-    hub::{demo, server::FakeHub},
+    hub::{
+        demo,
+        server::{FakeHub, Trouble},
+    },
     support::{Fixture, path},
 };
 use serde_json::Value;
@@ -132,6 +135,8 @@ fn files_are_mapped_written_and_named_in_any_script() {
 
 fn models_are_pulled_and_run_by_name() {
     let (hub, home) = (FakeHub::start(&demo()), tempfile::tempdir().expect("a folder"));
+    // Wine's system need not know a localhost.
+    hub.troubled(Trouble { one_host: true, ..Trouble::default() });
     let run = |args: &[&str]| {
         let (code, out, err) = wgpt(args, |command| hub.asked_by(command, &home)).expect("the script");
         assert_eq!(code, 0, "{args:?}: {err}");

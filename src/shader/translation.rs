@@ -80,7 +80,7 @@ impl Program {
     pub fn translated(&self, to: Compiler) -> Result<Vec<u8>, String> {
         let text = self.wgsl();
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
-        let info = validate(&module).map_err(|e| e.emit_to_string(&text))?;
+        let info = validate(&module, &text)?;
         if to == Compiler::Web {
             return Ok(self.for_browsers(&text).into_bytes());
         }
@@ -132,14 +132,15 @@ impl Program {
     }
 }
 
-/// Holds a module to WGSL's rules, with what programs may use beyond the least.
-fn validate(module: &naga::Module) -> Result<ModuleInfo, naga::WithSpan<naga::valid::ValidationError>> {
+/// Holds a module to WGSL's rules, with what programs may use beyond the least; its text is for the words of what is wrong.
+fn validate(module: &naga::Module, text: &str) -> Result<ModuleInfo, String> {
     // Reading f16 from u32 is part of WGSL, whatever naga calls it.
     let allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
     Validator::new(ValidationFlags::all(), allowed)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(module)
+        .map_err(|e| e.emit_to_string(text))
 }
 
 /// The storage buffers that a module binds, in order, and whether it writes each.

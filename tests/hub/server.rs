@@ -33,6 +33,8 @@ pub struct Trouble {
     pub later: Option<(&'static str, Vec<&'static str>)>,
     /// Names of files that no repository has.
     pub odd_names: bool,
+    /// Large files come from the same host, for who does not know this machine by name.
+    pub one_host: bool,
     /// Bytes that come after the end of large files.
     pub beyond: usize,
 }
@@ -230,7 +232,13 @@ fn answer(
             let sha = etag(name, bytes);
             let headers = [
                 // Another host, as far as a client can tell.
-                ("Location", format!("http://localhost:{port}/cdn/{sha}")),
+                (
+                    "Location",
+                    format!(
+                        "http://{}:{port}/cdn/{sha}",
+                        if trouble.one_host { "127.0.0.1" } else { "localhost" }
+                    ),
+                ),
                 ("X-Linked-Etag", format!("\"{sha}\"")),
                 ("X-Linked-Size", bytes.len().to_string()),
                 ("ETag", "\"of the redirect\"".to_owned()),

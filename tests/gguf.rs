@@ -1,15 +1,18 @@
 //! GGUF: formats against the `gguf` package, programs of every format, and headers that lie.
 
 use crate::{
+    models::engine,
     passes,
     support::{Fixture, On, path},
 };
 use safetensors::SafeTensors;
 use std::sync::Arc;
 use wgpt::{
+    engine::EngineOptions,
     families,
     model::Model,
     quantize::quantize,
+    sampling::Sampling,
     tokenizer::Tokenizer,
     weights::{Bytes, Contents, Entry, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
 };
@@ -340,4 +343,28 @@ fn odd_words_for_usual_things_are_read() {
     assert_eq!(read(factor, &|file| file.number(factor, 0.0)).expect("none"), usual);
     let epsilon = "llama.attention.layer_norm_rms_epsilon";
     assert_eq!(read(epsilon, &|file| file.number(epsilon, 0.0)).expect("zero").norm_epsilon, 0.0);
+}
+
+/// Files of the gguf package (tests/fixtures/gguf_families.py), as llama.cpp's converter arranges them: what transformers makes of the
+/// checkpoints that they are of.
+#[test]
+fn families_are_as_transformers_has_them() {
+    for name in ["qwen2", "qwen3", "smollm3"] {
+        let fixture = Fixture::open(name);
+        let file = Gguf::open(&path("fixtures/gguf").join(format!("{name}.gguf"))).expect("a GGUF file");
+        let model = Model::from_gguf(name.to_owned(), &file).expect("a model");
+        assert_eq!(model.architecture.layers, fixture.model.architecture.layers, "{name}");
+        for on in On::ALL {
+            let options = EngineOptions { scores: true, ..EngineOptions::default() };
+            let Some(mut engine) = engine(&model, on, options) else { continue };
+            let got = engine.logprobs(&fixture.tokens, 1).expect("tokens that fit");
+            for (got, expected) in got.iter().zip(fixture.logprobs()) {
+                assert!((got - expected).abs() < 1e-3, "{name} on {on:?}: {got} for {expected}");
+            }
+            let generation = engine.generate(&fixture.tokens, Sampling::GREEDY, fixture.greedy.len());
+            let greedy: Vec<_> =
+                generation.expect("a prompt that fits").map(|id| id.expect("an id")).collect();
+            assert_eq!(greedy, fixture.greedy, "{name} on {on:?}");
+        }
+    }
 }

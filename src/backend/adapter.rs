@@ -323,7 +323,7 @@ mod tests {
         ];
         let picked =
             |text: &str| pick(&text.into(), &all, false).map(|(index, _)| index).map_err(|e| e.to_string());
-        assert_eq!(picked("4090"), Ok(0));
+        assert_eq!(picked("rtx 4090"), Ok(0));
         assert_eq!(picked("dx12"), Ok(2));
         assert_eq!(picked("vulkan"), Ok(0));
         assert_eq!(picked("dx12:uhd"), Ok(3));

@@ -218,17 +218,17 @@ impl Bench {
                 None => all.push((what, more)),
             }
         }
-        // What has nothing to do under this load takes no time.
-        all.retain(|(_, [_, seconds, ..])| *seconds > 0.0);
         all.sort_by(|a, b| b.1[1].total_cmp(&a.1[1]));
+        // What has nothing to do under this load takes no time, and has no rate.
+        let rate = |what: f64, seconds: f64| if seconds > 0.0 { what / seconds / 1e9 } else { 0.0 };
         let profiled = |((kernel, note), [passes, seconds, bytes, flops]): (_, [f64; 4])| Profiled {
             kernel,
             note,
             passes: passes as usize,
             us: seconds * 1e6,
             share: seconds / whole,
-            gb_s: bytes / seconds / 1e9,
-            gflop_s: flops / seconds / 1e9,
+            gb_s: rate(bytes, seconds),
+            gflop_s: rate(flops, seconds),
         };
         Ok(all.into_iter().map(profiled).collect())
     }

@@ -8,9 +8,13 @@
 #import epilogue
 const TILE = 64u;
 const TURN = 2u;   // eights of columns in a tile
-const PITCH = 17u; // fours from one column of a tile to the next: one to spare, so that neighbours write other banks
-var<workgroup> w_tile: array<vec4<f32>, 8u * TURN * PITCH>; // [column][line / 4]
-var<workgroup> x_tile: array<vec4<f32>, 8u * TURN * PITCH>; // [column][row / 4]
+const PITCH = 68u; // from one column of a tile to the next: four to spare, so that neighbours write other banks
+// Single numbers, not vectors: a thread that writes one component of a vector may write all of it, and others write the rest.
+var<workgroup> w_tile: array<f32, 8u * TURN * PITCH>; // [column][line]
+var<workgroup> x_tile: array<f32, 8u * TURN * PITCH>; // [column][row]
+
+fn w4(at: u32) -> vec4<f32> { return vec4(w_tile[at], w_tile[at + 1u], w_tile[at + 2u], w_tile[at + 3u]); }
+fn x4(at: u32) -> vec4<f32> { return vec4(x_tile[at], x_tile[at + 1u], x_tile[at + 2u], x_tile[at + 3u]); }
 
 // Outputs of a thread's four lines: when GATED, two lines of the gate are followed by the two of up that they gate.
 fn outputs() -> u32 { return select(4u, 2u, GATED); }
@@ -52,8 +56,7 @@ fn main(
     let half = index % 2u;
     let w_row = matrix_row(first, line);
     let x_row_ = x_row(min(first_row + line, count - 1u));
-    let to = 8u * half * PITCH + line / 4u;
-    let component = line % 4u;
+    let to = 8u * half * PITCH + line;
     // What it makes: a four of lines, of eight rows from `across` on. Neighbours share their rows, so that those of rows that
     // are not there have nothing to do together.
     let down = index % 16u;
@@ -71,29 +74,29 @@ fn main(
     var w = w_at(w_row, half);
     var v = x_at(x_row_, half);
     for (var i = 0u; i < COLUMNS8; i += TURN) {
-        w_tile[to][component] = w.low.x;
-        w_tile[to + PITCH][component] = w.low.y;
-        w_tile[to + 2u * PITCH][component] = w.low.z;
-        w_tile[to + 3u * PITCH][component] = w.low.w;
-        w_tile[to + 4u * PITCH][component] = w.high.x;
-        w_tile[to + 5u * PITCH][component] = w.high.y;
-        w_tile[to + 6u * PITCH][component] = w.high.z;
-        w_tile[to + 7u * PITCH][component] = w.high.w;
-        x_tile[to][component] = v.low.x;
-        x_tile[to + PITCH][component] = v.low.y;
-        x_tile[to + 2u * PITCH][component] = v.low.z;
-        x_tile[to + 3u * PITCH][component] = v.low.w;
-        x_tile[to + 4u * PITCH][component] = v.high.x;
-        x_tile[to + 5u * PITCH][component] = v.high.y;
-        x_tile[to + 6u * PITCH][component] = v.high.z;
-        x_tile[to + 7u * PITCH][component] = v.high.w;
+        w_tile[to] = w.low.x;
+        w_tile[to + PITCH] = w.low.y;
+        w_tile[to + 2u * PITCH] = w.low.z;
+        w_tile[to + 3u * PITCH] = w.low.w;
+        w_tile[to + 4u * PITCH] = w.high.x;
+        w_tile[to + 5u * PITCH] = w.high.y;
+        w_tile[to + 6u * PITCH] = w.high.z;
+        w_tile[to + 7u * PITCH] = w.high.w;
+        x_tile[to] = v.low.x;
+        x_tile[to + PITCH] = v.low.y;
+        x_tile[to + 2u * PITCH] = v.low.z;
+        x_tile[to + 3u * PITCH] = v.low.w;
+        x_tile[to + 4u * PITCH] = v.high.x;
+        x_tile[to + 5u * PITCH] = v.high.y;
+        x_tile[to + 6u * PITCH] = v.high.z;
+        x_tile[to + 7u * PITCH] = v.high.w;
         workgroupBarrier();
         w = w_at(w_row, i + TURN + half);
         v = x_at(x_row_, i + TURN + half);
         for (var k = 0u; k < 8u * TURN && !idle; k++) {
-            let by = w_tile[k * PITCH + down];
-            let a = x_tile[k * PITCH + across / 4u];
-            let b = x_tile[k * PITCH + across / 4u + 1u];
+            let by = w4(k * PITCH + 4u * down);
+            let a = x4(k * PITCH + across);
+            let b = x4(k * PITCH + across + 4u);
             p0 += by * a.x;
             p1 += by * a.y;
             p2 += by * a.z;

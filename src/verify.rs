@@ -45,7 +45,7 @@ const VOCAB: u32 = 391;
 /// Beyond two splits of attention's context.
 const CONTEXT: u32 = 544;
 const SIZES: Sizes =
-    Sizes { rows: [64, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
+    Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
 
 /// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open` opens it.
 pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
@@ -272,9 +272,10 @@ fn steps() -> Vec<(Shape, Step)> {
         steps.push((Shape::Decode, step(two(), &[0, 1], pair)));
     }
     steps.push((Shape::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain.clone(), drawn.clone()])));
-    let mut image: Vec<Row> = (0..61).map(|position| row(0, position)).collect();
+    // More rows than a tile has.
+    let mut image: Vec<Row> = (0..101).map(|position| row(0, position)).collect();
     image[3].token = crate::step::FEATURE;
-    steps.push((Shape::Prefill, Step { whole: true, ..step(image, &[60], [plain.clone(), drawn.clone()]) }));
+    steps.push((Shape::Prefill, Step { whole: true, ..step(image, &[100], [plain.clone(), drawn.clone()]) }));
     let sampled = vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }];
     steps.push((Shape::Decode, step(sampled, &[0], [plain, drawn])));
     steps

@@ -157,9 +157,13 @@ fn control_c_ends_it() {
     let text = folder.path().join("long text");
     fs::write(&text, "Once upon a time, there was a little girl. ".repeat(20_000)).expect("a file");
     let args = ["perplexity", "--file", text.to_str().expect("UTF-8"), "--device", "vulkan:llvmpipe"];
-    let interrupted = std::thread::spawn(|| {
+    let named = text.display().to_string();
+    let interrupted = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(15));
-        Command::new("pkill").args(["-INT", "-f", "wine/wgpt.exe perplexity"]).status().expect("pkill starts")
+        Command::new("pkill")
+            .args(["-INT", "-f", &format!("wine/wgpt.exe perplexity --file {named}")])
+            .status()
+            .expect("pkill starts")
     });
     let (code, out, err) = wgpt(&args, |command| command).expect("the script");
     assert!(interrupted.join().expect("a thread").success(), "it still ran after 15 s");

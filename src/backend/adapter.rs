@@ -31,7 +31,7 @@ const APIS: [&str; 4] = ["vulkan", "metal", "dx12", "gl"];
 impl From<&str> for DeviceChoice {
     fn from(text: &str) -> Self {
         let (before, name) = text.split_once(':').map_or((text, None), |(api, name)| (api, Some(name)));
-        if let Some(api) = APIS.into_iter().find(|api| *api == before) {
+        if let Some(api) = APIS.into_iter().find(|api| api.eq_ignore_ascii_case(before)) {
             return Self::Through { api, name: name.map(str::to_lowercase) };
         }
         match (text, text.parse()) {
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(picked("rtx 4090"), Ok(0));
         assert_eq!(picked("dx12"), Ok(2));
         assert_eq!(picked("vulkan"), Ok(0));
-        assert_eq!(picked("dx12:uhd"), Ok(3));
+        assert_eq!(picked("DX12:uhd"), Ok(3));
         assert_eq!(picked("vulkan:UHD"), Ok(1));
         assert_eq!(picked("dx12:4090"), Ok(2), "what stands behind a colon is a name");
         assert_eq!(picked("gl:llvmpipe"), Ok(4));

@@ -75,7 +75,9 @@ pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
             many = many.min(time(1 + more)?);
         }
         let moved = bytes as f64 * f64::from(more) * if copy { 2.0 } else { 1.0 };
-        Ok(moved / many.saturating_sub(one).as_secs_f64() / 1e9)
+        // A clock too coarse for the difference tells no bandwidth.
+        let seconds = many.saturating_sub(one).as_secs_f64();
+        Ok(if seconds > 0.0 { moved / seconds / 1e9 } else { 0.0 })
     };
     Ok(Bandwidth { read_gb_s: measure(false)?, copy_gb_s: measure(true)? })
 }

@@ -29,10 +29,19 @@ pub fn smollm3(config: &Config) -> Result<(Architecture, ModelTensors)> {
             (1..=n_layers).map(|layer| layer % interval != 0).collect()
         }
     };
-    let on = config.bool("use_sliding_window", false)?;
-    let window = config.count("sliding_window", u32::MAX)?.filter(|_| on);
-    let is_sliding =
-        config.sliding_layers(n_layers)?.unwrap_or_else(|| rotary.iter().map(|on| !on).collect());
+    let window = config.count("sliding_window", u32::MAX)?;
+    let on = config.bool("use_sliding_window", false)? && window.is_some();
+    // Where layers are listed the list alone counts.
+    let is_sliding = match config.sliding_layers(n_layers)? {
+        Some(listed) => listed,
+        None => rotary.iter().map(|rotary| on && !rotary).collect(),
+    };
+    if window.is_none() && is_sliding.contains(&true) {
+        return Err(config.wrong(
+            "sliding_window",
+            "layer_types has layers that attend to a window: its length belongs there",
+        ));
+    }
     read(config, kin, |layer, full| Attention {
         window: window.filter(|_| is_sliding[layer]),
         rotary: rotary[layer],

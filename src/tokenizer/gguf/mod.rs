@@ -17,17 +17,16 @@ const BYTE: i32 = 6;
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 
+const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// How byte-level BPE tells words apart, by llama.cpp's name for it: its published expressions, one after the other.
-const PRE_TOKENIZERS: [(&str, &[&str]); 5] = [
+const PRE_TOKENIZERS: [(&str, &[&str]); 6] = [
     ("default", &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
     ("gpt-2", &[GPT2]),
     ("smollm", &[r"\p{N}", GPT2]),
-    (
-        "llama-bpe",
-        &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-    ),
+    ("llama-bpe", &[LLAMA3]),
+    // SmolLM3's.
+    ("smaug-bpe", &[LLAMA3]),
     (
         "qwen2",
         &[

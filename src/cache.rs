@@ -1,43 +1,119 @@
-//! The cache's blocks: which are free, and which hold what. No GPU in it: buffers lie with the backend, and a
-//! table of block numbers says for each sequence where its positions are.
+//! The KV cache's blocks: who holds them, and which hold what another sequence may share. No GPU in it: the keys
+//! and values lie in the backend's buffers, at the numbers that this module hands out.
+//!
+//! A block of [`BLOCK`](crate::step::BLOCK) positions is counted by its holders. One whose keys and values follow from
+//! the tokens alone is *named* by those tokens and the named block before it; a sequence with the same beginning
+//! finds it by that. Blocks that nobody holds keep what is in them until they are needed, the longest unused first.
 
-use crate::step::BLOCK;
+use crate::prompt::Features;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-/// A fixed number of blocks of [`BLOCK`] positions, shared by sequences.
+/// A named block's identity. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name(u64);
+
+/// What a block holds, and so what it is found by. The whole is compared, not a hash of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Content {
+    /// The block before it; none at the beginning of a text.
+    pub before: Option<Name>,
+    pub tokens: Vec<u32>,
+    /// The images that stand in the place of some, and where each starts, counted from the block's first position.
+    pub images: Vec<(isize, Features)>,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    holders: u32,
+    named: Option<(Name, Arc<Content>)>,
+    /// Since when nobody holds it; zero where there is nothing in it to keep.
+    unused_since: u64,
+}
+
+/// A fixed number of blocks, shared by sequences.
 #[derive(Debug)]
 pub struct Blocks {
-    free: Vec<u32>,
-    /// By sequence slot.
-    tables: Vec<Vec<u32>>,
+    blocks: Vec<Block>,
+    by_content: HashMap<Arc<Content>, u32>,
+    /// The blocks that nobody holds, by `unused_since`.
+    unused: BTreeSet<(u64, u32)>,
+    next_name: u64,
+    clock: u64,
 }
 
 impl Blocks {
-    pub fn new(blocks: u32, sequences: u32) -> Self {
-        Self { free: (0..blocks).rev().collect(), tables: vec![Vec::new(); sequences as usize] }
-    }
-
-    pub fn free(&self) -> usize {
-        self.free.len()
-    }
-
-    pub fn tables(&self) -> &[Vec<u32>] {
-        &self.tables
-    }
-
-    /// Makes room for so many positions of a sequence; false, and nothing taken, where there is not enough.
-    pub fn reserve(&mut self, sequence: u32, positions: u32) -> bool {
-        let table = &mut self.tables[sequence as usize];
-        let more = (positions.div_ceil(BLOCK) as usize).saturating_sub(table.len());
-        if more > self.free.len() {
-            return false;
+    pub fn new(count: u32) -> Self {
+        Self {
+            blocks: (0..count).map(|_| Block::default()).collect(),
+            by_content: HashMap::new(),
+            unused: (0..count).map(|block| (0, block)).collect(),
+            next_name: 0,
+            clock: 0,
         }
-        table.extend(self.free.drain(self.free.len() - more..).rev());
-        true
     }
 
-    /// Gives back all that a sequence holds.
-    pub fn release(&mut self, sequence: u32) {
-        self.free.append(&mut self.tables[sequence as usize]);
+    /// How many can be taken.
+    pub fn available(&self) -> usize {
+        self.unused.len()
+    }
+
+    /// Takes a block that nobody holds; what it was found by is forgotten.
+    pub fn take(&mut self) -> Option<u32> {
+        let (_, number) = self.unused.pop_first()?;
+        let block = &mut self.blocks[number as usize];
+        if let Some((_, content)) = block.named.take() {
+            self.by_content.remove(&content);
+        }
+        block.holders = 1;
+        Some(number)
+    }
+
+    /// Takes the block with this content, if there is one, as one more holder.
+    pub fn find(&mut self, content: &Content) -> Option<(u32, Name)> {
+        let number = *self.by_content.get(content)?;
+        let block = &mut self.blocks[number as usize];
+        if block.holders == 0 {
+            self.unused.remove(&(block.unused_since, number));
+        }
+        block.holders += 1;
+        let (name, _) = block.named.as_ref().expect("what is found has a name");
+        Some((number, *name))
+    }
+
+    /// Has a block that somebody holds be found by its content. Where another one with the same content is, that one
+    /// stays the one to find; the name is the content's either way.
+    pub fn name(&mut self, number: u32, content: Content) -> Name {
+        if let Some(known) = self.by_content.get(&content) {
+            return self.blocks[*known as usize].named.as_ref().expect("what is found has a name").0;
+        }
+        let (name, content) = (Name(self.next_name), Arc::new(content));
+        self.next_name += 1;
+        self.blocks[number as usize].named = Some((name, content.clone()));
+        self.by_content.insert(content, number);
+        name
+    }
+
+    /// Gives up a sequence's blocks, in the order of its positions. Its last ones are the first to be taken by others:
+    /// a beginning is worth more than what can only be found after it.
+    pub fn release(&mut self, numbers: &[u32]) {
+        for number in numbers.iter().rev() {
+            let block = &mut self.blocks[*number as usize];
+            block.holders -= 1;
+            if block.holders == 0 {
+                self.clock += 1;
+                block.unused_since = if block.named.is_some() { self.clock } else { 0 };
+                self.unused.insert((block.unused_since, *number));
+            }
+        }
+    }
+
+    /// Forgets what all blocks hold, none of which is held any more.
+    pub fn forget(&mut self) {
+        assert_eq!(self.unused.len(), self.blocks.len(), "no block is held");
+        *self = Self { next_name: self.next_name, ..Self::new(self.blocks.len() as u32) };
     }
 }
 
@@ -45,33 +121,75 @@ impl Blocks {
 mod tests {
     use super::*;
 
-    /// A long random history of reserving and releasing: no block is owned twice, none is lost.
+    fn content(before: Option<Name>, token: u32) -> Content {
+        Content { before, tokens: vec![token; 32], images: Vec::new() }
+    }
+
+    #[test]
+    fn a_block_is_found_by_what_it_holds_and_what_is_before_it() {
+        let mut blocks = Blocks::new(4);
+        let [a, b] = [blocks.take().expect("free"), blocks.take().expect("free")];
+        let first = blocks.name(a, content(None, 1));
+        let second = blocks.name(b, content(Some(first), 2));
+        assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
+        assert_eq!(blocks.find(&content(Some(first), 2)), Some((b, second)));
+        assert_eq!(blocks.find(&content(None, 2)), None, "after another block");
+        // The same computed twice has one name.
+        let c = blocks.take().expect("free");
+        assert_eq!(blocks.name(c, content(None, 1)), first);
+        assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
+        blocks.release(&[a, b]);
+        blocks.release(&[a, b]);
+        blocks.release(&[a]);
+        // Found again although nobody holds it; then the one without a name goes first, then the longest unused.
+        assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
+        blocks.release(&[a, c]);
+        let taken: Vec<_> = (0..4).map(|_| blocks.take().expect("free")).collect();
+        assert_eq!((taken[2..].to_vec(), blocks.take()), (vec![b, a], None));
+        assert_eq!(blocks.find(&content(None, 1)), None, "it holds something else");
+    }
+
+    /// A long random history: every block is held by those who took it and no others, and all come back.
     #[test]
     fn no_block_is_owned_twice_and_all_come_back() {
-        let (blocks, sequences) = (23, 5);
-        let mut cache = Blocks::new(blocks, sequences);
+        let mut blocks = Blocks::new(23);
+        let mut held: Vec<Vec<u32>> = vec![Vec::new(); 5];
+        let mut names: Vec<Option<Name>> = vec![None; 5];
         let mut state = 1u64;
         let mut random = |below: u64| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) % below
         };
-        for _ in 0..10_000 {
-            let sequence = random(u64::from(sequences)) as u32;
-            if random(3) == 0 {
-                cache.release(sequence);
-                assert!(cache.tables()[sequence as usize].is_empty());
+        for _ in 0..20_000 {
+            let who = random(5) as usize;
+            if random(6) == 0 {
+                blocks.release(&std::mem::take(&mut held[who]));
+                names[who] = None;
             } else {
-                let positions = random(400) as u32;
-                let before = (cache.free(), cache.tables().to_vec());
-                if cache.reserve(sequence, positions) {
-                    assert!(cache.tables()[sequence as usize].len() as u32 * BLOCK >= positions);
-                } else {
-                    assert_eq!((cache.free(), cache.tables().to_vec()), before, "a refusal takes nothing");
+                let content = content(names[who], random(3) as u32);
+                let found = if random(2) == 0 { blocks.find(&content) } else { None };
+                match found {
+                    Some((block, name)) => {
+                        held[who].push(block);
+                        names[who] = Some(name);
+                    }
+                    None => {
+                        let Some(block) = blocks.take() else { continue };
+                        assert!(held.iter().flatten().all(|other| *other != block), "held by nobody else");
+                        held[who].push(block);
+                        names[who] = Some(blocks.name(block, content));
+                    }
                 }
             }
-            let mut all: Vec<u32> = cache.tables().iter().flatten().chain(&cache.free).copied().collect();
-            all.sort_unstable();
-            assert_eq!(all, (0..blocks).collect::<Vec<_>>());
+            for (number, block) in (0..).zip(&blocks.blocks) {
+                let holders = held.iter().flatten().filter(|held| **held == number).count();
+                assert_eq!(block.holders as usize, holders);
+                assert_eq!(blocks.unused.contains(&(block.unused_since, number)), holders == 0);
+            }
         }
+        held.iter().for_each(|held| blocks.release(held));
+        assert_eq!(blocks.available(), 23);
+        blocks.forget();
+        assert_eq!((blocks.available(), blocks.by_content.len()), (23, 0));
     }
 }

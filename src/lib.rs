@@ -66,6 +66,8 @@ pub mod decoder;
 pub mod plan;
 // Logits → the next token, and how probable a given one is.
 pub mod sampling;
+// What a model reads: tokens, and images in the place of some.
+pub mod prompt;
 // What one run takes in: tokens, positions, cache tables.
 pub mod step;
 // What passes compute, a file a kernel.
@@ -80,11 +82,11 @@ pub mod simd;
 pub mod programs;
 // Where plans run: the CPU, or a GPU through wgpu.
 pub mod backend;
-// Cache blocks: free list and tables.
+// The cache's blocks: who holds them, and which can be shared.
 pub mod cache;
-// Sequences → steps.
+// Sequences → steps, and what comes of these.
 pub mod scheduler;
-// Schedule → run → sample → commit.
+// Schedule → run → commit, for all sequences.
 pub mod engine;
 // Conversations ↔ prompts.
 pub mod chat;

@@ -47,7 +47,7 @@ fn check_fixtures(on: On) {
         let mut starts = (0..tokens.len()).filter(is_start);
         let mut images = Vec::new();
         for (pixels, expected) in pixels.chunks(pixels.len() / 2).zip(features.chunks(features.len() / 2)) {
-            let seen = engine.see(pixels).expect("an image");
+            let seen = engine.encode_image(pixels).expect("an image");
             assert_eq!(seen.values().len(), vision.tokens() * model.architecture.hidden_size as usize);
             for (got, expected) in seen.values().iter().zip(expected) {
                 assert!((got - expected).abs() < 1e-4, "{name} on {on:?}: {got} for {expected}");
@@ -169,7 +169,7 @@ fn images_without_a_place_are_refused() {
     let mut seeing =
         LanguageModel::load(model, tokenizer, device, EngineOptions::default()).expect("a model that fits");
     let image = Image::open(&folder.join("examples/00.png")).expect("a picture");
-    let seen = seeing.see(&image).expect("it sees");
+    let seen = seeing.encode_image(&image).expect("it sees");
     let both = [seen.clone(), seen];
     let places = |tokens: Vec<u32>, count: usize| {
         let placed = seeing.place(tokens, &both[..count]);
@@ -185,7 +185,7 @@ fn images_without_a_place_are_refused() {
     let torn = [vec![token; 20], vec![9], vec![token; 29]].concat();
     assert!(places(torn, 1).expect_err("in two pieces").to_string().contains("follow each other"));
     let mut blind = LanguageModel::built_in().expect("the built-in model");
-    let error = blind.see(&image).expect_err("it sees none");
+    let error = blind.encode_image(&image).expect_err("it sees none");
     assert!(error.to_string().contains("sees no images"), "{error}");
     assert!(Image::open(Path::new("Cargo.toml")).is_err());
 }

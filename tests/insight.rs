@@ -5,10 +5,22 @@ use crate::{
     support::{Fixture, On, path},
 };
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::process::Command;
-use wgpt::engine::EngineOptions;
+use wgpt::{
+    engine::{Engine, EngineOptions, Insight},
+    error::Result,
+    model::Model,
+};
 
-const INSIGHT: EngineOptions = EngineOptions { context: None, scores: false, insight: true };
+fn looking(model: &Model, on: On) -> Option<Engine> {
+    engine(model, on, EngineOptions { insight: true, ..EngineOptions::default() })
+}
+
+fn insight(engine: &mut Engine, tokens: &[u32], candidates: usize) -> Result<Insight> {
+    let outcome = engine.insight(tokens, candidates, &mut |_, _| ControlFlow::Continue(()))?;
+    Ok(outcome.expect("nobody breaks it off"))
+}
 
 /// Where each head looks, and what each layer would predict (tests/fixtures/insight.py).
 #[test]
@@ -26,8 +38,8 @@ fn heads_and_layers_are_as_transformers_has_them() {
         let probabilities: Vec<Vec<Vec<f32>>> = of(case, "probabilities");
         let attention: Vec<Vec<Vec<Vec<f32>>>> = of(case, "attention");
         for on in On::ALL {
-            let Some(mut engine) = engine(&fixture.model, on, INSIGHT) else { continue };
-            let insight = engine.insight(&tokens, 3).expect("a prompt that fits");
+            let Some(mut engine) = looking(&fixture.model, on) else { continue };
+            let insight = insight(&mut engine, &tokens, 3).expect("a prompt that fits");
             let what = format!("{} on {on:?}", fixture.name);
             assert_eq!(insight.lens.len(), ids.len(), "{what}");
             for (layer, ((got, ids), probabilities)) in
@@ -61,10 +73,10 @@ fn a_long_prompt_is_looked_into_in_chunks() {
     let (model, _) = wgpt::model::Model::built_in().expect("the built-in model");
     let tokens: Vec<u32> = (0..200).map(|i| 1 + i * 37 % 500).collect();
     for on in [On::Cpu, On::Gpu] {
-        let Some(mut looking) = engine(&model, on, INSIGHT) else { continue };
-        let insight = looking.insight(&tokens, 1).expect("a prompt that fits");
-        assert_eq!(looking.insight(&tokens, 1).expect("once more"), insight, "{on:?}");
-        let last = insight.lens.last().expect("layers");
+        let Some(mut inside) = looking(&model, on) else { continue };
+        let found = insight(&mut inside, &tokens, 1).expect("a prompt that fits");
+        assert_eq!(insight(&mut inside, &tokens, 1).expect("once more"), found, "{on:?}");
+        let last = found.lens.last().expect("layers");
         assert_eq!(last.len(), tokens.len());
         let mut scoring = engine(&model, on, EngineOptions { scores: true, ..EngineOptions::default() })
             .expect("it opened");
@@ -75,10 +87,17 @@ fn a_long_prompt_is_looked_into_in_chunks() {
                 "row {row} on {on:?}"
             );
         }
-        for weights in insight.attention.iter().flatten().flatten() {
+        for weights in found.attention.iter().flatten().flatten() {
             assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{on:?}: {weights:?}");
         }
-        assert!(looking.insight(&[1; 257], 1).is_err_and(|e| e.exit_code() == 2));
+        let mut calls = 0;
+        let broken_off = inside.insight(&tokens, 1, &mut |done, all| {
+            calls += 1;
+            assert!(done == calls && all > 6);
+            if done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((broken_off.expect("a prompt that fits"), calls), (None, 3));
+        assert!(insight(&mut inside, &[1; 257], 1).is_err_and(|e| e.exit_code() == 2));
     }
 }
 

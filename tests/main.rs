@@ -21,6 +21,7 @@ mod quantize;
 mod sampling;
 mod smollm2;
 mod start;
+mod schedules;
 mod steps;
 mod tokenizer;
 mod windows;

@@ -91,9 +91,9 @@ fn smollm2_answers_questions() {
     for (question, answer) in [("What is the capital of France?", "Paris"), ("And of Italy?", "Rome")] {
         said.push(Message::new("user", question));
         let prompt = tokenizer.encode(&template.render(&said, true).expect("a prompt"), false).expect("ids");
-        let mut generation = engine.resume(&prompt, Sampling::GREEDY, 30).expect("a prompt that fits");
-        let computed = generation.timing().prefill_tokens;
+        let mut generation = engine.generate(&prompt, Sampling::GREEDY, 30).expect("a prompt that fits");
         let ids: Vec<u32> = generation.by_ref().map(|id| id.expect("a token")).collect();
+        let computed = generation.timing().prefill_tokens;
         drop(generation);
         let text = tokenizer.decode(&ids, true);
         assert!(text.contains(answer), "{question} {text}");

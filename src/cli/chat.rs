@@ -88,7 +88,9 @@ impl Chat {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let (model, tokenizer) = self.model.open(terminal)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
-        let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
+        // One person waits for the answer: what the last one left in the cache is not computed again.
+        let options = EngineOptions { share_decoded: true, ..EngineOptions::default() };
+        let engine = self.model.load(&model, options, terminal)?;
         let mut language_model = LanguageModel { model, tokenizer, engine };
         let request = Request { sampling, max_tokens: self.max_tokens as usize, stop: self.stop.clone() };
         let mut conversation = language_model.chat(request)?;
@@ -167,8 +169,13 @@ impl<'a> Session<'a> {
             ));
         }
         let bar = self.terminal.progress("reading", Unit::Tokens);
-        let mut outcome = answer.prefill(&|done, all| bar.reach(done as u64, all as u64)).map(|()| true);
+        while !interrupt::interrupted()
+            && let Some((done, all)) = answer.read()?
+        {
+            bar.reach(done as u64, all as u64);
+        }
         drop(bar);
+        let mut outcome = Ok(true);
         while outcome.as_ref().is_ok_and(|open| *open && !interrupt::interrupted()) {
             let Some(piece) = answer.next() else { break };
             outcome =

@@ -87,19 +87,24 @@ impl Generate {
         let mut language_model = LanguageModel { model, tokenizer, engine };
         let request = Request { sampling, max_tokens: self.max_tokens, stop: self.stop.clone() };
         interrupt::watch();
-        let features = images.iter().map(|image| language_model.see(image)).collect::<Result<Vec<_>>>()?;
+        let features =
+            images.iter().map(|image| language_model.encode_image(image)).collect::<Result<Vec<_>>>()?;
         let (prompt, images) = language_model.place(prompt, &features)?;
         let mut answer =
             language_model.generate_from(Prompt { tokens: &prompt, images: &images }, &request)?;
         let bar = terminal.progress("reading the prompt", Unit::Tokens);
-        answer.prefill(&|done, all| bar.reach(done as u64, all as u64))?;
+        while !interrupt::interrupted()
+            && let Some((done, all)) = answer.read()?
+        {
+            bar.reach(done as u64, all as u64);
+        }
         drop(bar);
         let mut open = true;
-        for piece in &mut answer {
+        while open
+            && !interrupt::interrupted()
+            && let Some(piece) = answer.next()
+        {
             open = self.show(&piece?)?;
-            if !open || interrupt::interrupted() {
-                break;
-            }
         }
         let rest = answer.finish();
         open = open && self.show(&rest)?;

@@ -214,9 +214,7 @@ impl ModelArgs {
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
         let bar = terminal.progress("loading", Unit::Bytes);
         let options = EngineOptions { context: options.context.or(self.ctx), ..options };
-        let mut engine = Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))?;
-        engine.stop_when(interrupt::interrupted);
-        Ok(engine)
+        Engine::load(model, device, options, &|bytes, total| bar.advance(bytes, total))
     }
 }
 

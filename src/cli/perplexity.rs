@@ -34,8 +34,6 @@ pub struct Perplexity {
     json: bool,
 }
 
-const SCORES: EngineOptions = EngineOptions { context: None, scores: true, insight: false };
-
 #[derive(Serialize)]
 struct Score<'a> {
     tokens: &'a [u32],
@@ -89,21 +87,25 @@ impl Perplexity {
                 context - 1
             )));
         }
-        let mut engine = self.model.load(&model, SCORES, terminal)?;
+        let mut engine = self.load(&model, terminal)?;
         let mut other = self.other(&model, terminal)?;
         interrupt::watch();
         let mut logprobs = Vec::with_capacity(tokens.len() - 1);
         let mut sums = Sums::default();
         let bar = terminal.progress("scoring", Unit::Tokens);
         for window in windows(tokens.len(), context as usize, stride as usize) {
-            if interrupt::interrupted() {
-                return Ok(());
-            }
             // The first token that no window before this one scored.
             let from = logprobs.len() + 1;
             let (fed, scored) = (&tokens[window.clone()], from - window.start);
             match &mut other {
-                None => logprobs.extend(engine.logprobs(fed, scored)?),
+                None => {
+                    for score in engine.scores(fed, scored)? {
+                        logprobs.push(score?);
+                        if interrupt::interrupted() {
+                            return Ok(());
+                        }
+                    }
+                }
                 Some((_, other)) => {
                     let both = engine.predictions(fed, scored)?.zip(other.predictions(fed, scored)?);
                     for ((q, p), token) in both.zip(&fed[scored..]) {
@@ -112,6 +114,9 @@ impl Perplexity {
                         sums.nll -= logprob(&p, *token);
                         sums.kl += divergence(&p, &q);
                         sums.same_top += f64::from(greedy(&p) == greedy(&q));
+                        if interrupt::interrupted() {
+                            return Ok(());
+                        }
                     }
                 }
             }
@@ -142,6 +147,10 @@ impl Perplexity {
         Ok(())
     }
 
+    fn load(&self, model: &Model, terminal: &Terminal) -> Result<Engine> {
+        self.model.load(model, EngineOptions { scores: true, ..EngineOptions::default() }, terminal)
+    }
+
     /// The model to compare with, on the same kind of device.
     fn other(&self, model: &Model, terminal: &Terminal) -> Result<Option<(Model, Engine)>> {
         let Some(name) = &self.against else { return Ok(None) };
@@ -153,7 +162,7 @@ impl Perplexity {
                 model.name
             )));
         }
-        let engine = self.model.load(&other, SCORES, terminal)?;
+        let engine = self.load(&other, terminal)?;
         Ok(Some((other, engine)))
     }
 }

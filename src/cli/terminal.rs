@@ -65,6 +65,7 @@ impl Terminal {
 pub enum Unit {
     Bytes,
     Tokens,
+    Layers,
 }
 
 pub struct Progress {
@@ -93,6 +94,7 @@ impl Progress {
             let template = match self.of {
                 Unit::Bytes => "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {msg}",
                 Unit::Tokens => "{prefix} {wide_bar} {pos}/{len} tokens {msg}",
+                Unit::Layers => "{prefix} {wide_bar} {pos}/{len} layers {msg}",
             };
             self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
             self.bar.set_prefix(self.what);
@@ -104,7 +106,7 @@ impl Progress {
             FormattedDuration(Duration::from_secs_f64((total.saturating_sub(count) as f64 / rate).min(1e7)));
         self.bar.set_message(match self.of {
             Unit::Bytes => format!("{}/s {left}", DecimalBytes(rate as u64)),
-            Unit::Tokens => left.to_string(),
+            Unit::Tokens | Unit::Layers => left.to_string(),
         });
     }
 }

@@ -1,13 +1,13 @@
 //! What goes on in a model while it reads a text: what each layer would already predict, and where each head looks.
 
-use super::{Engine, not_numbers};
+use super::{Engine, Goal};
 use crate::{
     decoder::MOST_SEEN,
     error::{Error, Result},
     plan::{Plan, Rows, Shape},
-    sampling::{Sampling, log_total},
+    sampling::log_total,
 };
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// What there was to see.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,14 +56,19 @@ fn parts(plan: &Plan) -> (Range<usize>, Vec<Range<usize>>, Range<usize>) {
 }
 
 impl Engine {
-    /// Looks into the model while it reads a text, and names so many candidates for each prediction. For an engine made with
-    /// [`super::EngineOptions::insight`].
+    /// Looks into the model while it reads a text, and names so many candidates for each prediction; none where `progress`,
+    /// told after each layer how many of how many are done, breaks it off. For an engine made with
+    /// [`super::EngineOptions::insight`] that works at nothing else.
     ///
     /// # Errors
     /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than [`MOST_SEEN`] or the
     /// context.
-    pub fn insight(&mut self, tokens: &[u32], candidates: usize) -> Result<Insight> {
-        self.check_prompt(tokens)?;
+    pub fn insight(
+        &mut self,
+        tokens: &[u32],
+        candidates: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<Insight>> {
         if tokens.len() > MOST_SEEN as usize {
             return Err(Error::request(format!(
                 "the prompt has {} tokens, but at most {MOST_SEEN} can be looked into: shorten it",
@@ -72,49 +77,64 @@ impl Engine {
         }
         let not_for_it = "the engine was not loaded for looking inside: set EngineOptions::insight";
         let weights = self.plans().attention_weights.ok_or_else(|| Error::request(not_for_it))?;
-        self.forget();
-        let (n_heads, n_layers) =
-            (weights.width / self.context().min(MOST_SEEN), parts(&self.plans().prefill).1.len());
-        let mut insight = Insight {
-            lens: vec![Vec::new(); n_layers + 1],
-            attention: vec![vec![Vec::new(); n_heads as usize]; n_layers],
-        };
-        let slot = self.add(tokens.to_vec(), 0, tokens.len() as u32, Sampling::GREEDY)?;
-        let seen = self.look(&mut insight, weights, candidates);
-        self.scheduler.remove(slot);
-        seen?;
+        if !self.is_idle() {
+            return Err(Error::request("the engine is at work: look inside when its sequences have ended"));
+        }
+        while !self.under_way.is_empty() {
+            self.advance()?;
+        }
+        let sequence = self.add(tokens, Goal::Predict { from: 0 })?;
+        let seen = self.look(tokens.len(), weights, candidates, progress);
+        self.cancel(sequence);
+        let Some(insight) = seen? else { return Ok(None) };
         let is_number = |of: &Candidate| of.probability.is_finite();
         match insight.lens.iter().flatten().flatten().all(is_number) {
-            true => Ok(insight),
-            false => Err(not_numbers(&self.info)),
+            true => Ok(Some(insight)),
+            false => Err(self.not_numbers()),
         }
     }
 
     /// Runs the one sequence that waits, and sees.
-    fn look(&mut self, insight: &mut Insight, weights: Rows, candidates: usize) -> Result<()> {
+    fn look(
+        &mut self,
+        tokens: usize,
+        weights: Rows,
+        candidates: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<Insight>> {
         let (before, layers, after) = parts(&self.plans().prefill);
         let (positions, logits) = (self.context().min(MOST_SEEN) as usize, self.plans().logits);
-        while let Some(work) = self.scheduler.next_work() {
-            let rows = work.step.rows.len();
+        let n_heads = weights.width as usize / positions;
+        let mut insight = Insight {
+            lens: vec![Vec::new(); layers.len() + 1],
+            attention: vec![vec![Vec::new(); n_heads]; layers.len()],
+        };
+        let steps = tokens.div_ceil(self.plans().sizes.outputs as usize);
+        let mut done = 0;
+        while let Some(batch) = self.scheduler.schedule() {
+            let rows = batch.step.rows.len();
             for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
-                self.check_stop()?;
-                self.backend.run_passes(Shape::Prefill, passes.clone(), &work.step)?;
+                self.backend.run_passes(Shape::Prefill, passes.clone(), &batch.step)?;
                 if let Some(layer) = depth.checked_sub(1) {
                     let weights = self.backend.read(weights, rows)?;
-                    for (row, weights) in work.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
+                    for (row, weights) in batch.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
                         let heads = insight.attention[layer].iter_mut().zip(weights.chunks(positions));
                         heads.for_each(|(head, weights)| {
                             head.push(weights[..=row.position as usize].to_vec())
                         });
                     }
                 }
-                self.backend.run_passes(Shape::Prefill, after.clone(), &work.step)?;
+                self.backend.run_passes(Shape::Prefill, after.clone(), &batch.step)?;
                 let logits = self.backend.read(logits, rows)?;
                 let best =
                     logits.chunks(self.vocab_size as usize).map(|row| Candidate::best(row, candidates));
                 insight.lens[depth].extend(best);
+                done += 1;
+                if progress(done, steps * (layers.len() + 1)).is_break() {
+                    return Ok(None);
+                }
             }
         }
-        Ok(())
+        Ok(Some(insight))
     }
 }

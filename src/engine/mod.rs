@@ -1,15 +1,22 @@
-//! A model at work: schedule → run → sample → commit, token after token.
+//! A model at work: schedule → run → commit, step after step.
+//!
+//! [`Engine::add`] takes sequences in, [`Engine::step`] drives all of them, and its events say what became of each. For one
+//! text at a time, [`Engine::generate`], [`Engine::logprobs`], [`Engine::predictions`] and [`Engine::insight`] do both.
 
 mod generation;
 mod insight;
 mod predictions;
-mod sight;
+mod vision;
 
-pub use crate::decoder::MOST_SEEN;
-pub use generation::{FinishReason, Generation, Timing};
+pub use crate::{
+    decoder::MOST_SEEN,
+    prompt::{Features, Placed, Prompt},
+    scheduler::{Event, FinishReason, Goal, Happened, SequenceId},
+};
+pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
-pub use predictions::Predictions;
-pub use sight::{Features, Placed, Prompt, tower_plan};
+pub use predictions::{Predictions, Scores};
+pub use vision::tower_plan;
 
 use crate::{
     backend::{Backend, Device, DeviceInfo},
@@ -18,14 +25,16 @@ use crate::{
     error::{Error, Result},
     model::Model,
     plan::{Buffers, Plans, Sizes},
-    sampling::Sampling,
-    scheduler::{Scheduler, Slot},
+    scheduler::{Batch, NewSequence, Outcome, Scheduler},
     step::BLOCK,
     weights::Weights,
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
 
-/// Tokens of a prompt that run in one step.
+/// Tokens of prompts that run in one step.
 pub(crate) const CHUNK: u32 = 128;
 /// Sequences that decode in one step.
 pub(crate) const GROUP: u32 = 8;
@@ -37,6 +46,15 @@ pub const DEFAULT_CONTEXT: u32 = 4096;
 pub struct EngineOptions {
     /// The most positions of a sequence; none: the smaller of the model's and [`DEFAULT_CONTEXT`].
     pub context: Option<u32>,
+    /// How many sequences are at work at once; none: one. Others wait.
+    pub sequences: Option<u32>,
+    /// How many positions the cache holds, of all sequences together, at least one context; none: a context for each. Where
+    /// it is full, the sequence that came last waits.
+    pub cache: Option<u32>,
+    /// Whether a prompt also takes over from the cache what decoding wrote there, such as the last answer of a conversation,
+    /// rather than computing it again as a prompt's. That saves one person at the machine time; the keys and values differ
+    /// in their last bits from the prompt's own, so that what follows depends on what was there before.
+    pub share_decoded: bool,
     /// Whether the logits of every prompt token will be asked for, as for a perplexity.
     pub scores: bool,
     /// Whether somebody will look into the model, by [`Engine::insight`].
@@ -50,18 +68,19 @@ pub struct LoadTime {
     pub compile: Duration,
 }
 
-/// A model on a device.
+/// A model on a device, and the sequences that it works at.
 pub struct Engine {
     backend: Box<dyn Backend>,
-    /// What sees images, if the model does.
-    tower: Option<sight::Tower>,
+    /// What encodes images, if the model has it.
+    vision: Option<vision::Encoder>,
     scheduler: Scheduler,
+    /// The batches that the device works at, the oldest first.
+    under_way: VecDeque<Batch>,
+    /// What happened and nobody has been told.
+    events: VecDeque<Event>,
     info: DeviceInfo,
     eos: Vec<u32>,
     vocab_size: u32,
-    /// The sequence that the last [`Engine::resume`] left in the cache.
-    kept: Option<generation::Kept>,
-    stops: fn() -> bool,
     pub load_time: LoadTime,
 }
 
@@ -81,33 +100,23 @@ impl Engine {
         let plan = tower_plan(model, &can)?;
         let total = plans.weights_bytes() + plan.as_ref().map_or(0, |plan| plan.plans.weights_bytes());
         let (info, progress) = (device.info(), |bytes| progress(bytes, total));
-        let tower = match model.architecture.vision.as_deref().zip(plan) {
-            Some((vision, plan)) => Some(sight::Tower::prepare(vision, plan, device.clone(), &progress)?),
+        let vision = match model.architecture.vision.as_deref().zip(plan) {
+            Some((vision, plan)) => Some(vision::Encoder::prepare(vision, plan, device.clone(), &progress)?),
             None => None,
         };
         let backend = device.prepare(plans, &progress)?;
         let compile = backend.compile_time();
         Ok(Self {
             backend,
-            tower,
-            scheduler: Scheduler::new(sizes),
+            vision,
+            scheduler: Scheduler::new(sizes, options.share_decoded),
+            under_way: VecDeque::new(),
+            events: VecDeque::new(),
             info,
             eos: model.eos.clone(),
             vocab_size: model.architecture.vocab_size,
-            kept: None,
-            stops: || false,
             load_time: LoadTime { load: start.elapsed() - compile, compile },
         })
-    }
-
-    /// Has whatever runs end with an error, between two steps, once `stops` says so: for programs that can be interrupted.
-    pub fn stop_when(&mut self, stops: fn() -> bool) {
-        self.stops = stops;
-    }
-
-    /// An error, once it is to stop.
-    fn check_stop(&self) -> Result<()> {
-        if (self.stops)() { Err(Error::run("it was told to stop")) } else { Ok(()) }
     }
 
     /// What it runs.
@@ -119,14 +128,112 @@ impl Engine {
         &self.info
     }
 
-    /// Bytes of the weights on the device, those of what sees images included.
+    /// Bytes of the weights on the device, those of the vision encoder included.
     pub fn weights_bytes(&self) -> u64 {
-        self.plans().weights_bytes() + self.tower.as_ref().map_or(0, sight::Tower::weights_bytes)
+        self.plans().weights_bytes() + self.vision.as_ref().map_or(0, vision::Encoder::weights_bytes)
     }
 
     /// The most positions of a sequence.
     pub fn context(&self) -> u32 {
         self.backend.plans().sizes.context
+    }
+
+    /// The ids that end a text.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Takes a sequence in, which [`Engine::step`] then works at beside the others, in the order of their arrival.
+    ///
+    /// # Errors
+    /// Of the kind Request where the prompt is empty, too long or of unknown ids, or where a setting makes no sense.
+    pub fn add<'p>(&mut self, prompt: impl Into<Prompt<'p>>, goal: Goal) -> Result<SequenceId> {
+        let prompt = prompt.into();
+        self.check_prompt(prompt.tokens)?;
+        self.check_goal(&goal, prompt.tokens.len())?;
+        let (tokens, images) = (prompt.tokens.to_vec(), prompt.images.to_vec());
+        Ok(self.scheduler.add(NewSequence { tokens, images, goal }))
+    }
+
+    /// Ends a sequence before its end; no event of it comes any more.
+    pub fn cancel(&mut self, sequence: SequenceId) {
+        self.scheduler.cancel(sequence);
+        self.events.retain(|event| event.sequence != sequence);
+    }
+
+    /// Whether no sequence is at work nor waits.
+    pub fn is_idle(&self) -> bool {
+        self.scheduler.is_idle()
+    }
+
+    /// Goes on with all sequences by a step of the device, and says what came of it; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where the device fails: all sequences are over then.
+    pub fn step(&mut self) -> Result<Vec<Event>> {
+        if self.events.is_empty() {
+            self.advance()?;
+        }
+        Ok(self.events.drain(..).collect())
+    }
+
+    /// The next event of one sequence; those of others wait.
+    fn next_event(&mut self, sequence: SequenceId) -> Result<Happened> {
+        loop {
+            if let Some(at) = self.events.iter().position(|event| event.sequence == sequence) {
+                return Ok(self.events.remove(at).expect("an event at its place").happened);
+            }
+            if !self.scheduler.has(sequence) {
+                return Err(Error::run("the text was given up when the device failed: ask for it again"));
+            }
+            self.advance()?;
+        }
+    }
+
+    /// Hands the device as many steps as it takes and waits for the oldest.
+    fn advance(&mut self) -> Result<()> {
+        let outcome = self.try_advance();
+        if outcome.is_err() {
+            // What else is under way is not worth a wait, but has to come back.
+            while self.under_way.pop_front().is_some() {
+                let _ = self.backend.next_picked();
+            }
+            self.scheduler.clear();
+            self.events.clear();
+        }
+        outcome
+    }
+
+    fn try_advance(&mut self) -> Result<()> {
+        while self.under_way.len() < self.backend.ahead()
+            && self.under_way.back().is_none_or(|batch| batch.reads.allow_more())
+        {
+            let Some(batch) = self.scheduler.schedule() else { break };
+            self.write_images(&batch)?;
+            self.backend.run_ahead(batch.shape, &batch.step)?;
+            self.under_way.push_back(batch);
+        }
+        let Some(batch) = self.under_way.pop_front() else { return Ok(()) };
+        let picked = self.backend.next_picked()?;
+        let mut outcome = Outcome { picked, ..Outcome::default() };
+        let outputs = batch.step.outputs.len();
+        if batch.reads.scores {
+            outcome.scores = self.backend.read(self.backend.plans().scores, outputs)?;
+        }
+        if batch.reads.logits {
+            outcome.logits = self.backend.read(self.backend.plans().logits, outputs)?;
+        }
+        self.events.extend(self.scheduler.commit(&batch, &outcome));
+        Ok(())
+    }
+
+    /// What to say of logits that are none.
+    pub fn not_numbers(&self) -> Error {
+        let remedy = match self.info.backend {
+            "cpu" => "its weights are damaged: download them again",
+            _ => "its weights are damaged, or the device computes wrongly; compare with --device cpu",
+        };
+        Error::run(format!("the model's logits on {} are not numbers: {remedy}", self.info.name))
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
@@ -135,12 +242,7 @@ impl Engine {
                 "the prompt is empty, and no token starts it: give a text, or leave --raw away",
             ));
         }
-        if let Some(id) = prompt.iter().find(|id| **id >= self.vocab_size) {
-            return Err(Error::request(format!(
-                "the prompt holds the token id {id}, but the vocabulary ends at {}",
-                self.vocab_size - 1
-            )));
-        }
+        self.check_ids(prompt, "the prompt holds")?;
         if prompt.len() > self.context() as usize {
             return Err(Error::request(format!(
                 "the prompt has {} tokens, but the context holds {}: shorten it or raise --ctx",
@@ -151,15 +253,41 @@ impl Engine {
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        prompt: Vec<u32>,
-        outputs_from: usize,
-        positions: u32,
-        sampling: Sampling,
-    ) -> Result<Slot> {
-        let slot = self.scheduler.add(prompt, outputs_from, positions, sampling);
-        slot.ok_or_else(|| Error::run("every sequence slot is taken"))
+    /// An error where there is an id that the vocabulary has not.
+    fn check_ids<'i>(&self, ids: impl IntoIterator<Item = &'i u32>, what: &str) -> Result<()> {
+        match ids.into_iter().find(|id| **id >= self.vocab_size) {
+            None => Ok(()),
+            Some(id) => Err(Error::request(format!(
+                "{what} the token id {id}, but the vocabulary ends at {}",
+                self.vocab_size - 1
+            ))),
+        }
+    }
+
+    fn check_goal(&self, goal: &Goal, tokens: usize) -> Result<()> {
+        match goal {
+            Goal::Generate { sampling, .. } => {
+                sampling.check()?;
+                let banned: BTreeSet<u32> = sampling.banned().collect();
+                if banned.len() >= self.vocab_size as usize {
+                    return Err(Error::request("every token is banned: leave one that can be drawn"));
+                }
+                self.check_ids(sampling.biases.iter().map(|(id, _)| id), "a bias or ban is for")
+            }
+            Goal::Score { from, targets } => {
+                if *from >= tokens || targets.len() != tokens - from {
+                    return Err(Error::request(format!(
+                        "{} targets are scored from token {from} on, but the prompt has {tokens}: give one for each",
+                        targets.len()
+                    )));
+                }
+                self.check_ids(targets, "the targets hold")
+            }
+            Goal::Predict { from } if *from >= tokens => Err(Error::request(format!(
+                "predictions are asked for from token {from} on, but the prompt has {tokens}"
+            ))),
+            Goal::Predict { .. } => Ok(()),
+        }
     }
 }
 
@@ -192,14 +320,11 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
     let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::plan::ALIGN)) * 4;
     let outputs = if options.scores || options.insight { CHUNK } else { GROUP };
     let outputs = u64::from(outputs).min(can.most_binding / a_row).max(1) as u32;
-    Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences: 1, context, blocks: context.div_ceil(BLOCK) })
-}
-
-/// What to say of logits that are none.
-fn not_numbers(device: &DeviceInfo) -> Error {
-    let remedy = match device.backend {
-        "cpu" => "its weights are damaged: download them again",
-        _ => "its weights are damaged, or the device computes wrongly; compare with --device cpu",
+    let sequences = options.sequences.unwrap_or(1).max(1);
+    let a_context = context.div_ceil(BLOCK);
+    let blocks = match options.cache {
+        Some(positions) => positions.div_ceil(BLOCK).max(a_context),
+        None => a_context * sequences,
     };
-    Error::run(format!("the model's logits on {} are not numbers: {remedy}", device.name))
+    Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences, context, blocks })
 }

@@ -51,12 +51,12 @@ impl<'a> Conversation<'a> {
     /// # Errors
     /// Of the kind Request where it sees none.
     pub fn show(&mut self, image: &Image) -> Result<()> {
-        self.shown.push(self.language_model.see(image)?);
+        self.shown.push(self.language_model.encode_image(image)?);
         Ok(())
     }
 
     /// Says something to the model. What it answers becomes a part of the conversation once it is dropped, as far as it
-    /// came; where it fails, it is as if nothing had been said.
+    /// came; where it fails or is given up before its first token, it is as if nothing had been said.
     ///
     /// # Errors
     /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
@@ -84,8 +84,8 @@ impl<'a> Conversation<'a> {
         let (prompt, images, forgotten) = self.prompt(&mut said)?;
         let Self { language_model, template, ends, said: before, request, .. } = self;
         let LanguageModel { engine, tokenizer, .. } = &mut **language_model;
-        let resumed = Prompt { tokens: &prompt, images: &images };
-        let generation = engine.resume(resumed, request.sampling.clone(), request.max_tokens)?;
+        let whole = Prompt { tokens: &prompt, images: &images };
+        let generation = engine.generate(whole, request.sampling.clone(), request.max_tokens)?;
         let mut stops = request.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
         let text = Text::new(generation, tokenizer.stream(&prompt), &stops).until(ends);
@@ -146,9 +146,9 @@ impl<'a> Answer<'a> {
         &self.text
     }
 
-    /// As [`Text::prefill`].
-    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
-        let outcome = self.text.prefill(progress);
+    /// As [`Text::read`].
+    pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
+        let outcome = self.text.read();
         self.failed |= outcome.is_err();
         outcome
     }
@@ -181,7 +181,7 @@ impl Iterator for Answer<'_> {
 
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
-        if self.failed {
+        if self.failed || self.text.tokens().is_empty() {
             *self.said = std::mem::take(&mut self.before);
         } else {
             self.text.finish();

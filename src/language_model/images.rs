@@ -12,10 +12,10 @@ impl LanguageModel {
     ///
     /// # Errors
     /// Of the kind Request where the model sees no images.
-    pub fn see(&mut self, image: &Image) -> Result<Features> {
+    pub fn encode_image(&mut self, image: &Image) -> Result<Features> {
         match &self.model.preprocessor {
-            Some(preprocessor) => self.engine.see(&preprocessor.pixels(image)),
-            None => self.engine.see(&[]),
+            Some(preprocessor) => self.engine.encode_image(&preprocessor.pixels(image)),
+            None => self.engine.encode_image(&[]),
         }
     }
 

@@ -78,7 +78,7 @@ impl LanguageModel {
     /// The same with images in it: where it names some, as models that see have a word for (`<image>`), there, else at its
     /// beginning.
     pub fn generate_seeing(&mut self, images: &[Image], prompt: &str, request: &Request) -> Result<Text<'_>> {
-        let features = images.iter().map(|image| self.see(image)).collect::<Result<Vec<_>>>()?;
+        let features = images.iter().map(|image| self.encode_image(image)).collect::<Result<Vec<_>>>()?;
         let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
         let (tokens, images) = self.place(tokens, &features)?;
         self.generate_from(Prompt { tokens: &tokens, images: &images }, request)

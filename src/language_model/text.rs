@@ -39,10 +39,10 @@ impl<'a> Text<'a> {
         Self { ends: ends.to_vec(), ..self }
     }
 
-    /// Reads the prompt, telling how many of its tokens are read and how many there are: for who wants to watch, since the
-    /// first piece's call does it otherwise.
-    pub fn prefill(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
-        self.generation.prefill(progress)
+    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The first piece
+    /// waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
+    pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
+        self.generation.read()
     }
 
     /// The ids so far, the one that ends the text included.

@@ -10,11 +10,13 @@ mod adjust;
 mod chance;
 mod draw;
 mod probability;
+mod sampler;
 
 pub use adjust::{Adjusted, Dry, MOST_BIASES, Penalties};
 pub use draw::{Draw, Picked};
 pub(crate) use probability::log_total;
 pub use probability::{divergence, greedy, logprob};
+pub use sampler::Sampler;
 
 use crate::error::{Error, Result};
 

@@ -2,14 +2,17 @@
 
 use crate::{
     backend::DeviceInfo,
-    cli::{ModelArgs, terminal, terminal::Terminal},
+    cli::{
+        ModelArgs, interrupt, terminal,
+        terminal::{Terminal, Unit},
+    },
     engine::{Candidate, EngineOptions, Insight, MOST_SEEN},
     error::{Error, Result},
     tokenizer::Tokenizer,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, ops::ControlFlow, path::Path};
 
 /// Candidates that are named for each prediction.
 const CANDIDATES: usize = 5;
@@ -36,7 +39,15 @@ pub fn run(text: &str, model: &ModelArgs, shown: Shown, terminal: &Terminal) -> 
     let context = model.ctx.unwrap_or((tokens.len() as u32).max(1));
     let options = EngineOptions { context: Some(context), insight: true, ..EngineOptions::default() };
     let mut engine = model.load(&opened, options, terminal)?;
-    let insight = engine.insight(&tokens, CANDIDATES)?;
+    interrupt::watch();
+    let bar = terminal.progress("looking", Unit::Layers);
+    let insight = engine.insight(&tokens, CANDIDATES, &mut |done, all| {
+        bar.reach(done as u64, all as u64);
+        if interrupt::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    drop(bar);
+    // Interrupted: the exit code says so.
+    let Some(insight) = insight else { return Ok(()) };
     let seen = Seen {
         model: &opened.name,
         device: engine.device(),

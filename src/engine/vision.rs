@@ -1,6 +1,6 @@
-//! Images: what a tower makes of them, and where in a prompt that stands.
+//! Images: what the vision encoder makes of them, and how that comes into a step.
 
-use super::Engine;
+use super::{Engine, Features};
 use crate::{
     architecture::Vision,
     backend::{Backend, Device},
@@ -9,72 +9,20 @@ use crate::{
     error::{Error, Result},
     model::Model,
     plan::{Buffers, Rows, Shape},
-    step::{BLOCK, FEATURE, Row, Step},
+    scheduler::Batch,
+    step::{BLOCK, Row, Step},
     weights::VisionWeights,
 };
-use std::sync::Arc;
 
-/// What stands for an image: for each of its tokens as many values as the model is wide.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Features(Arc<Vec<f32>>);
-
-impl Features {
-    /// One token's after the other's.
-    pub fn values(&self) -> &[f32] {
-        &self.0
-    }
-}
-
-/// A prompt: tokens, and images in the place of some.
-#[derive(Clone, Copy, Debug)]
-pub struct Prompt<'a> {
-    pub tokens: &'a [u32],
-    pub images: &'a [Placed],
-}
-
-/// An image in a prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Placed {
-    /// The first token in whose place it stands.
-    pub at: usize,
-    pub features: Features,
-}
-
-impl<'a> From<&'a [u32]> for Prompt<'a> {
-    fn from(tokens: &'a [u32]) -> Self {
-        Self { tokens, images: &[] }
-    }
-}
-impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
-    fn from(tokens: &'a Vec<u32>) -> Self {
-        tokens.as_slice().into()
-    }
-}
-impl<'a, const N: usize> From<&'a [u32; N]> for Prompt<'a> {
-    fn from(tokens: &'a [u32; N]) -> Self {
-        tokens.as_slice().into()
-    }
-}
-
-impl Prompt<'_> {
-    /// How many of the first tokens, and of the images in their place, are the same in both.
-    pub(super) fn common(&self, other: &Prompt) -> usize {
-        let tokens = self.tokens.iter().zip(other.tokens).take_while(|(a, b)| a == b).count();
-        let images = self.images.iter().zip(other.images).take_while(|(a, b)| a == b).count();
-        let next = [self.images, other.images].into_iter().filter_map(|all| all.get(images));
-        next.map(|image| image.at).fold(tokens, usize::min)
-    }
-}
-
-/// The tower, made ready on a device.
-pub(super) struct Tower {
+/// The vision encoder, made ready on a device.
+pub(super) struct Encoder {
     backend: Box<dyn Backend>,
     vision: Vision,
     pixels: Rows,
     features: Rows,
 }
 
-impl Tower {
+impl Encoder {
     pub fn prepare(vision: &Vision, plan: TowerPlan, device: Device, progress: &dyn Fn(u64)) -> Result<Self> {
         let TowerPlan { plans, pixels } = plan;
         let features = plans.logits;
@@ -86,7 +34,7 @@ impl Tower {
     }
 
     /// What it makes of an image: square, of the side that the tower has, three colours a pixel.
-    fn see(&mut self, image: &[f32]) -> Result<Features> {
+    fn encode(&mut self, image: &[f32]) -> Result<Features> {
         let Vision { image_size, patch_size, keeps_class, .. } = self.vision;
         let (side, patch) = (image_size as usize, patch_size as usize);
         if image.len() != 3 * side * side {
@@ -118,7 +66,7 @@ impl Tower {
         if !keeps_class {
             features.drain(..self.features.width as usize);
         }
-        Ok(Features(Arc::new(features)))
+        Ok(Features::new(features, self.features.width as usize))
     }
 }
 
@@ -131,36 +79,25 @@ pub fn tower_plan(model: &Model, can: &Capabilities) -> Result<Option<TowerPlan>
 }
 
 impl Engine {
-    /// What stands for an image in a prompt: its pixels row by row, three colours each, as the model's own preprocessing
-    /// makes them.
+    /// The embeddings of an image, `[tokens, hidden]`, from its pixels row by row, three colours each, as the model's own
+    /// preprocessing makes them.
     ///
     /// # Errors
     /// Of the kind Request where the model sees no images.
-    pub fn see(&mut self, image: &[f32]) -> Result<Features> {
+    pub fn encode_image(&mut self, image: &[f32]) -> Result<Features> {
         let blind = || Error::request("the model sees no images: give it none, or take one that does");
-        self.tower.as_mut().ok_or_else(blind)?.see(image)
+        self.vision.as_mut().ok_or_else(blind)?.encode(image)
     }
 
-    /// Puts a step's rows that stand for parts of images in the place of their tokens.
-    pub(super) fn show(&mut self, images: &[Placed], step: &mut Step) -> Result<()> {
-        let Some(rows) = self.backend.plans().features else { return Ok(()) };
-        let width = rows.width as usize;
-        let part = |row: &Row| {
-            let position = row.position as usize;
-            images
-                .iter()
-                .find_map(|image| image.features.0.chunks(width).nth(position.checked_sub(image.at)?))
-        };
-        // Most steps are of words alone.
-        if step.rows.iter().all(|row| part(row).is_none()) {
+    /// Gives a batch's rows that stand for parts of images their embeddings.
+    pub(super) fn write_images(&mut self, batch: &Batch) -> Result<()> {
+        let Some(rows) = self.backend.plans().features.filter(|_| !batch.images.is_empty()) else {
             return Ok(());
-        }
-        let mut values = vec![0.0; step.rows.len() * width];
-        for (row, to) in step.rows.iter_mut().zip(values.chunks_mut(width)) {
-            if let Some(part) = part(row) {
-                row.token = FEATURE;
-                to.copy_from_slice(part);
-            }
+        };
+        let width = rows.width as usize;
+        let mut values = vec![0.0; batch.step.rows.len() * width];
+        for (row, features, token) in &batch.images {
+            values[row * width..][..width].copy_from_slice(features.token(*token));
         }
         self.backend.write(rows, &values)
     }

@@ -1,0 +1,283 @@
+//! Many sequences at once: each gets, to the bit, what it gets alone, whatever arrives, leaves and is preempted beside it,
+//! however its prompt is cut into chunks, and whatever of it the cache holds.
+
+use crate::support::{Fixture, On};
+use std::collections::HashMap;
+use wgpt::{
+    architecture::Positions,
+    backend::Backend,
+    engine::plans,
+    model::Model,
+    plan::{Shape, Sizes},
+    sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
+    scheduler::{Batch, Goal, Happened, NewSequence, Outcome, Scheduler, SequenceId},
+    weights::Random,
+};
+
+/// Sizes of a step and of the cache; the context is the model's.
+#[derive(Clone, Copy)]
+struct Room {
+    chunk: u32,
+    group: u32,
+    sequences: u32,
+    /// Blocks beyond those of one whole context.
+    spare: u32,
+}
+
+const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0 };
+
+/// A model made ready for some room, and the steps that it works at.
+struct Machine {
+    backend: Box<dyn Backend>,
+    scheduler: Scheduler,
+    under_way: std::collections::VecDeque<Batch>,
+}
+
+impl Machine {
+    fn new(model: &Model, on: On, context: u32, room: Room) -> Option<Self> {
+        let device = on.open()?;
+        let Room { chunk, group, sequences, spare } = room;
+        let sizes = Sizes {
+            rows: [chunk, group],
+            outputs: chunk.max(group),
+            sequences,
+            context,
+            blocks: context.div_ceil(32) + spare,
+        };
+        let plans = plans(model, &device.capabilities(), sizes).expect("plans");
+        let backend = device.prepare(plans, &|_| ()).expect("a device made ready");
+        Some(Self { backend, scheduler: Scheduler::new(sizes, false), under_way: Default::default() })
+    }
+
+    /// Hands the device a step, if there is one.
+    fn submit(&mut self) -> bool {
+        let busy = self.under_way.len() >= self.backend.ahead();
+        if busy || self.under_way.back().is_some_and(|batch| !batch.reads.allow_more()) {
+            return false;
+        }
+        let Some(batch) = self.scheduler.schedule() else { return false };
+        let sizes = self.backend.plans().sizes;
+        assert!(batch.step.rows.len() <= sizes.rows[batch.shape as usize] as usize);
+        assert!(batch.step.outputs.len() <= sizes.outputs as usize);
+        self.backend.run_ahead(batch.shape, &batch.step).expect("the device");
+        self.under_way.push_back(batch);
+        true
+    }
+
+    /// Waits for the oldest step.
+    fn wait(&mut self, mut told: impl FnMut(SequenceId, Happened)) -> bool {
+        let Some(batch) = self.under_way.pop_front() else { return false };
+        let mut outcome = Outcome { picked: self.backend.next_picked().expect("ids"), ..Outcome::default() };
+        let outputs = batch.step.outputs.len();
+        if batch.reads.scores {
+            outcome.scores = self.backend.read(self.backend.plans().scores, outputs).expect("scores");
+        }
+        if batch.reads.logits {
+            outcome.logits = self.backend.read(self.backend.plans().logits, outputs).expect("logits");
+        }
+        self.scheduler.commit(&batch, &outcome).into_iter().for_each(|e| told(e.sequence, e.happened));
+        true
+    }
+}
+
+/// What came of a sequence: its tokens, and the bits of its scores and logits.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Came {
+    tokens: Vec<u32>,
+    bits: Vec<u32>,
+    finished: bool,
+    preempted: u32,
+}
+
+impl Came {
+    fn take(&mut self, happened: Happened) {
+        match happened {
+            Happened::Token(id) => self.tokens.push(id),
+            Happened::Scores(values) | Happened::Logits(values) => {
+                self.bits.extend(values.iter().map(|value| value.to_bits()));
+            }
+            Happened::Finished(_) => self.finished = true,
+            Happened::NotNumbers => panic!("the fixtures' logits are numbers"),
+            Happened::Preempted => self.preempted += 1,
+            Happened::Read { .. } => (),
+        }
+    }
+}
+
+struct Dice(Random);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        (self.0.word() >> 33) as usize % n
+    }
+    fn in_(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Settings of every kind, some of which look back.
+fn sampling(dice: &mut Dice) -> Sampling {
+    let plain = Sampling { temperature: 0.9, seed: dice.below(1000) as u64, ..Sampling::GREEDY };
+    match dice.below(8) {
+        0..3 => Sampling::GREEDY,
+        3 => Sampling { top_k: 20, top_p: 0.9, ..plain },
+        4 => Sampling {
+            penalties: Penalties { repetition: 1.3, frequency: 0.1, presence: 0.1, last: 20 },
+            dry: Dry { multiplier: 0.8, ..Dry::NONE },
+            ..plain
+        },
+        5 => Sampling { mirostat: Some(Mirostat { target: 3.0, rate: 0.2 }), ..plain },
+        6 => Sampling { typical_p: 0.7, min_p: 0.01, biases: vec![(3, 2.0)], ..plain },
+        _ => Sampling { xtc: Xtc { probability: 0.5, threshold: 0.05 }, temperature: 2.0, ..plain },
+    }
+}
+
+/// Sequences among which many begin alike, or as an earlier text with its answer.
+fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> NewSequence {
+    let stem = dice.below(3) as u32;
+    let shared = [0, 0, 33, 64, 70][dice.below(5)].min(context - 8);
+    let room = context - shared - 4;
+    let most = if dice.in_(4) { room } else { room.min(9) };
+    let own = 1 + dice.below(most);
+    let mut tokens: Vec<u32> = (0..shared as u32).map(|i| (i * 7 + stem * 13 + 1) % vocab).collect();
+    if dice.in_(3) && !texts.is_empty() {
+        tokens.clone_from(&texts[dice.below(texts.len())]);
+    }
+    let own = own.min(context - 4 - tokens.len());
+    tokens.extend((0..own).map(|_| dice.below(vocab as usize) as u32));
+    let goal = match dice.below(10) {
+        0 => Goal::Predict { from: dice.below(tokens.len()) },
+        1 => {
+            let from = dice.below(tokens.len());
+            let targets = (from..tokens.len()).map(|_| dice.below(vocab as usize) as u32).collect();
+            Goal::Score { from, targets }
+        }
+        _ => Goal::Generate {
+            max_tokens: [8, 8, 8, 40][dice.below(4)] - dice.below(8),
+            sampling: sampling(dice),
+            ends: vec![dice.below(vocab as usize) as u32],
+        },
+    };
+    NewSequence { tokens, images: Vec::new(), goal }
+}
+
+/// So many schedules of a model on a device.
+fn check(model: &Model, on: On, schedules: usize, seed: u64) {
+    let (name, context, vocab) =
+        (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
+    let Some(mut alone) = Machine::new(model, on, context, ALONE) else { return };
+    let rooms = [
+        Room { chunk: 128, group: 8, sequences: 32, spare: 40 },
+        Room { chunk: 24, group: 8, sequences: 7, spare: 2 },
+        Room { chunk: 7, group: 3, sequences: 32, spare: 0 },
+    ];
+    let mut machines = rooms.map(|room| Machine::new(model, on, context, room).expect("it opened before"));
+    let mut dice = Dice(Random(seed));
+    let (mut preempted, mut cached, mut texts) = (0, 0, Vec::new());
+    for schedule in 0..schedules {
+        let machine = &mut machines[schedule % rooms.len()];
+        let arrivals = [1, 2, 4, 6, 40][dice.below(5)];
+        let mut wanted = HashMap::new();
+        let mut came: HashMap<SequenceId, Came> = HashMap::new();
+        let mut left = arrivals;
+        loop {
+            if left > 0 && !dice.in_(3) {
+                let new = sequence(&mut dice, vocab, context as usize, &texts);
+                wanted.insert(machine.scheduler.add(new.clone()), new);
+                left -= 1;
+            }
+            if dice.in_(12)
+                && let Some(id) = wanted.keys().min().copied()
+            {
+                machine.scheduler.cancel(id);
+                wanted.remove(&id);
+            }
+            if dice.in_(6)
+                && let Some(id) = wanted.keys().max().copied()
+            {
+                machine.scheduler.preempt(id);
+            }
+            let mut progress = machine.submit();
+            if !progress || dice.in_(2) {
+                progress |= machine.wait(|id, happened| {
+                    if let Happened::Read { cached: found, .. } = happened {
+                        cached += found;
+                    }
+                    came.entry(id).or_default().take(happened);
+                });
+            }
+            if !progress && left == 0 && machine.scheduler.is_idle() {
+                break;
+            }
+        }
+        for (id, new) in wanted {
+            let together = came.remove(&id).unwrap_or_default();
+            assert!(together.finished, "{name} on {on:?}, schedule {schedule}: {new:?}");
+            preempted += together.preempted;
+            alone.scheduler.clear();
+            let mut by_itself = Came::default();
+            alone.scheduler.add(new.clone());
+            while alone.submit() || alone.wait(|_, happened| by_itself.take(happened)) {}
+            let text = [&new.tokens[..], &by_itself.tokens].concat();
+            if by_itself.tokens.len() > 20 && text.len() + 8 < context as usize {
+                texts.push(text);
+            }
+            by_itself.preempted = together.preempted;
+            assert_eq!(together, by_itself, "{name} on {on:?}, schedule {schedule}: {new:?}");
+        }
+    }
+    println!(
+        "{name} on {on:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache"
+    );
+    assert!(preempted > 0 && cached > 0, "{name} on {on:?}: the schedules are not what they are meant to be");
+}
+
+/// A fixture, with a context of several blocks and splits where its positions have no table.
+fn model(name: &str) -> Model {
+    let mut model = Fixture::open(name).model;
+    if let Positions::Rotary(_) = model.architecture.positions {
+        model.architecture.max_positions = 300;
+    }
+    model
+}
+
+/// A thousand schedules in all: arrivals, cancels, preemptions, shared beginnings, chunks of three sizes, up to 32 sequences
+/// at work, each with a sampler of its own.
+#[test]
+fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
+    for (seed, name) in (1..).zip(["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"]) {
+        check(&model(name), On::Cpu, 130, seed);
+    }
+}
+
+#[test]
+fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
+    for (seed, name) in (1..).zip(["gpt2-f16", "gpt-neo", "llama-grouped", "qwen3"]) {
+        check(&model(name), On::Gpu, 55, seed);
+    }
+}
+
+#[test]
+fn a_shared_beginning_is_computed_once() {
+    let model = model("llama-grouped");
+    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20 };
+    let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
+    let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
+    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new() };
+    let new = NewSequence { tokens, images: Vec::new(), goal };
+    // Two at once, then one more when both have ended.
+    for (count, most) in [(2, 104 + 32), (1, 4)] {
+        for _ in 0..count {
+            machine.scheduler.add(new.clone());
+        }
+        let mut computed = 0;
+        while machine.submit() {
+            let batch = machine.under_way.back().expect("it was handed out");
+            if batch.shape == Shape::Prefill {
+                computed += batch.step.rows.len();
+            }
+            machine.wait(|_, _| ());
+        }
+        assert!(computed <= most, "{computed} tokens were computed, not at most {most}");
+    }
+}

@@ -1,4 +1,5 @@
-// logits of some tokens, changed as src/sampling/adjust.rs defines it: one workgroup an output, a thread a token.
+// Adds biases to logits and subtracts penalties, in place, as src/sampling/adjust.rs defines them. One
+// workgroup per output; each thread handles one of the tokens that the step lists for the output's sequence.
 override WORKGROUP: u32 = 64u;
 override STRIDE: u32; // values from one row of logits to the next
 #import step

@@ -1,10 +1,11 @@
-// Reads all of `from`, sixteen bytes at a time, neighbours side by side; copies it where COPY says so.
+// Measures memory bandwidth: reads all of `from_`, 16 bytes per load, with neighbouring invocations reading
+// neighbouring addresses. With COPY it also writes what it reads to `to`.
 @group(0) @binding(0) var<storage, read> from_: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> to: array<vec4<u32>>;
 
 override COPY: bool;
 const GROUP: u32 = 256;
-// Values of sixteen bytes that an invocation takes.
+// 16-byte values per invocation.
 const EACH: u32 = 16;
 
 @compute @workgroup_size(GROUP)
@@ -20,7 +21,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             sum ^= value;
         }
     }
-    // Something must come of what was read; no sum of the zeros there is all ones.
+    // The sum must have a use, or a compiler may drop the reads. The condition is never true: `from_` is all
+    // zeros.
     if !COPY && all(sum == vec4(0xffffffffu)) {
         to[0] = sum;
     }

@@ -1,10 +1,10 @@
-// y = table[token], or += table[position]: a thread for eight values of a row.
+// y = table[token] or table[position], or y += with ADD. Each thread handles eight values of a row.
 override WORKGROUP: u32 = 64u;
-override COLUMNS8: u32;  // eights in a row of the table
+override COLUMNS8: u32;  // groups of eight values in a row of the table
 override STRIDE: u32;    // values from one row of y to the next
-override WIDTH: u32;     // values of a row
-override FIRST: u32;     // the first row of the table that this part holds
-override ROWS: u32;      // how many it holds
+override WIDTH: u32;     // values in a row of y, without padding
+override FIRST: u32;     // first row of the table that this part holds
+override ROWS: u32;      // rows of the table in this part
 override BY_POSITION: bool;
 override ADD: bool;
 #import step

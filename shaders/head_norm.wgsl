@@ -1,12 +1,12 @@
-// Each of the first heads of a row, those of q, then of k, over the root of the mean of its squares, times the weights of q or
-// of k, in place: one workgroup for each row and head.
+// RMS-normalizes each query and key head of qkv in place, with the norm weights of q or of k:
+// head = head / sqrt(mean(head^2) + EPSILON) * weight. One workgroup per row and head.
 override WORKGROUP: u32 = 64u;
 override HEAD_DIM: u32;
 override HEADS: u32;   // query heads
 override BOTH: u32;    // query and key heads together
 override STRIDE: u32;  // values from one row of qkv to the next
-override Q_AT: u32;    // where in the layer's vectors
-override K_AT: u32;
+override Q_AT: u32;    // where the weights of q start in the layer's vectors
+override K_AT: u32;    // where those of k start
 override EPSILON: f32;
 #import step
 #import reduce

@@ -1,8 +1,9 @@
-// Writes each row's keys and values into the cache, at the slot of its position: a thread a value.
+// Writes each row's keys and values into the KV cache, at the slot of the row's position. Each thread copies
+// one key and one value component.
 override WORKGROUP: u32 = 64u;
 override WIDTH: u32;      // values of a key (or value) row in this part of the cache
-override KEYS_AT: u32;    // where in a row of qkv this part's keys start
-override VALUES_AT: u32;
+override KEYS_AT: u32;    // where this part's keys start in a row of qkv
+override VALUES_AT: u32;  // where its values start
 override STRIDE: u32;     // values from one row of qkv to the next
 #import step
 @group(1) @binding(0) var<storage, read> qkv: array<f32>;

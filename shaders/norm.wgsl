@@ -1,10 +1,11 @@
-// y = (x - mean) / sqrt(variance + EPSILON) * weight + bias, or the RMS form, which does not center: one
-// workgroup for each row. The variance is of the differences, never E[x^2] - E[x]^2.
+// Layer norm: y = (x - mean) / sqrt(variance + EPSILON) * weight + bias; without CENTER, RMS norm, where the
+// mean is taken as 0. One workgroup per row. The variance is the mean of (x - mean)^2, never E[x^2] - E[x]^2,
+// which cancels.
 override WORKGROUP: u32 = 64u;
 override WIDTH: u32;
 override STRIDE: u32;     // values from one row to the next
-override WEIGHT_AT: u32;  // where in the layer's vectors
-override BIAS_AT: u32;
+override WEIGHT_AT: u32;  // where the weights start in the layer's vectors
+override BIAS_AT: u32;    // where the bias starts
 override EPSILON: f32;
 override CENTER: bool;
 override BIAS: bool;

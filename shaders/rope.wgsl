@@ -1,5 +1,6 @@
-// Turns each pair of values of the query and key heads by its position's angle, in place: a thread a pair.
-// Pairs lie side by side; the table holds (cos, sin) for each position and pair.
+// Rotary position embedding: rotates each pair of values of the query and key heads, in place, by the angle
+// for the row's position and the pair. Each thread rotates one pair. The two values of a pair are adjacent;
+// the table holds (cos, sin): [position][pair].
 override WORKGROUP: u32 = 64u;
 override HEADS: u32;   // query and key heads together
 override PAIRS: u32;   // pairs in a head

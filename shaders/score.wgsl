@@ -1,8 +1,8 @@
-// y = ln softmax(logits)[target] of each output that a target is given for: one workgroup an output.
+// y = ln softmax(logits)[target] for each output that has a target. One workgroup per output.
 override WORKGROUP: u32 = 256u;
 override VOCAB: u32;
 override STRIDE: u32;   // values from one row of logits to the next
-override Y_STRIDE: u32;
+override Y_STRIDE: u32; // values from one row of y to the next
 #import step
 #import reduce
 @group(1) @binding(0) var<storage, read> logits: array<f32>;

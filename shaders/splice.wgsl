@@ -1,6 +1,7 @@
-// y = features, in the rows that stand for parts of images: a thread for a value.
+// y = features, in the rows whose token is FEATURE: they take an image feature in place of a token embedding.
+// Each thread copies one value.
 override WORKGROUP: u32 = 64u;
-override STRIDE: u32; // values from one row to the next, of both
+override STRIDE: u32; // values from one row to the next, in both buffers
 #import step
 @group(1) @binding(0) var<storage, read> features: array<f32>;
 @group(1) @binding(1) var<storage, read_write> y: array<f32>;

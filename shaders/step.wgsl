@@ -1,8 +1,9 @@
-// interface `step`: what changes from one step to the next, bound once at group 0. src/step.rs writes it.
-const BLOCK = 32u; // positions in a block of the cache
-const SAMPLED = 0xffffffffu; // the token of a row whose id the device itself sampled
-const FEATURE = 0xfffffffeu; // the token of a row that stands for a part of an image
-// `sees`: the last position that it attends to.
+// Implements interface `step`: the inputs of one step (rows, outputs, cache tables, sampling settings), bound
+// at group 0. src/step.rs writes the words.
+const BLOCK = 32u; // positions in a block of the KV cache
+const SAMPLED = 0xffffffffu; // token of a row whose id the device sampled: read it from `ids`
+const FEATURE = 0xfffffffeu; // token of a row that takes an image feature instead of a token embedding
+// `sees`: the last position that the row attends to.
 struct Row { token: u32, position: u32, sequence: u32, sees: u32 }
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 
@@ -12,8 +13,8 @@ fn row_at(i: u32) -> Row {
     let at = step[2] + 4u * i;
     return Row(step[at], step[at + 1u], step[at + 2u], step[at + 3u]);
 }
-// How a sequence's next token is drawn. `least`: how much lower than the highest a logit may be; `rarest`: how probable it
-// must be, by mirostat, or 0.
+// How to sample a sequence's next token. `least`: lowest logit that min-p keeps, relative to the highest
+// logit (at most 0). `rarest`: lowest probability that mirostat keeps; 0 without mirostat.
 struct Draw {
     temperature: f32,
     top_k: u32,
@@ -39,7 +40,8 @@ fn draw_of(sequence: u32) -> Draw {
         bitcast<f32>(step[at + 9u]),
     );
 }
-// How logits change before that: of so many tokens of a sequence, those at `at`.
+// How a sequence's logits change before sampling. `adjusted` tokens have a changed logit; their words start
+// at step[at].
 struct Penalties { repetition: f32, frequency: f32, presence: f32, at: u32, adjusted: u32 }
 fn penalties_of(sequence: u32) -> Penalties {
     let at = step[6] + 16u * sequence + 10u;
@@ -56,13 +58,13 @@ fn adjusted_at(p: Penalties, i: u32) -> Adjusted {
     let at = p.at + 4u * i;
     return Adjusted(step[at], step[at + 1u], bitcast<f32>(step[at + 2u]), bitcast<f32>(step[at + 3u]));
 }
-// The row whose logits are output i.
+// The row that output i takes its logits from.
 fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
-// The token whose probability is asked for, of output i.
+// The token whose log-probability is wanted for output i.
 fn target_of(i: u32) -> u32 { return step[step[7] + i]; }
-// Where in the cache a position of a sequence lies.
+// The slot of the KV cache that holds a position of a sequence, found through the sequence's block table.
 fn slot_of(sequence: u32, position: u32) -> u32 {
     return step[step[4] + sequence * step[5] + position / BLOCK] * BLOCK + position % BLOCK;
 }
-// The workgroup's number among those of its rows: the grid folds them over x and y.
+// The index of the workgroup among those with the same z: the grid folds one dimension into x and y.
 fn group_index(group: vec3<u32>, groups: vec3<u32>) -> u32 { return group.y * groups.x + group.x; }

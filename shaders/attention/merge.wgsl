@@ -1,5 +1,6 @@
-// y = what the splits of a row's context leave, weighted by how much each of them counts: one workgroup for each row
-// and query head. Rows that see a single split have their y already.
+// Merges the partial results that split.wgsl left for each split of a row's context into y, each scaled to
+// the highest score of all splits. One workgroup per row and query head. For a row that attends to positions
+// of a single split, split.wgsl has already written y.
 override WORKGROUP: u32 = 64u;
 override SPLIT: u32;
 override HEAD_DIM: u32;
@@ -8,8 +9,8 @@ override SPLITS: u32;
 override Y_STRIDE: u32;
 #import step
 #import reach
-@group(1) @binding(0) var<storage, read> partials: array<f32>; // as split.wgsl leaves them
-@group(1) @binding(1) var<storage, read> vectors: array<f32>;  // the layer's: [1] window or 0
+@group(1) @binding(0) var<storage, read> partials: array<f32>; // laid out as split.wgsl writes them
+@group(1) @binding(1) var<storage, read> vectors: array<f32>;  // [1] window, 0 for none
 @group(1) @binding(2) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)

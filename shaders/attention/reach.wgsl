@@ -1,4 +1,5 @@
-// interface `reach`: which positions a row sees.
+// Implements interface `reach`: the positions that a row attends to, from `start` up to but not including
+// `end`. A window of 0 means no window.
 struct Reach { start: u32, end: u32 }
 fn reach(row: Row, window: u32) -> Reach {
     let own = row.position + 1u;

@@ -1,34 +1,37 @@
-// y = softmax(q k * scale) v for few rows. The context is split at multiples of SPLIT: a workgroup makes, for one
-// row, one split of it and up to four query heads that share a key head, so that keys and values are read once for
-// all of them. Where a row sees one split, that is y; else merge.wgsl makes y of what each split leaves in `partials`.
-override SPLIT: u32;         // positions, at least FOURS; a thread scores one
+// y = softmax(q k * scale) v for few rows (decode). The context is split at multiples of SPLIT positions. One
+// workgroup computes one split for one row and up to four query heads that share a key head, so it reads each
+// key and value once for all of them. A row that attends to one split gets y from here; for other rows each
+// split leaves a partial result in `partials`, and merge.wgsl computes y from them.
+override SPLIT: u32;         // positions in a split, at least FOURS; each thread scores one
 override WORKGROUP: u32 = SPLIT;
 override HEAD_DIM: u32;
-override AT_ONCE: u32;       // query heads of a workgroup
+override AT_ONCE: u32;       // query heads per workgroup
 override GROUP: u32;         // query heads that share a key head, a multiple of AT_ONCE
-override BUNDLES: u32;       // AT_ONCEs of query heads in this part
-override FIRST_HEAD: u32;    // the first of them
+override BUNDLES: u32;       // bundles of AT_ONCE query heads in this part of the cache
+override FIRST_HEAD: u32;    // first query head of this part
 override STRIDE: u32;        // values from one row of qkv to the next
 override WIDTH: u32;         // values of a key (or value) row in this part of the cache
-override Y_STRIDE: u32;
-override HEADS: u32;         // query heads in all
-override SPLITS: u32;        // of the longest context
+override Y_STRIDE: u32;      // values from one row of y to the next
+override HEADS: u32;         // query heads in all parts
+override SPLITS: u32;        // splits of the longest context
 #import step
 #import reduce
 #import reach
 #import values
-@group(1) @binding(2) var<storage, read> vectors: array<f32>; // the layer's: [0] scale, [1] window or 0
+@group(1) @binding(2) var<storage, read> vectors: array<f32>; // [0] scale, [1] window, 0 for none
 @group(1) @binding(3) var<storage, read_write> y: array<f32>;
-// [row][head][split]: the highest score, the weights' sum, then the weighted values' sums.
+// [row][head][split][HEAD_DIM + 2]: the highest score, the sum of the weights, the HEAD_DIM weighted sums of
+// values.
 @group(1) @binding(4) var<storage, read_write> partials: array<f32>;
 
 const LOWEST = -3.0e38;
-override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // fours of a head
+override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // vec4s in a head
 override QUERY: u32 = 4u * FOURS;
-var<workgroup> query: array<vec4<f32>, QUERY>; // [head][four]
-var<workgroup> weight: array<vec4<f32>, WORKGROUP>; // [position], of the four heads
+var<workgroup> query: array<vec4<f32>, QUERY>; // [head][vec4 of the head], scaled
+var<workgroup> weight: array<vec4<f32>, WORKGROUP>; // [position], a component per head
 
-// Sums over the threads that share a four of a head; the first FOURS threads get the sums.
+// Sums `value` over the threads with the same index modulo FOURS. The sums are valid in the first FOURS
+// threads.
 fn gather(t: Thread, value: vec4<f32>) -> vec4<f32> {
     partial[t.index] = value;
     workgroupBarrier();
@@ -40,7 +43,8 @@ fn gather(t: Thread, value: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-// What became of one head: the first FOURS threads hold its sums.
+// Writes one head's result: to y if the row attends to this split alone (`whole`), else to `partials`. Each
+// of the first FOURS threads passes its vec4 of the head in `mixed`.
 fn leave(t: Thread, row: u32, head: u32, split: u32, whole: bool, top: f32, total: f32, mixed: vec4<f32>) {
     if t.index >= FOURS { return; }
     let at = ((row * HEADS + head) * SPLITS + split) * (HEAD_DIM + 2u);
@@ -99,9 +103,9 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let top = highest(t, score);
     let w = select(vec4(0.0), exp(score - top), seen);
     weight[t.index] = w;
-    let total = sum4(t, w); // which waits for all weights
+    let total = sum4(t, w); // has a barrier: every thread's `weight` is visible from here on
 
-    // A thread for each four of a head, and as many times over as there are threads: those share the positions.
+    // Thread t mixes vec4 t % FOURS of the values; threads with the same vec4 share the positions among them.
     let four = t.index % FOURS;
     let count = min(SPLIT, r.end - split * SPLIT);
     var a = vec4(0.0);

@@ -1,42 +1,46 @@
-// y = softmax(q k * scale) v for many rows, in one pass with an online softmax: one workgroup for a query head and a tile
-// of ROWS rows, KEYS positions at a time through workgroup memory, which all of its rows of one sequence share. They
-// start at multiples of KEYS, and what a row does not see changes nothing of it, so its sums are the same in whatever
-// company it comes.
+// y = softmax(q k * scale) v for many rows (prefill), in one pass with an online softmax. One workgroup
+// computes one query head for a tile of ROWS rows. It loads KEYS positions at a time into workgroup memory,
+// where all rows of the same sequence share them. Each load starts at a multiple of KEYS, and positions that
+// a row does not attend to leave its sums unchanged, so a row's result does not depend on the other rows in
+// its tile.
 const WORKGROUP = 256u;
-override KEYS: u32;       // times FOURS at most 512
-override ROWS: u32;       // times KEYS, and times FOURS, at most WORKGROUP
+override KEYS: u32;       // positions per load; KEYS * FOURS is at most 512
+override ROWS: u32;       // rows per tile; ROWS * KEYS and ROWS * FOURS are at most WORKGROUP
 override HEAD_DIM: u32;
-override HEADS: u32;      // query heads of this part
-override FIRST_HEAD: u32; // the first of them
+override HEADS: u32;      // query heads of this part of the cache
+override FIRST_HEAD: u32; // first query head of this part
 override GROUP: u32;      // query heads that share a key head
 override STRIDE: u32;     // values from one row of qkv to the next
 override WIDTH: u32;      // values of a key (or value) row in this part of the cache
-override Y_STRIDE: u32;
+override Y_STRIDE: u32;   // values from one row of y to the next
 #import step
 #import reach
 #import values
-@group(1) @binding(2) var<storage, read> vectors: array<f32>; // the layer's: [0] scale, [1] window or 0
+@group(1) @binding(2) var<storage, read> vectors: array<f32>; // [0] scale, [1] window, 0 for none
 @group(1) @binding(3) var<storage, read_write> y: array<f32>;
 
 const LOWEST = -3.0e38;
-override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // fours of a head
-override PITCH: u32 = FOURS | 1u; // from one key to the next: odd, so that neighbours read other banks
+override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // vec4s in a head
+override PITCH: u32 = FOURS | 1u; // vec4s from one key to the next: odd, so neighbours read different banks
 override QUERY: u32 = ROWS * FOURS;
 override TILE: u32 = KEYS * PITCH;
-var<workgroup> query: array<vec4<f32>, QUERY>;  // [row][four]
-var<workgroup> tile: array<vec4<f32>, TILE>;    // [position][four] of keys, then of values
+var<workgroup> query: array<vec4<f32>, QUERY>;  // [row][vec4 of the head], scaled
+var<workgroup> tile: array<vec4<f32>, TILE>;    // [position][vec4 of the head]: keys, later values
 var<workgroup> score: array<f32, WORKGROUP>;    // [row][position]
-var<workgroup> weight: array<f32, WORKGROUP>;
-var<workgroup> keep: array<f32, WORKGROUP>;     // [row]: what the sums so far count for
+var<workgroup> weight: array<f32, WORKGROUP>;   // [row][position]
+var<workgroup> keep: array<f32, WORKGROUP>;     // [row]: factor that rescales the sums so far
 
-// Brings fours of keys or values into the tile, zeros from `end` on.
+// Loads KEYS positions of keys or values into `tile`, starting at position `first`; positions from `end` on
+// are zero.
 fn fetch(index: u32, sequence: u32, first: u32, end: u32, key_at: u32) {
     for (var from_ = 0u; from_ < KEYS * FOURS; from_ += WORKGROUP) {
         let i = from_ + index;
         if i < KEYS * FOURS {
             let position = first + i / FOURS;
             var four = vec4(0.0);
-            if position < end { four = cache4(slot_of(sequence, position) * 2u * WIDTH + key_at, i % FOURS); }
+            if position < end {
+                four = cache4(slot_of(sequence, position) * 2u * WIDTH + key_at, i % FOURS);
+            }
             tile[i / FOURS * PITCH + i % FOURS] = four;
         }
     }
@@ -54,16 +58,20 @@ fn main(
     let count = min(ROWS, row_count() - first_row);
     let window = u32(vectors[1]);
     let key_at = head / GROUP * HEAD_DIM;
-    // A thread scores one position of one row, and mixes one four of another.
+    // Each thread has two jobs: it scores position `key` of row `scored`, and it sums vec4 `four` of row
+    // `mixes`.
     let scored = index / KEYS;
     let key = index % KEYS;
     let mixes = index / FOURS;
     let four = index % FOURS;
-    if mixes < count { query[index] = query4((first_row + mixes) * STRIDE + (FIRST_HEAD + head) * HEAD_DIM, four) * vectors[0]; }
-    var top = LOWEST; // of the row that it scores
-    var total = 0.0;  // of the row that it mixes
+    if mixes < count {
+        query[index] =
+            query4((first_row + mixes) * STRIDE + (FIRST_HEAD + head) * HEAD_DIM, four) * vectors[0];
+    }
+    var top = LOWEST; // highest score of row `scored` so far
+    var total = 0.0;  // sum of the weights of row `mixes`
     var mixed = vec4(0.0);
-    // Runs of rows of one sequence.
+    // For each run of rows of the same sequence.
     var to = 0u;
     while to < count {
         let from_row = to;
@@ -84,7 +92,9 @@ fn main(
             var s = LOWEST;
             if first + key >= seen.start && first + key < seen.end {
                 s = 0.0;
-                for (var i = 0u; i < FOURS; i++) { s += dot(query[scored * FOURS + i], tile[key * PITCH + i]); }
+                for (var i = 0u; i < FOURS; i++) {
+                    s += dot(query[scored * FOURS + i], tile[key * PITCH + i]);
+                }
             }
             score[index] = s;
             workgroupBarrier();

@@ -1,19 +1,19 @@
-// y = the weights by which attention mixes values, for who wants to see them: [row][head][position], zero where a row does
-// not look. One workgroup a row and head; a thread scores a position.
+// y = the attention weights, softmax(q k * scale), for inspection: [row][head][position], zero at positions
+// that a row does not attend to. One workgroup per row and head; each thread scores one position at a time.
 override WORKGROUP: u32 = 64u;
 override HEAD_DIM: u32;
 override GROUP: u32;      // query heads that share a key head
-override HEADS: u32;      // query heads of this part
-override FIRST_HEAD: u32; // the first of them
+override HEADS: u32;      // query heads of this part of the cache
+override FIRST_HEAD: u32; // first query head of this part
 override STRIDE: u32;     // values from one row of qkv to the next
 override WIDTH: u32;      // values of a key (or value) row in this part of the cache
-override CONTEXT: u32;    // positions of a head
-override Y_STRIDE: u32;
+override CONTEXT: u32;    // positions per head in y
+override Y_STRIDE: u32;   // values from one row of y to the next
 #import step
 #import reduce
 #import reach
 #import values
-@group(1) @binding(2) var<storage, read> vectors: array<f32>; // the layer's: [0] scale, [1] window or 0
+@group(1) @binding(2) var<storage, read> vectors: array<f32>; // [0] scale, [1] window, 0 for none
 @group(1) @binding(3) var<storage, read_write> y: array<f32>;
 
 const LOWEST = -3.0e38;

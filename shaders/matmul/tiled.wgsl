@@ -1,31 +1,36 @@
-// The same for many rows: one workgroup for a tile of 64 lines of the matrix by 64 rows of x, each of its 128 threads making 4
-// by 8 products, sixteen columns at a time through workgroup memory. Columns lie there one after the other, so that a thread
-// reads 12 numbers for 32 multiply-adds and neighbours read side by side. The next columns are fetched while these are
-// multiplied.
+// y = epilogue(W x), with W = [G; U] when GATED, for many rows (prefill). One workgroup computes a tile: 64
+// rows of the matrix ("lines" here) by 64 rows of x. Each of its 128 threads computes 4 lines by 8 rows. Both
+// operands pass through workgroup memory 16 columns at a time, stored column by column, so that per column a
+// thread reads 12 numbers for 32 multiply-adds and neighbours read adjacent addresses. A thread loads its
+// part of the next 16 columns into registers while the current ones are multiplied.
 #import operands
 #import step
 #import weights
 #import epilogue
 const TILE = 64u;
-const TURN = 2u;   // eights of columns in a tile
-const PITCH = 68u; // from one column of a tile to the next: four to spare, so that neighbours write other banks
-// Single numbers, not vectors: a thread that writes one component of a vector may write all of it, and others write the rest.
+const TURN = 2u;   // groups of eight columns in workgroup memory at a time
+const PITCH = 68u; // values from one column to the next: 64 + 4, so that neighbours write different banks
+// Scalars, not vectors: a write to one component of a vector may be compiled to a write of the whole vector,
+// which would race with the threads that write its other components.
 var<workgroup> w_tile: array<f32, 8u * TURN * PITCH>; // [column][line]
 var<workgroup> x_tile: array<f32, 8u * TURN * PITCH>; // [column][row]
 
 fn w4(at: u32) -> vec4<f32> { return vec4(w_tile[at], w_tile[at + 1u], w_tile[at + 2u], w_tile[at + 3u]); }
 fn x4(at: u32) -> vec4<f32> { return vec4(x_tile[at], x_tile[at + 1u], x_tile[at + 2u], x_tile[at + 3u]); }
 
-// Outputs of a thread's four lines: when GATED, two lines of the gate are followed by the two of up that they gate.
+// How many outputs a thread's four lines give: 4, or 2 when GATED, where two lines of the gate are followed
+// by the two lines of the up half that belong to them.
 fn outputs() -> u32 { return select(4u, 2u, GATED); }
 
-// The row of the matrix that a line of the tile is.
+// The row of the matrix for a line of the tile whose first output is `first`; clamped to the last output's
+// row.
 fn matrix_row(first: u32, line: u32) -> u32 {
     if !GATED { return min(first + line, ROWS - 1u); }
     return min(first + line / 4u * 2u + line % 2u, ROWS - 1u) + line / 2u % 2u * ROWS;
 }
 
-// Eight columns of a row of the matrix, and of x; zeros beyond the last.
+// The `eight`-th group of eight columns in a row of the matrix (w_at) or of x (x_at); zeros past the last
+// column.
 fn w_at(row: u32, eight: u32) -> Eight {
     if eight >= COLUMNS8 { return Eight(vec4(0.0), vec4(0.0)); }
     return weights8(row, eight, shared32(row, eight / 4u));
@@ -38,7 +43,9 @@ fn x_at(row: u32, eight: u32) -> Eight {
 
 fn finish4(y_row: u32, count: u32, output: u32, product: vec4<f32>) {
     if y_row >= count { return; }
-    for (var j = 0u; j < outputs() && output + j < ROWS; j++) { finish(y_row, output, j, product, product.zwzw); }
+    for (var j = 0u; j < outputs() && output + j < ROWS; j++) {
+        finish(y_row, output, j, product, product.zwzw);
+    }
 }
 
 @compute @workgroup_size(128)
@@ -51,18 +58,18 @@ fn main(
     if first >= ROWS { return; }
     let first_row = TILE * group.z;
     let count = y_rows();
-    // What this thread brings into the tiles: eight columns of one line and of one row.
+    // What this thread loads into the tiles: eight columns of one line and of one row.
     let line = index / 2u;
     let half = index % 2u;
     let w_row = matrix_row(first, line);
     let x_row_ = x_row(min(first_row + line, count - 1u));
     let to = 8u * half * PITCH + line;
-    // What it makes: a four of lines, of eight rows from `across` on. Neighbours share their rows, so that those of rows that
-    // are not there have nothing to do together.
+    // What it computes: four lines from 4 * `down` on, by eight rows from `across` on. Sixteen neighbours
+    // share their rows, so threads whose rows are all past the end are idle together.
     let down = index % 16u;
     let across = 8u * (index / 16u);
     let idle = first_row + across >= count;
-    // A row each, over the four lines. Not an array: that would not stay in registers.
+    // One accumulator per row, with a component per line. Not an array: that would not stay in registers.
     var p0 = vec4(0.0);
     var p1 = vec4(0.0);
     var p2 = vec4(0.0);

@@ -1,15 +1,16 @@
-// y = epilogue(W norm(x)), with W = [G; U] when GATED, for few rows. One workgroup takes four rows of the matrix, two of G
-// and their two of U when GATED, and up to four rows of x, for which it reads the matrix once; the columns are dealt
-// out over its threads, RUN eights at a time. The norm costs no pass of its own: its scale, and what its bias adds, are
-// factored out of the products, so that one sweep over the columns sums the squares too.
+// y = epilogue(W norm(x)), with W = [G; U] when GATED, for few rows (decode). One workgroup takes four rows
+// of the matrix (when GATED, two of G and the two of U that belong to them) and up to four rows of x, for
+// which it reads the matrix once. Its threads take turns over the columns, RUN groups of eight at a time. The
+// norm needs no pass of its own: its scale, and what its bias adds, are factored out of the products, so the
+// same sweep over the columns also sums the squares.
 override WORKGROUP: u32 = 64u;
-override RUN: u32;            // at most four
+override RUN: u32;            // groups of eight columns that a thread takes at a time, at most four
 override WIDTH: u32;          // columns, without the padding
 override NORM: bool;
-override NORM_CENTER: bool;   // of the differences from the mean, which takes a sweep of its own
+override NORM_CENTER: bool;   // layer norm: subtract the mean, which takes a sweep of its own
 override NORM_BIAS: bool;
-override NORM_WEIGHT_AT: u32; // where in the layer's vectors
-override NORM_BIAS_AT: u32;
+override NORM_WEIGHT_AT: u32; // where the norm's weights start in the layer's vectors
+override NORM_BIAS_AT: u32;   // where its bias starts
 override EPSILON: f32;
 #import operands
 #import step
@@ -17,7 +18,8 @@ override EPSILON: f32;
 #import weights
 #import epilogue
 
-// Eight columns of a row of x, those beyond the last zero, less the mean.
+// The i-th group of eight columns of the row of x that starts at x[at]; with NORM_CENTER minus the mean,
+// except in the padding, which stays zero.
 fn centered(at: u32, i: u32, mean: f32) -> Eight {
     var v = Eight(x[at + 2u * i], x[at + 2u * i + 1u]);
     if NORM_CENTER {
@@ -27,18 +29,20 @@ fn centered(at: u32, i: u32, mean: f32) -> Eight {
     }
     return v;
 }
+// This thread's summand of the mean of a row of x.
 fn part_of_mean(at: u32, t: Thread) -> f32 {
     var total = vec4(0.0);
     for (var i = t.index; i < COLUMNS8; i += WORKGROUP) { total += x[at + 2u * i] + x[at + 2u * i + 1u]; }
     return dot(total, vec4(1.0)) / f32(WIDTH);
 }
-// Eight columns of the four rows of the matrix.
+// A group of eight columns in each of the four rows of the matrix.
 struct Four { a: Eight, b: Eight, c: Eight, d: Eight }
 fn dots(w: Four, v: Eight) -> vec4<f32> {
     return vec4(dot(w.a.low, v.low), dot(w.b.low, v.low), dot(w.c.low, v.low), dot(w.d.low, v.low))
         + vec4(dot(w.a.high, v.high), dot(w.b.high, v.high), dot(w.c.high, v.high), dot(w.d.high, v.high));
 }
-// What a row of x makes of them: products in xyzw, and the sum of its squares.
+// What eight columns of a row of x contribute: to its products with the four rows of the matrix, and to its
+// sum of squares.
 struct Made { products: vec4<f32>, squares: f32 }
 fn made(w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> Made {
     var v = centered(at, i, mean);
@@ -74,20 +78,23 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         if count > 3u { mean.w = part_of_mean(at.w, t); }
         mean = sum4(t, mean);
     }
-    // By row of x, over the rows of the matrix. Not an array: that would not stay in registers.
+    // One accumulator per row of x, with a component per row of the matrix. Not an array: that would not stay
+    // in registers.
     var p0 = vec4(0.0);
     var p1 = vec4(0.0);
     var p2 = vec4(0.0);
     var p3 = vec4(0.0);
-    var of_bias = vec4(0.0);
-    var squares = vec4(0.0); // by row of x
+    var of_bias = vec4(0.0); // products of the norm's bias, a component per row of the matrix
+    var squares = vec4(0.0); // a component per row of x
     for (var run = t.index * RUN; run < COLUMNS8; run += WORKGROUP * RUN) {
         let a = shared32(r.x, run / 4u);
         let b = shared32(r.y, run / 4u);
         let c = shared32(r.z, run / 4u);
         let d = shared32(r.w, run / 4u);
         for (var i = run; i < min(run + RUN, COLUMNS8); i++) {
-            let w = Four(weights8(r.x, i, a), weights8(r.y, i, b), weights8(r.z, i, c), weights8(r.w, i, d));
+            let w = Four(
+                weights8(r.x, i, a), weights8(r.y, i, b), weights8(r.z, i, c), weights8(r.w, i, d),
+            );
             var norm = Eight(vec4(1.0), vec4(1.0));
             if NORM {
                 let weight = NORM_WEIGHT_AT / 4u + 2u * i;

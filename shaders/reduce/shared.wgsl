@@ -1,5 +1,6 @@
-// interface `reduce`: the threads of a workgroup, and how they combine a value of each: here through workgroup memory.
-// Every thread gets the result; all must call. The order is fixed.
+// Implements interface `reduce` with workgroup memory: reductions over the threads of a workgroup, by
+// component. All threads must call these functions, and every thread gets the result. The order of the
+// additions is fixed.
 struct Thread { index: u32 }
 var<workgroup> partial: array<vec4<f32>, WORKGROUP>;
 
@@ -30,5 +31,6 @@ fn highest(t: Thread, value: vec4<f32>) -> vec4<f32> {
     return workgroupUniformLoad(&partial[0]);
 }
 
-// The same value, known to be every thread's: what decides whether all of them reach a barrier.
+// Makes a reduced value uniform for the compiler, so that branches on it may contain barriers. Here it
+// already is, because the reductions return it from workgroupUniformLoad.
 fn agreed(t: Thread, value: vec4<f32>) -> vec4<f32> { return value; }

@@ -1,9 +1,11 @@
-// interface `reduce`: the threads of a workgroup, and how they combine a value of each: here through subgroup
-// operations, right for any subgroup size. Every thread gets the result; all must call. The order is fixed.
+// Implements interface `reduce` with subgroup operations, for any subgroup size: reductions over the threads
+// of a workgroup, by component. All threads must call these functions, and every thread gets the result. The
+// order of the additions is fixed.
 struct Thread { index: u32, subgroup: u32, subgroups: u32, lane: u32 }
-var<workgroup> partial: array<vec4<f32>, WORKGROUP>; // one for each subgroup, which may be of a single thread
+var<workgroup> partial: array<vec4<f32>, WORKGROUP>; // one per subgroup; a subgroup may be a single thread
 
-// What tells a thread where it is are arguments, each by itself: HLSL has no place in a struct for those of subgroups.
+// The built-in values are separate arguments, not fields of a struct: HLSL cannot have the subgroup ones in a
+// struct.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -36,7 +38,8 @@ fn highest(t: Thread, value: vec4<f32>) -> vec4<f32> {
     return top;
 }
 
-// The same value, known to be every thread's: what decides whether all of them reach a barrier.
+// Makes a value that is the same in all threads uniform for the compiler too, so that branches on it may
+// contain barriers.
 fn agreed(t: Thread, value: vec4<f32>) -> vec4<f32> {
     if t.index == 0u { partial[0] = value; }
     return workgroupUniformLoad(&partial[0]);

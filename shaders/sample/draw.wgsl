@@ -1,19 +1,30 @@
-// The third: ids[sequence] = the next token of a sequence, drawn from its last output's logits as src/sampling/draw.rs
-// defines it, one workgroup an output. The cuts of the filters are searched among the candidates; among all logits where these
-// do not suffice.
+// The third of three programs that sample: ids[sequence] = the next token of a sequence, drawn from the
+// logits of its last output as src/sampling/draw.rs defines it. One workgroup per output. Each filter becomes
+// a cut, a lowest logit that it keeps. The cuts are searched among the candidates, or among all logits if the
+// candidates do not suffice.
 #import candidates
 #import random
 @group(1) @binding(0) var<storage, read> logits: array<f32>;
 @group(1) @binding(1) var<storage, read> candidates: array<u32>;
 @group(1) @binding(2) var<storage, read_write> ids: array<u32>;
 
-// Where cuts are searched: among how many, and of which. By logits, or by how near to `center` these are, of those that
-// are at least `lowest`.
-struct Among { output: u32, all: bool, count: u32, top: f32, temperature: f32, is_near: bool, center: f32, lowest: f32 }
+// The set in which a cut is searched: the candidates of an output, or all its logits if `all`; `count` is the
+// number of places to look at. A cut is on the logit, or, if `is_near`, on the nearness of the logit to
+// `center`, among logits of at least `lowest`.
+struct Among {
+    output: u32,
+    all: bool,
+    count: u32,
+    top: f32,
+    temperature: f32,
+    is_near: bool,
+    center: f32,
+    lowest: f32,
+}
 fn among(output: u32, all: bool, top: f32, temperature: f32) -> Among {
     return Among(output, all, select(SLICES * MOST, VOCAB, all), top, temperature, false, top, LOWEST);
 }
-// The i-th, or nobody.
+// The logit and id at the i-th place; NOBODY if the place is empty or its logit cannot be drawn.
 fn candidate(a: Among, i: u32) -> Best {
     if a.all {
         let logit = logits[a.output * STRIDE + i];
@@ -25,15 +36,18 @@ fn candidate(a: Among, i: u32) -> Best {
     let at = candidate_at(a.output, slice, i % MOST);
     return Best(bitcast<f32>(candidates[at]), candidates[at + 1u]);
 }
-// What of a candidate a cut is for.
+// The quantity that a cut is on: the logit, or its nearness to the center, as a number that is at most 0.
 fn measured(a: Among, logit: f32) -> f32 { return select(logit, -abs(logit - a.center), a.is_near); }
 fn is_at_least(a: Among, c: Best, cut: f32) -> bool {
     return c.id != NO_ID && c.value >= a.lowest && measured(a, c.value) >= cut;
 }
 fn weight_of(a: Among, logit: f32) -> f32 { return exp((logit - a.top) / a.temperature); }
-// The logit at which a candidate has a share of so much weight.
-fn logit_of(a: Among, share: f32, total: f32) -> f32 { return a.top + a.temperature * ln(max(share * total, 1e-30)); }
-// Of the candidates that are at least each of four cuts: how many there are, or, when `weigh`, the sum of their weights.
+// The logit whose weight is `share` of the weight `total`.
+fn logit_of(a: Among, share: f32, total: f32) -> f32 {
+    return a.top + a.temperature * ln(max(share * total, 1e-30));
+}
+// For each of four ascending cuts: how many candidates are at least the cut, or, with `weigh`, the sum of
+// their weights.
 fn above(t: Thread, a: Among, cuts: vec4<f32>, weigh: bool) -> vec4<f32> {
     var total = vec4(0.0);
     for (var i = t.index; i < a.count; i += WORKGROUP) {
@@ -46,24 +60,26 @@ fn above(t: Thread, a: Among, cuts: vec4<f32>, weigh: bool) -> vec4<f32> {
     }
     return agreed(t, sum4(t, total));
 }
-// Logits in the order of unsigned numbers, and back.
+// Maps floats to unsigned integers of the same order (key), and back (value_of).
 fn key(v: f32) -> u32 {
     let bits = bitcast<u32>(v);
     return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
 }
 fn value_of(k: u32) -> f32 { return bitcast<f32>(select(~k, k & 0x7fffffffu, k >= 0x80000000u)); }
-// The highest cut above which there is enough, as there is above `low`: by fifths.
+// The highest cut at which the count or weight of the candidates (see `above`) is still at least `enough`; it
+// is at least `low`, which is taken to satisfy this. Each round divides the search interval by five.
 fn cut_for(t: Thread, a: Among, low: f32, enough: f32, weigh: bool) -> f32 {
     var least = key(low);
     var most = key(select(a.top, 0.0, a.is_near));
     while least < most {
         let fifth = (most - least) / 5u + 1u;
-        // Each at most `most`, without overflow.
+        // min keeps each key at most `most`, without overflow.
         let k1 = least + min(fifth, most - least);
         let k2 = k1 + min(fifth, most - k1);
         let k3 = k2 + min(fifth, most - k2);
         let k4 = k3 + min(fifth, most - k3);
-        let is_enough = above(t, a, vec4(value_of(k1), value_of(k2), value_of(k3), value_of(k4)), weigh) >= vec4(enough);
+        let is_enough =
+            above(t, a, vec4(value_of(k1), value_of(k2), value_of(k3), value_of(k4)), weigh) >= vec4(enough);
         if is_enough.w { least = k4; } else {
             most = k4 - 1u;
             if is_enough.z { least = k3; } else {
@@ -78,7 +94,8 @@ fn cut_for(t: Thread, a: Among, low: f32, enough: f32, weigh: bool) -> f32 {
     return value_of(least);
 }
 
-// The best of what slices tell at a place.
+// The best over all slices of the pair (value, id) that starts at word `place` of each slice: 0 for the
+// highest logit, 2 for the drawn token. Only thread 0 may use the result.
 fn best_of_slices(t: Thread, output: u32, place: u32) -> Best {
     var own = NOBODY;
     for (var s = t.index; s < SLICES; s += WORKGROUP) {
@@ -98,7 +115,8 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         if t.index == 0u { ids[row.sequence] = drawn.id; }
         return;
     }
-    // The highest logit, the weight of all; the number of candidates, and whether a slice has too many.
+    // Over all slices: the highest logit; and in `here` the weight of all logits, the number of candidates,
+    // and how many slices have more candidates than are stored.
     var highest_here = LOWEST;
     var here = vec4(0.0);
     for (var s = t.index; s < SLICES; s += WORKGROUP) {
@@ -113,10 +131,11 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let likely = max(least, top - LIKELY * how.temperature);
     var all = slices.z > 0.0;
     var cut = LOWEST;
-    var weight = slices.x; // of what is left
+    var weight = slices.x; // total weight of the tokens that the filters so far keep
     if how.top_k > 0u && how.top_k < VOCAB {
         let k = f32(how.top_k);
-        // Where min-p keeps fewer than k, it is the stricter filter, unless a share is asked of the k.
+        // With fewer than k candidates, min-p may be the stricter filter, and top-k then changes nothing; but
+        // top-p needs the weight of exactly the top k.
         all = all || (slices.y < k && (likely > least || how.top_p < 1.0));
         if all || slices.y >= k {
             cut = cut_for(t, among(group.z, all, top, 1.0), select(likely, LOWEST, all), k, false);
@@ -130,7 +149,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
             reached = above(t, among(group.z, false, top, how.temperature), vec4(likely), true).x >= enough;
             all = !reached && likely > least;
         }
-        // Where what min-p keeps does not reach it, that is the stricter filter.
+        // If the weight of what min-p keeps is not enough, min-p is the stricter filter.
         if reached || all {
             let from_ = select(max(cut, likely), cut, all);
             cut = cut_for(t, among(group.z, all, top, how.temperature), from_, enough, true);
@@ -140,7 +159,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     if how.rarest > 0.0 {
         cut = min(top, logit_of(among(group.z, all, top, how.temperature), how.rarest, weight));
     }
-    // From here on all that is left must be a candidate.
+    // From here on, every token that is kept must be in the set `a`.
     all = all || cut < likely;
     var a = among(group.z, all, top, how.temperature);
     if how.typical_p < 1.0 {
@@ -148,12 +167,13 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         for (var i = t.index; i < a.count; i += WORKGROUP) {
             let c = candidate(a, i);
             let w = weight_of(a, c.value);
-            // What weighs nothing may be infinitely far away.
+            // A logit with weight 0 may be infinitely far below the top: skip it, or the moment is NaN.
             if is_at_least(a, c, cut) && w > 0.0 {
                 moment += vec4(w, w * (c.value - top) / how.temperature, 0.0, 0.0);
             }
         }
         moment = agreed(t, sum4(t, moment));
+        // From here on, `cut` is on the nearness to the mean logit, and `lowest` keeps the cut on the logit.
         a.is_near = true;
         a.center = top + how.temperature * (moment.y / moment.x);
         a.lowest = cut;
@@ -179,7 +199,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     for (var i = t.index; i < a.count; i += WORKGROUP) {
         let c = candidate(a, i);
         if is_at_least(a, c, cut) && c.value <= ceiling {
-            own = better(own, Best((c.value - top) / how.temperature - ln(wait(how.seed, row.position + 1u, c.id)), c.id));
+            own = better(
+                own,
+                Best((c.value - top) / how.temperature - ln(wait(how.seed, row.position + 1u, c.id)), c.id),
+            );
         }
     }
     let drawn = best(t, own);
@@ -187,7 +210,8 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     if t.index == 0u {
         ids[row.sequence] = drawn.id;
         if how.rarest > 0.0 && drawn.id != NO_ID {
-            ids[arrayLength(&ids) / 2u + row.sequence] = bitcast<u32>(weight_of(a, logits[group.z * STRIDE + drawn.id]) / weight);
+            ids[arrayLength(&ids) / 2u + row.sequence] =
+                bitcast<u32>(weight_of(a, logits[group.z * STRIDE + drawn.id]) / weight);
         }
     }
 }

@@ -1,12 +1,13 @@
-// The second: what of a slice is likely enough to be drawn, in order, and what all of it weighs; or, where nothing but
-// min-p filters, the slice's draw.
+// The second of three programs that sample: collects the candidates of each slice, ordered by thread and then
+// as the thread reads them, and sums the weights of all logits of the slice. If no filter but min-p is on, it
+// draws one token of the slice instead. One workgroup per slice of an output.
 #import candidates
 #import random
 @group(1) @binding(0) var<storage, read> logits: array<f32>;
 @group(1) @binding(1) var<storage, read_write> candidates: array<u32>;
 var<workgroup> before: array<u32, WORKGROUP>;
 
-// The sum over the threads up to this one.
+// The sum of `value` over the threads up to and including this one.
 fn running_sum(t: Thread, value: u32) -> u32 {
     var sum = value;
     for (var distance = 1u; distance < WORKGROUP; distance *= 2u) {
@@ -38,7 +39,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
             if id >= VOCAB { break; }
             let logit = logits[group.z * STRIDE + id];
             if is_drawable(logit) && logit >= cut {
-                own = better(own, Best((logit - top) / how.temperature - ln(wait(how.seed, row.position + 1u, id)), id));
+                own = better(
+                    own,
+                    Best((logit - top) / how.temperature - ln(wait(how.seed, row.position + 1u, id)), id),
+                );
             }
         }
         let drawn = best(t, own);

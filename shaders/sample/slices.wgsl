@@ -1,4 +1,5 @@
-// The first of three programs that draw the next tokens: the best logit of each slice of an output's.
+// The first of three programs that sample: the highest logit and its token id in each slice of an output's
+// logits. One workgroup per slice of an output.
 #import candidates
 @group(1) @binding(0) var<storage, read> logits: array<f32>;
 @group(1) @binding(1) var<storage, read_write> candidates: array<u32>;

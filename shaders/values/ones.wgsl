@@ -1,13 +1,25 @@
-// interface `values`: a head's queries, keys and values, four at a time, heads of any width: zeros follow the last.
+// Implements interface `values`: reads queries, keys and values of a head as vec4s. For any head dimension:
+// components past the end of a head are zero.
 @group(1) @binding(0) var<storage, read> qkv: array<f32>;
 @group(1) @binding(1) var<storage, read> cache: array<f32>;
-// A value of a head that starts at `at`, each by itself: components that a loop counts take FXC minutes.
+// The i-th value of a head that starts at `at`. query4 and cache4 call it once per component: with a loop
+// over the components, FXC takes minutes to compile.
 fn query1(at: u32, i: u32) -> f32 { if i < HEAD_DIM { return qkv[at + i]; } return 0.0; }
 fn cache1(at: u32, i: u32) -> f32 { if i < HEAD_DIM { return cache[at + i]; } return 0.0; }
-// The i-th four of it.
+// The i-th vec4 of a head that starts at `at`.
 fn query4(at: u32, i: u32) -> vec4<f32> {
-    return vec4(query1(at, 4u * i), query1(at, 4u * i + 1u), query1(at, 4u * i + 2u), query1(at, 4u * i + 3u));
+    return vec4(
+        query1(at, 4u * i),
+        query1(at, 4u * i + 1u),
+        query1(at, 4u * i + 2u),
+        query1(at, 4u * i + 3u),
+    );
 }
 fn cache4(at: u32, i: u32) -> vec4<f32> {
-    return vec4(cache1(at, 4u * i), cache1(at, 4u * i + 1u), cache1(at, 4u * i + 2u), cache1(at, 4u * i + 3u));
+    return vec4(
+        cache1(at, 4u * i),
+        cache1(at, 4u * i + 1u),
+        cache1(at, 4u * i + 2u),
+        cache1(at, 4u * i + 3u),
+    );
 }

@@ -1,4 +1,4 @@
-// interface `weights`: bfloat16, two values a word, each the upper half of an f32.
+// Implements interface `weights` for bfloat16: two values per word, each the upper half of an f32.
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 @group(1) @binding(0) var<storage, read> matrix: array<vec4<u32>>;
 fn pair(word: u32) -> vec2<f32> { return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u)); }

@@ -1,4 +1,4 @@
-// interface `weights`: half precision, two values a word; needs no extension.
+// Implements interface `weights` for f16: two values per word. Needs no device extension.
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 @group(1) @binding(0) var<storage, read> matrix: array<vec4<u32>>;
 fn shared32(row: u32, i: u32) -> vec4<f32> { return vec4(0.0); }

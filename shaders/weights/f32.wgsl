@@ -1,5 +1,7 @@
-// interface `weights`: the matrix, eight consecutive values of a row at a time, and four numbers that 32 of them share.
-// The program says COLUMNS8: eights in a row.
+// Implements interface `weights` for f32. The interface reads a matrix: weights8(row, i, s) gives the i-th
+// eight consecutive values of a row, where s = shared32(row, i / 4) holds up to four numbers, such as a
+// block's scale, that 32 consecutive values share. The importing program defines COLUMNS8, the groups of
+// eight values in a row.
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 @group(1) @binding(0) var<storage, read> matrix: array<vec4<f32>>;
 fn shared32(row: u32, i: u32) -> vec4<f32> { return vec4(0.0); }

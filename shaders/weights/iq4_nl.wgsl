@@ -1,4 +1,6 @@
-// interface `weights`: IQ4_NL, blocks of 32 values: d f16, 16 bytes of low and high nibbles, each a place in a table.
+// Implements interface `weights` for IQ4_NL: blocks of 32 values in 18 bytes: an f16 scale d, then 16 bytes
+// of nibbles, each an index into TABLE. The low nibbles are values 0 to 15, the high ones 16 to 31. A value
+// is d TABLE[nibble].
 #import bytes
 const TABLE = array<f32, 16>(
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,

@@ -1,7 +1,7 @@
-// interface `weights`: Q6_K, blocks of 256 values: 128 bytes of nibbles, 64 bytes of 2 high bits a value, 16 scales
-// i8, d f16.
+// Implements interface `weights` for Q6_K: blocks of 256 values in 210 bytes: 128 bytes of nibbles, 64 bytes
+// with 2 high bits per value, 16 scales, i8, then d, f16.
 #import bytes
-// Of the first half of 32 values, and of the second.
+// Scale of the first 16 of 32 values (xy), and of the last 16 (zw).
 fn shared32(row: u32, i: u32) -> vec4<f32> {
     let block = row * ROW_BYTES + i / 8u * 210u;
     let scales = vec2<f32>(vec2<i32>(bytes2(block + 192u + i % 8u * 2u) << vec2(24u)) >> vec2(24u));
@@ -9,7 +9,7 @@ fn shared32(row: u32, i: u32) -> vec4<f32> {
 }
 fn weights8(row: u32, i: u32, s: vec4<f32>) -> Eight {
     let block = row * ROW_BYTES + i / 32u * 210u;
-    let v = i % 32u * 8u; // the first value's place in the block
+    let v = i % 32u * 8u; // index of the first of the eight values in the block
     let within = v % 128u;
     let q = bytes8(block + v / 128u * 64u + within % 64u) >> vec2(within / 64u * 4u);
     let top = bytes8(block + 128u + v / 128u * 32u + within % 32u) >> vec2(within / 32u * 2u);

@@ -1,4 +1,5 @@
-// interface `weights`: Q8_0, blocks of 32 values: d f16, 32 i8.
+// Implements interface `weights` for Q8_0: blocks of 32 values in 34 bytes: an f16 scale d, then 32 i8. A
+// value is d q.
 #import bytes
 fn shared32(row: u32, i: u32) -> vec4<f32> { return vec4(half(row * ROW_BYTES + i * 34u)); }
 fn weights8(row: u32, i: u32, d: vec4<f32>) -> Eight {

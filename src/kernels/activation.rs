@@ -1,4 +1,4 @@
-//! The activation functions of MLPs: an epilogue of matmul, one file each in shaders/activation/.
+//! The activation functions of MLPs, applied as part of a matmul. Each has a file in shaders/activation/.
 
 use crate::simd::exp;
 
@@ -9,11 +9,11 @@ pub enum Activation {
     Relu,
     Silu,
     Tanh,
-    /// By the error function.
+    /// v Φ(v), with Φ from the error function.
     Gelu,
-    /// By the hyperbolic tangent (Hendrycks & Gimpel 2016).
+    /// The tanh approximation of GELU (Hendrycks & Gimpel 2016).
     GeluTanh,
-    /// By the logistic of 1.702 v.
+    /// The sigmoid approximation of GELU, v · sigmoid(1.702 v).
     QuickGelu,
 }
 
@@ -21,7 +21,7 @@ impl Activation {
     pub const ALL: [Self; 7] =
         [Self::None, Self::Relu, Self::Silu, Self::Tanh, Self::Gelu, Self::GeluTanh, Self::QuickGelu];
 
-    /// The names that config.json files give them, as transformers reads those.
+    /// The names of activation functions in config.json files, as transformers interprets them.
     pub const NAMES: [(&'static str, Self); 9] = [
         ("gelu", Self::Gelu),
         ("gelu_fast", Self::GeluTanh),
@@ -46,10 +46,10 @@ impl Activation {
         }
     }
 
-    /// Applies it to each of some values.
+    /// Applies the function to each value, in place.
     #[inline(always)]
     pub fn apply(self, values: &mut [f32]) {
-        // A loop for each, which the compiler turns into lanes.
+        // A separate loop per function, so that the compiler vectorises each.
         macro_rules! each {
             ($of:expr) => {
                 for v in values {
@@ -69,7 +69,7 @@ impl Activation {
     }
 }
 
-/// By the error function, after Abramowitz & Stegun 7.1.26 (within 1.5e-7).
+/// GELU with the error function approximated by Abramowitz & Stegun 7.1.26 (error at most 1.5e-7).
 #[inline(always)]
 fn gelu(v: f32) -> f32 {
     let z = (v.abs() * std::f32::consts::FRAC_1_SQRT_2).min(9.0);

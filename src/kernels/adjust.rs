@@ -6,7 +6,8 @@ use crate::{
     step::{Load, Step},
 };
 
-/// logits of the tokens that the step says, changed by biases, penalties and DRY
+/// Changes `logits` (`[outputs, vocab]`) in place: adds biases and subtracts penalties and DRY, for the
+/// tokens that the step lists for each output's sequence. See [`crate::sampling::Penalties::apply`].
 pub fn adjust(logits: Rows) -> Adjust {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
     Adjust { logits }

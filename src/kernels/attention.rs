@@ -14,27 +14,30 @@ use crate::{
 };
 use std::ops::Range;
 
-/// y = softmax(q k · scale) v over the positions so far, or the last `window` of them; `scale` and `window` (0:
-/// none) are the two values of `scalars`, so that layers which differ in them share a program.
+/// y = softmax(q k · scale) v over the positions so far, or the last `window` of them. `qkv` is `[rows,
+/// (n_heads + 2 n_kv_heads) · head_dim]`, y `[rows, n_heads · head_dim]`. `scalars` holds `scale` and
+/// `window` (0: none): as values in a buffer rather than constants, so that layers which differ in them share
+/// a program.
 ///
-/// For few rows a device splits the context, and leaves what it makes of each split in `partials`.
+/// For few rows a device splits the context, and writes the partial result of each split to `partials`.
 pub fn attention(qkv: Rows, cache: &Cache, scalars: Vector, partials: Partials, y: Rows) -> Attention {
     assert_eq!(y.width % cache.head_dim, 0, "whole heads");
     Attention { heads: Heads::new(y.width / cache.head_dim, qkv, cache, scalars), partials, y }
 }
 
-/// Where splits of the context leave what they made.
+/// The buffer for the partial results of the splits of the context, as shaders/attention/split.wgsl writes
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct Partials {
     buffer: Buffer,
-    /// Positions of a split, and how many splits the longest context has.
+    /// Positions in a split, and the number of splits of the longest context.
     split: u32,
     splits: u32,
 }
 
 impl Partials {
-    /// For so many query heads. Splits lie at multiples of a fixed number of positions, so that a row's sums do not
-    /// depend on what other rows see.
+    /// Declares the buffer for `n_heads` query heads. Splits start at multiples of a fixed number of
+    /// positions, so that a row's sums do not depend on the contexts of other rows.
     pub fn declare(
         buffers: &mut Buffers,
         n_heads: u32,
@@ -42,7 +45,7 @@ impl Partials {
         can: &Capabilities,
         sizes: &Sizes,
     ) -> Self {
-        // A thread for each four of a head at least.
+        // A workgroup has a thread per position of a split, and needs at least one per vec4 of a head.
         let split = can.split.max(head_dim.div_ceil(4).next_power_of_two());
         let splits = sizes.context.div_ceil(split);
         let content = Content::Partials { per: Per::Row, stride: n_heads * splits * (head_dim + 2) };
@@ -57,10 +60,11 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Many rows, in tiles.
+    /// The dispatch for many rows: tiled.wgsl.
     fn tiled(&self, part: &CachePart) -> Dispatch {
         let (dim, heads) = (self.heads.dim(), self.heads.of(part));
-        // A thread for each four of each row, and positions as they fit into the least workgroup memory there is.
+        // One thread per vec4 of each row; as many positions as fit into the smallest workgroup memory that
+        // WebGPU allows.
         let fours = dim.div_ceil(4);
         let rows = (256 / fours).clamp(1, 16);
         let keys = (512 / fours.next_power_of_two()).clamp(1, 16);
@@ -79,7 +83,7 @@ impl Attention {
         }
     }
 
-    /// Few rows, over splits of the context.
+    /// The dispatch for few rows, over splits of the context: split.wgsl.
     fn split(&self, target: &Target, part: &CachePart) -> Dispatch {
         let group = self.heads.group();
         let at_once = (1..=4).rev().find(|n| group.is_multiple_of(*n)).expect("one always fits");
@@ -116,7 +120,7 @@ impl Attention {
         }
     }
 
-    /// What split.wgsl and merge.wgsl both are told.
+    /// The constants that split.wgsl and merge.wgsl share.
     fn of_splits(&self) -> Vec<(&'static str, f64)> {
         vec![
             ("SPLIT", self.partials.split.into()),
@@ -187,13 +191,13 @@ impl Kernel for Attention {
         let caches: Vec<&[f32]> = caches.iter().map(|c| &c[..]).collect();
         let (qkv, mut y) = (memory.read(self.heads.qkv.buffer), memory.write(self.y.buffer));
         let (qkv, y) = (&qkv[..], Shared2d::new(&mut y, self.y.stride() as usize));
-        // A piece is a key head and a few rows that follow each other: they and the query heads that share the key
-        // head read the same keys.
+        // A piece of work is one key head and a tile of consecutive rows: those rows and all query heads that
+        // share the key head read the same keys.
         let tiles = tiles(step);
         let (group, n_kv_heads) = (self.heads.group(), self.heads.cache.n_kv_heads as usize);
         let positions: u64 = step.rows.iter().map(|r| u64::from(reach(step, r, window).len() as u32)).sum();
         cpu.for_each(4 * positions * u64::from(self.y.width), tiles.len() * n_kv_heads, |piece| {
-            // The last tile first: it sees the most.
+            // Start with the last tile: its rows attend to the most positions, so it takes longest.
             let tile = tiles[tiles.len() - 1 - piece / n_kv_heads].clone();
             let heads = (piece % n_kv_heads) as u32 * group..((piece % n_kv_heads) as u32 + 1) * group;
             let (part, layout, at) = self.heads.part_of(heads.start);
@@ -217,10 +221,10 @@ impl Kernel for Attention {
     }
 }
 
-/// Rows of a tile.
+/// Rows in a tile.
 const TILE: usize = 32;
 
-/// Runs of rows of one sequence, each at most a tile.
+/// Splits a step's rows into runs of consecutive rows of one sequence, of at most `TILE` rows.
 fn tiles(step: &Step) -> Vec<Range<usize>> {
     let mut tiles: Vec<Range<usize>> = Vec::new();
     for (index, row) in step.rows.iter().enumerate() {
@@ -234,7 +238,7 @@ fn tiles(step: &Step) -> Vec<Range<usize>> {
     tiles
 }
 
-/// Queries that share a sequence and a key head.
+/// Attention for queries that share a sequence and a key head.
 struct Attend<'a> {
     step: &'a Step,
     shape: Shape,
@@ -242,12 +246,13 @@ struct Attend<'a> {
     y: Shared2d<'a>,
     attention: &'a Attention,
     cache: &'a [f32],
-    /// Values of a key row in the cache, and where in it the key head is.
+    /// Values of a key row in the cache.
     width: usize,
+    /// Where the key head starts in a key row.
     at: usize,
     scale: f32,
     window: f32,
-    /// Row and query head.
+    /// The row and the query head of each query.
     queries: Vec<(usize, u32)>,
 }
 
@@ -261,7 +266,8 @@ impl Job for Attend<'_> {
         let sequence = step.rows[queries[0].0].sequence;
         let start = rows().map(|row| reach(step, row, window).start).min().expect("a query");
         let end = rows().map(|row| reach(step, row, window).end).max().expect("a query");
-        // Block by block, in which slots follow each other: the positions, and where their keys start.
+        // The blocks of the cache, within which slots are consecutive: positions, and where the first one's
+        // key starts.
         let blocks = || {
             (start / BLOCK..end.div_ceil(BLOCK)).map(|block| {
                 let positions = start.max(block * BLOCK)..end.min((block + 1) * BLOCK);
@@ -278,7 +284,7 @@ impl Job for Attend<'_> {
         for (positions, key) in blocks() {
             let (rows, count) = (&cache[key..], positions.len());
             let out = &mut weights[(positions.start - start) as usize..];
-            // Which of the two follows from the plan, not from how many queries there are, nor do their sums.
+            // The choice depends on the plan alone. Within each branch, the number of queries changes no sum.
             match shape {
                 Shape::Prefill => {
                     KeyProducts { rows, row_stride: 2 * width, count, x: &q, out, stride: span }.run::<L>();
@@ -299,7 +305,7 @@ impl Job for Attend<'_> {
             weights[..from].fill(0.0);
             weights[to..].fill(0.0);
             softmax_scaled(&mut weights[from..to], scale);
-            // SAFETY: a row's head is one piece's.
+            // SAFETY: each head of a row belongs to exactly one piece.
             let y = unsafe { y.part(*row, *head as usize * dim..(*head as usize + 1) * dim) };
             y.fill(0.0);
             out.push(y);
@@ -313,7 +319,7 @@ impl Job for Attend<'_> {
     }
 }
 
-/// Scores, to be scaled, → weights that add up to one.
+/// Turns scores into softmax(scores · scale), in place.
 #[inline(always)]
 fn softmax_scaled(scores: &mut [f32], scale: f32) {
     for score in &mut *scores {

@@ -11,8 +11,8 @@ use crate::{
     weights::Vector,
 };
 
-/// y = the weights by which [`super::attention`] mixes values, for who wants to see them: a value for each head and each
-/// position of the context, zero where a row does not look.
+/// y = the attention weights, softmax(q k · scale), for inspection: `[rows, n_heads · context]`, with zeros
+/// at the positions that a row does not attend to. The operands are those of [`super::attention`].
 pub fn attention_weights(
     qkv: Rows,
     cache: &Cache,
@@ -30,7 +30,7 @@ pub struct AttentionWeights {
 }
 
 impl AttentionWeights {
-    /// Positions of a head.
+    /// Positions per head in a row of y.
     fn context(&self) -> u32 {
         self.y.width / self.heads.count
     }

@@ -7,15 +7,16 @@ use crate::{
     weights::Matrix,
 };
 
-/// What picks a row of the table.
+/// What selects the row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// The row's token, or where it says [`SAMPLED`], the id last sampled for its sequence.
+    /// The row's token, or if that is [`SAMPLED`], the id last sampled for its sequence.
     Token,
     Position,
 }
 
-/// `y = table[token]` (or `[position]`); a row that is a [`FEATURE`] has no token, and is left to [`super::splice`].
+/// `y = table[token]` or `table[position]`: y is `[rows, columns]`. A row whose token is [`FEATURE`] is
+/// skipped: [`super::splice`] fills it.
 pub fn embed(table: &Matrix, by: By, ids: Buffer, y: Rows) -> Embed {
     assert_eq!(table.columns, y.width, "a table of as many columns as y");
     Embed { table: table.clone(), by, ids, y, add: false }

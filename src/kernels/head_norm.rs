@@ -9,8 +9,8 @@ use crate::{
     weights::NormWeights,
 };
 
-/// Each head of q and of k, which stand first in `qkv` ([rows, (n_heads + 2 n_kv_heads) · head_dim]), normalized by an RMS norm
-/// with the weights of q or of k, in place.
+/// Normalizes each head of q and of k by an RMS norm, in place. `by` holds the norm weights of q and of k,
+/// each `[head_dim]`. q and k stand first in `qkv`, which is `[rows, (n_heads + 2 n_kv_heads) · head_dim]`.
 pub fn head_norm(qkv: Rows, by: &[NormWeights; 2], n_heads: u32, n_kv_heads: u32) -> HeadNorm {
     let [q, k] = by;
     let head_dim = q.weight.len;
@@ -38,7 +38,7 @@ impl HeadNorm {
         self.n_heads + self.n_kv_heads
     }
 
-    /// One row.
+    /// Normalizes the heads of one row.
     #[inline(always)]
     fn normalize(&self, memory: &Memory, qkv: &mut [f32]) {
         let [q, k] = self.by.each_ref().map(|by| by.weight.of(memory));
@@ -95,7 +95,7 @@ impl Kernel for HeadNorm {
         let mut qkv = memory.write(self.qkv.buffer);
         let qkv = Shared2d::new(&mut qkv, self.qkv.stride() as usize);
         cpu.for_each(4 * (count * width) as u64, count, |row| {
-            // SAFETY: a row is one piece's.
+            // SAFETY: each row belongs to exactly one piece.
             self.normalize(memory, unsafe { qkv.part(row, 0..width) });
         });
     }

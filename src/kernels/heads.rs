@@ -1,4 +1,4 @@
-//! What the kernels of attention share: heads, and which positions a row sees.
+//! Shared by the attention kernels: the head layout, and which positions a row attends to.
 
 use super::{Cache, CachePart};
 use crate::{
@@ -9,12 +9,14 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Query heads over a cache's key heads, and what says how they look at these.
+/// The operands of attention: query heads, the KV cache, and the layer's scale and window.
 pub(super) struct Heads {
+    /// Query heads.
     pub count: u32,
+    /// `[rows, (count + 2 n_kv_heads) · head_dim]`
     pub qkv: Rows,
     pub cache: Cache,
-    /// The scale of scores and the window, or 0.
+    /// The scale of scores, and the window or 0.
     pub scalars: Vector,
 }
 
@@ -25,13 +27,13 @@ impl Heads {
         Self { count, qkv, cache: cache.clone(), scalars }
     }
 
-    /// All that is read.
+    /// Every buffer that is read.
     pub fn uses(&self) -> impl Iterator<Item = Use> {
         let parts = self.cache.parts.iter().map(|part| Use::Read(part.buffer));
         std::iter::once(Use::Read(self.qkv.buffer)).chain(parts).chain([Use::Read(self.scalars.buffer)])
     }
 
-    /// What the programs of a part bind: what they read, then what they write.
+    /// What the programs for a part of the cache bind, in order of binding.
     pub fn bound(&self, part: &CachePart, y: Rows) -> Vec<Use> {
         let read = [self.qkv.buffer, part.buffer, self.scalars.buffer].map(Use::Read);
         read.into_iter().chain([Use::Write(y.buffer)]).collect()
@@ -51,12 +53,13 @@ impl Heads {
         self.count / self.cache.n_kv_heads
     }
 
-    /// Query heads of a part of the cache.
+    /// Query heads that attend to a part of the cache.
     pub fn of(&self, part: &CachePart) -> u32 {
         part.heads.len() as u32 * self.group()
     }
 
-    /// The part of the cache that holds what a query head looks at, and where in a slot its keys start.
+    /// The part of the cache that a query head attends to, with its index, and where the head's keys start in
+    /// a slot.
     pub fn part_of(&self, head: u32) -> (usize, &CachePart, usize) {
         let kv_head = head / self.group();
         let mut parts = self.cache.parts.iter().enumerate();
@@ -65,7 +68,7 @@ impl Heads {
         (index, part, ((kv_head - part.heads.start) * self.dim()) as usize)
     }
 
-    /// The interface `values`: how shaders read heads.
+    /// The import for interface `values`, by which shaders read heads: name and source.
     pub fn values(&self) -> (&'static str, &'static str) {
         let source = match self.dim().is_multiple_of(4) {
             true => include_str!("../../shaders/values/fours.wgsl"),
@@ -74,7 +77,7 @@ impl Heads {
         ("values", source)
     }
 
-    /// What shaders are told of the heads of a part.
+    /// The shader constants that describe the heads of a part of the cache.
     pub fn constants(&self, part: &CachePart) -> Vec<(&'static str, f64)> {
         vec![
             ("GROUP", self.group().into()),
@@ -85,17 +88,17 @@ impl Heads {
     }
 }
 
-/// The interface `reach`.
+/// The import for interface `reach`: name and source.
 pub(super) const REACH: (&str, &str) = ("reach", include_str!("../../shaders/attention/reach.wgsl"));
 
-/// The positions that a row sees.
+/// The positions that a row attends to.
 pub(super) fn reach(step: &Step, row: &Row, window: f32) -> Range<u32> {
     let own = row.position + 1;
     let window = if window > 0.0 { window as u32 } else { own };
     own.saturating_sub(window)..step.sees(row) + 1
 }
 
-/// Scores → weights that add up to one.
+/// Turns scores into their softmax, in place.
 pub(super) fn softmax(scores: &mut [f32]) {
     let top = scores.iter().copied().fold(f32::MIN, f32::max);
     let mut total = 0.0;

@@ -7,16 +7,17 @@ use crate::{
 };
 use std::ops::Range;
 
-/// A layer's keys and values. A slot holds the keys of all heads of a part, then their values.
+/// A layer's KV cache. In each part, a slot holds the keys of all heads of the part, then their values:
+/// `[slots, 2, heads · head_dim]`.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// One, or several where a binding is too small for all heads.
+    /// One part, or several if a binding cannot hold all heads.
     pub parts: Vec<CachePart>,
     pub n_kv_heads: u32,
     pub head_dim: u32,
 }
 
-/// The share of some key heads.
+/// The part of a KV cache that holds some of the key heads.
 #[derive(Clone, Debug)]
 pub struct CachePart {
     pub buffer: Buffer,
@@ -30,7 +31,7 @@ impl CachePart {
     }
 }
 
-/// `cache[slot of the row's position]` = the row's keys and values
+/// `cache[slot of the row's position]` = the row's keys and values, which stand last in `qkv`.
 pub fn kv_write(qkv: Rows, cache: &Cache) -> KvWrite {
     KvWrite { qkv, cache: cache.clone() }
 }
@@ -41,14 +42,14 @@ pub struct KvWrite {
 }
 
 impl KvWrite {
-    /// Values of all keys (or values) of a row.
+    /// Numbers in the keys (or in the values) of one row, over all heads.
     pub(super) fn width(&self) -> u32 {
         self.cache.n_kv_heads * self.cache.head_dim
     }
     pub(super) fn parts(&self) -> &[CachePart] {
         &self.cache.parts
     }
-    /// Where in a row of qkv a part's keys and values start.
+    /// Where a part's keys start in a row of qkv, and where its values start.
     fn starts(&self, part: &CachePart) -> (u32, u32) {
         let width = self.width();
         let keys = self.qkv.width - 2 * width + part.heads.start * self.cache.head_dim;

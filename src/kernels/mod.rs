@@ -1,5 +1,5 @@
-//! The kernels: what a pass computes. A file each, with its operands, its WGSL programs and their grids, and the
-//! same computation in Rust, in the shader's words: the definition that the program is tested against.
+//! The kernels: what a pass of a plan computes. Each has a file, with its operands, its WGSL programs and
+//! their grids, and the same computation in plain Rust: the definition that the programs are tested against.
 
 use crate::{
     capabilities::Capabilities,
@@ -41,38 +41,39 @@ pub use splice::splice;
 
 /// One pass of a plan.
 pub trait Kernel: Send + Sync {
-    /// The kernel's word in a listing.
+    /// The kernel's name in a listing of a plan.
     fn name(&self) -> &'static str;
-    /// What a listing says beside the operands.
+    /// What a listing says besides the operands, such as shapes and formats.
     fn note(&self) -> String {
         String::new()
     }
     /// Every buffer that the pass reads and writes.
     fn uses(&self) -> Vec<Use>;
-    /// What a device runs for it: mostly one dispatch, several where a matrix has several parts.
+    /// The dispatches that a device runs for the pass: mostly one; several if a matrix or the KV cache has
+    /// several parts, or if the kernel takes several programs.
     fn dispatches(&self, target: &Target) -> Vec<Dispatch>;
-    /// What it moves and computes under a load.
+    /// The memory traffic and the arithmetic of the pass under a load.
     fn cost(&self, load: &Load) -> Cost;
-    /// The plain definition.
+    /// Computes the pass on the CPU, in plain Rust: the definition.
     fn run(&self, memory: &Memory, step: &Step);
-    /// The same with SIMD and threads, tested against [`Kernel::run`].
+    /// Computes the same with SIMD and threads; tested against [`Kernel::run`].
     fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
         let _ = (shape, cpu);
         self.run(memory, step);
     }
 }
 
-/// What dispatches are made for.
+/// What dispatches are made for: a device's capabilities, and prefill or decode.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub can: &'a Capabilities,
     pub shape: Shape,
 }
 
-/// A program with the buffers bound at group 1, in order of binding, and its grid.
+/// A program, the buffers bound at group 1 in order of binding, and the grid.
 ///
-/// The grid is data rather than a function of the kernel: every grid so far is "so many workgroups for every so
-/// many rows", which a listing can print and a test can hold to the limits of a device.
+/// The grid is data rather than a function of the kernel, so that a test can check it against a device's
+/// limits. Every grid is "n workgroups per m rows".
 #[derive(Debug)]
 pub struct Dispatch {
     pub program: Program,
@@ -80,7 +81,8 @@ pub struct Dispatch {
     pub grid: Grid,
 }
 
-/// `groups` workgroups for every `rows` rows (or outputs), and for every split of the context where there are some.
+/// `groups` workgroups per `rows` rows (or outputs, …: see [`Per`]), and per split of the context for
+/// [`Splits::Each`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     pub groups: u32,
@@ -89,14 +91,14 @@ pub struct Grid {
     pub splits: Splits,
 }
 
-/// What a grid has to do with the length of the context.
+/// How a grid depends on the length of the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Splits {
-    /// Nothing.
+    /// It does not.
     Whole,
-    /// The groups once for each so many positions.
+    /// The groups run once per split of this many positions.
     Each(u32),
-    /// The groups only where the context is longer.
+    /// The groups run only if the context is longer than this many positions.
     Beyond(u32),
 }
 
@@ -105,8 +107,8 @@ impl Grid {
         Self { groups, per: Per::Row, rows: 1, splits: Splits::Whole }
     }
 
-    /// The workgroups to dispatch: the groups folded over x and y, no side above `most`; the rows along z. None where
-    /// there is nothing to do.
+    /// The workgroups to dispatch, `[x, y, z]`: the groups folded over x and y so that x is at most `most`,
+    /// the rows along z. None if there is nothing to do.
     pub fn workgroups(&self, load: &Load, most: u32) -> Option<[u32; 3]> {
         let groups = match self.splits {
             Splits::Whole => self.groups,
@@ -119,19 +121,20 @@ impl Grid {
     }
 }
 
-/// What a pass moves and computes.
+/// The memory traffic and the arithmetic of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Bytes that must come from or go to memory, each counted once.
+    /// Bytes that the pass must read from or write to memory, each counted once.
     pub bytes: u64,
     /// Floating-point operations.
     pub flops: u64,
 }
 
-/// The interface `step`, which every program imports.
+/// The import for interface `step`, which every program has: name and source.
 const STEP: (&str, &str) = ("step", include_str!("../../shaders/step.wgsl"));
 
-/// The interface `reduce`: over subgroups where the device has them, else through workgroup memory.
+/// The import for interface `reduce`: with subgroup operations if the device has them, else through workgroup
+/// memory.
 fn reduce(target: &Target) -> (&'static str, &'static str) {
     let source = if target.can.subgroups {
         include_str!("../../shaders/reduce/subgroup.wgsl")
@@ -141,6 +144,7 @@ fn reduce(target: &Target) -> (&'static str, &'static str) {
     ("reduce", source)
 }
 
+/// A boolean as the value of a shader constant.
 fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }

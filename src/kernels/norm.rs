@@ -9,7 +9,8 @@ use crate::{
     weights::NormWeights,
 };
 
-/// y = norm(x), a layer norm or an RMS norm
+/// y = norm(x) for each row of x (`[rows, width]`): a layer norm or an RMS norm. `to` sets y, another buffer of
+/// the same shape.
 pub fn norm(x: Rows, by: &NormWeights) -> Norm {
     assert_eq!(x.width, by.weight.len, "a weight for each value of x");
     Norm { x, by: *by, y: x }
@@ -78,14 +79,14 @@ impl Kernel for Norm {
         let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));
         let y = Shared2d::new(&mut y, stride);
         cpu.for_each(8 * (count * width) as u64, count, |row| {
-            // SAFETY: a row is written by one piece.
+            // SAFETY: each row belongs to exactly one piece.
             let y = unsafe { y.part(row, 0..width) };
             cpu.simd.run(Normalize { by: &self.by, memory, x: &x[row * stride..][..width], y });
         });
     }
 }
 
-/// One row: y = norm(x).
+/// y = norm(x) for one row.
 pub(super) struct Normalize<'a> {
     pub by: &'a NormWeights,
     pub memory: &'a Memory,
@@ -94,7 +95,7 @@ pub(super) struct Normalize<'a> {
 }
 
 impl Normalize<'_> {
-    /// The definition.
+    /// Computes it in plain Rust: the definition.
     pub fn plain(self) {
         let Self { by, memory, x, y } = self;
         let (weight, bias) = (by.weight.of(memory), by.bias.map(|b| b.of(memory)));
@@ -110,7 +111,7 @@ impl Normalize<'_> {
     }
 }
 
-/// The same in lanes.
+/// The same with SIMD.
 impl Job for Normalize<'_> {
     type Out = ();
     #[inline(always)]

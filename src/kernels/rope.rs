@@ -8,9 +8,12 @@ use crate::{
     weights::Contents,
 };
 
-/// cos and sin of every position and pair, in f64 on the host: shaders compute neither, for WGSL promises little
-/// of their precision. The angles are products of f32, as in transformers and so in training: at thousands of turns
-/// the rounding is larger than what cos and sin add.
+/// The table of rotary position embeddings: (cos, sin) of the angle for every position and pair, times the
+/// model's attention scaling, `[positions, pairs, 2]`.
+///
+/// The host computes cos and sin, in f64, because WGSL guarantees little precision for them. The angles are
+/// products of f32, as in transformers and so in training: at angles of thousands of turns their rounding
+/// error exceeds that of cos and sin.
 pub struct RopeTable {
     frequencies: Vec<f32>,
     scale: f64,
@@ -42,7 +45,8 @@ impl Contents for RopeTable {
     }
 }
 
-/// Turns the pairs of the first `heads` heads of qkv (those of q, then of k) by their position's angles, in place.
+/// Rotary position embedding: rotates the pairs of values in the first `heads` heads of `qkv` (those of q,
+/// then of k) by the angles for the row's position, in place. `table` is a [`RopeTable`].
 pub fn rope(qkv: Rows, table: Buffer, heads: u32, head_dim: u32) -> RopeKernel {
     assert!(heads * head_dim <= qkv.width, "{heads} heads of {head_dim} in {} values", qkv.width);
     RopeKernel { qkv, table, heads, pairs: head_dim / 2 }
@@ -52,7 +56,7 @@ pub struct RopeKernel {
     qkv: Rows,
     pub(super) table: Buffer,
     heads: u32,
-    /// In a head.
+    /// Pairs of values in a head.
     pub(super) pairs: u32,
 }
 

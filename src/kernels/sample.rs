@@ -6,21 +6,23 @@ use crate::{
     step::{Load, Row, Step},
 };
 
-/// `ids[sequence]` = the token that follows the sequence's (last) output, picked from its logits as the step says; by
-/// mirostat, its probability beside it
+/// `ids[sequence]` = the next token of each sequence, drawn from the `logits` (`[outputs, vocab]`) of its
+/// last output by the sampling settings in the step. With mirostat, also writes the token's probability into
+/// the second half of `ids`.
 pub fn sample(logits: Rows, candidates: Candidates, ids: Buffer) -> Sample {
     assert_eq!(logits.per, Per::Output, "logits of outputs");
     assert_eq!(candidates.slices, logits.width.div_ceil(SLICE), "candidates of as many logits");
     Sample { logits, candidates, ids }
 }
 
-/// Logits of a slice, the candidates of it that are kept, and what else is told of it, as shaders/sample/candidates.wgsl
-/// has them.
+/// Logits in a slice, candidates that are stored per slice, and other words per slice, as in
+/// shaders/sample/candidates.wgsl.
 const SLICE: u32 = 1024;
 const MOST: u32 = 128;
 const TOLD: u32 = 6;
 
-/// Where a device's programs leave to each other which tokens are likely: of each slice of an output's logits a few.
+/// The buffer in which the sampling programs of a device pass on to each other the likely tokens in each
+/// slice of an output's logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates {
     buffer: Buffer,
@@ -28,6 +30,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// Declares the buffer for outputs of `vocab_size` logits.
     pub fn declare(buffers: &mut Buffers, vocab_size: u32) -> Self {
         let slices = vocab_size.div_ceil(SLICE);
         let stride = slices * (TOLD + 2 * MOST);

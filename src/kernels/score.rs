@@ -7,7 +7,8 @@ use crate::{
     step::{Load, Step},
 };
 
-/// y = ln softmax(logits)\[target\] for each output that the step gives a target for
+/// y = ln softmax(logits)\[target\] for each output that the step gives a target for, in nats. `logits` is
+/// `[outputs, vocab]`, y `[outputs, 1]`.
 pub fn score(logits: Rows, y: Rows) -> Score {
     assert_eq!((logits.per, y.per, y.width), (Per::Output, Per::Target, 1), "a value for each target");
     Score { logits, y }

@@ -6,7 +6,8 @@ use crate::{
     step::{FEATURE, Load, Step},
 };
 
-/// `y = features`, in the rows that stand for parts of images.
+/// `y = features` in the rows whose token is [`FEATURE`], which take an image feature instead of a token
+/// embedding. Both are `[rows, hidden]`.
 pub fn splice(features: Rows, y: Rows) -> Splice {
     assert_eq!((features.width, features.per), (y.width, y.per), "features are of the residual's shape");
     Splice { features, y }

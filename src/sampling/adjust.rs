@@ -1,51 +1,54 @@
-//! Logits that change before anything is drawn: biases, then penalties on tokens that were there before, then DRY.
+//! Changes to logits before sampling: biases are added, then penalties apply to tokens that occurred before,
+//! then DRY.
 
 use super::NO_CUT;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What makes tokens less likely that were there before, prompt included.
+/// Penalties that make tokens less likely if they occurred before, in the prompt or after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Penalties {
-    /// Divides logits above zero, and multiplies those below (Keskar et al. 2019, "CTRL"); 1: none.
+    /// Divides positive logits and multiplies the others (Keskar et al. 2019, "CTRL"); 1: none.
     pub repetition: f32,
-    /// Taken off for each time that the token was there, and once if it was (OpenAI's API); 0: none.
+    /// Subtracted for each occurrence of the token (OpenAI's API); 0: none.
     pub frequency: f32,
+    /// Subtracted once if the token occurred (OpenAI's API); 0: none.
     pub presence: f32,
-    /// Of how many of the last tokens; 0: of all.
+    /// How many of the last tokens count as occurrences; 0: all.
     pub last: u32,
 }
 
-/// Don't repeat yourself (p-e-w, text-generation-webui #5677): a token that would go on with a repetition of what was there
-/// before loses multiplier · base^(length − allowed), `length` being how many tokens that repetition has so far.
+/// DRY, "don't repeat yourself" (p-e-w, text-generation-webui #5677): if the last `length` tokens repeat an
+/// earlier passage, the token that would continue the repetition loses multiplier · base^(length − allowed).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dry {
     /// 0: none.
     pub multiplier: f32,
     pub base: f32,
-    /// Repetitions that are shorter cost nothing.
+    /// Repetitions of fewer tokens are not penalised.
     pub allowed: u32,
-    /// Of how many of the last tokens; 0: of all.
+    /// How many of the last tokens are searched for repetitions; 0: all.
     pub last: u32,
-    /// Tokens over which no repetition goes on.
+    /// Tokens that end a repetition: none extends across them.
     pub breakers: BTreeSet<u32>,
 }
 
-/// A token whose logit changes, and by what.
+/// A token whose logit changes, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adjusted {
     pub token: u32,
-    /// How often it was there, for penalties.
+    /// How often the token occurred, for the penalties.
     pub count: u32,
-    /// Added before those.
+    /// Added before the penalties.
     pub bias: f32,
-    /// Taken off after them.
+    /// Subtracted after the penalties.
     pub dry: f32,
 }
 
-/// The most tokens that can be biased, which bounds what a step has to say.
+/// The most tokens that can have a bias. This bounds the size of a step.
 pub const MOST_BIASES: usize = 1024;
 
-/// Repetitions count no further, as in DRY's first form: powers beyond say nothing more.
+/// Longer repetitions count as this long, as in DRY's original implementation: the penalty is large enough by
+/// then.
 const LONGEST: usize = 50;
 
 impl Penalties {
@@ -56,7 +59,7 @@ impl Penalties {
         (self.repetition, self.frequency, self.presence) != (1.0, 0.0, 0.0)
     }
 
-    /// What becomes of a logit.
+    /// The logit after bias, penalties and DRY.
     pub fn apply(&self, logit: f32, to: &Adjusted) -> f32 {
         let mut logit = logit + to.bias;
         if to.count > 0 {
@@ -76,7 +79,7 @@ impl Dry {
         self.multiplier > 0.0
     }
 
-    /// For each token that would go on with a repetition, how long that is.
+    /// For each token that would continue a repetition, the length of the longest one.
     fn lengths(&self, tokens: &[u32]) -> BTreeMap<u32, usize> {
         let breaks = |token: &u32| self.breakers.contains(token);
         let mut lengths = BTreeMap::new();
@@ -93,6 +96,7 @@ impl Dry {
         lengths
     }
 
+    /// What a token loses that would continue a repetition of this length; finite.
     fn penalty(&self, length: usize) -> f32 {
         match length.checked_sub(self.allowed as usize) {
             Some(beyond) => (self.multiplier * self.base.powi(beyond as i32)).min(-NO_CUT),
@@ -101,12 +105,13 @@ impl Dry {
     }
 }
 
+/// The last `count` tokens; all if `count` is 0.
 fn last(tokens: &[u32], count: u32) -> &[u32] {
     let count = if count == 0 { tokens.len() } else { tokens.len().min(count as usize) };
     &tokens[tokens.len() - count..]
 }
 
-/// The tokens whose logits change after these, each once, by id.
+/// The tokens whose logits change in the prediction after `tokens`, each once, ordered by id.
 pub(super) fn adjusted(
     biases: &[(u32, f32)],
     penalties: &Penalties,
@@ -118,7 +123,7 @@ pub(super) fn adjusted(
         by(all.entry(token).or_insert(Adjusted { token, count: 0, bias: 0.0, dry: 0.0 }));
     };
     for (token, bias) in biases {
-        // A ban must leave a number.
+        // A ban is a bias of minus infinity: clamp it, so that the logit stays a number.
         change(*token, &|to| to.bias = (to.bias + bias).clamp(NO_CUT, -NO_CUT));
     }
     if penalties.are_some() {
@@ -136,7 +141,8 @@ mod tests {
     use super::*;
     use crate::sampling::Sampling;
 
-    /// Of the last four, a token twice and two others once; what is not among them is left alone.
+    /// The last four tokens contain one token twice and two others once; a token that is not among them is
+    /// not changed.
     #[test]
     fn penalties_are_for_what_was_there() {
         let penalties = Penalties { repetition: 2.0, frequency: 0.25, presence: 0.5, last: 4 };
@@ -150,7 +156,7 @@ mod tests {
         assert!(of(Penalties { last: 4, ..Penalties::NONE }, &[9, 9, 5]).is_empty());
     }
 
-    /// A bias comes first, and is added up; a banned token keeps a number, below all others.
+    /// Biases are added up and come before penalties; a banned token keeps a finite logit, below all others.
     #[test]
     fn biases_come_before_penalties() {
         let biases = vec![(4, 1.5), (7, f32::NEG_INFINITY), (4, 1.0), (9, f32::INFINITY)];
@@ -162,7 +168,8 @@ mod tests {
         assert_eq!(after(-1.5), [(4, 0.5), (5, -3.0), (7, NO_CUT), (9, -NO_CUT)]);
     }
 
-    /// What llama.cpp's own test expects (tests/test-sampling.cpp): which tokens a repetition of which length costs.
+    /// The expectations of llama.cpp's own test (tests/test-sampling.cpp): which tokens are penalised, and by
+    /// how much.
     #[test]
     fn dry_is_for_what_would_go_on_with_a_repetition() {
         let dry = Dry { multiplier: 1.0, base: 1.1, ..Dry::NONE };
@@ -172,18 +179,18 @@ mod tests {
             found.iter().filter(|to| to.dry > 0.0).map(|to| (to.token, to.dry)).collect()
         };
         assert_eq!(cost(&dry, &[0, 1]), []);
-        // 0 1 was there before 2, and 1 before; the end repeats two tokens.
+        // The end, 0 1, repeats two tokens that stood before 2.
         assert_eq!(cost(&dry, &[0, 1, 2, 0, 1]), [(2, 1.0)]);
         assert_eq!(cost(&dry, &[0, 1, 3, 4, 0, 1]), [(3, 1.0)]);
         assert_eq!(cost(&dry, &[0, 1, 2, 3, 4, 0, 1]), [(2, 1.0)]);
         assert_eq!(cost(&Dry { last: 4, ..dry.clone() }, &[0, 1, 2, 3, 0, 1]), []);
-        // A longer one costs a power more; the longest counts.
+        // One token more multiplies the penalty by the base once more; the longest repetition counts.
         assert_eq!(cost(&dry, &[5, 0, 1, 2, 8, 0, 1, 2, 9, 5, 0, 1]), [(2, 1.1)]);
         assert_eq!(cost(&dry, &[5, 0, 1, 2, 5, 0, 1, 3, 0, 1]), [(2, 1.0), (3, 1.0)]);
-        // It goes not over a breaker, nor on with one.
+        // A repetition does not extend across a breaker, and a breaker does not continue one.
         assert_eq!(cost(&Dry { breakers: [0].into(), ..dry.clone() }, &[5, 0, 1, 2, 5, 0, 1]), []);
         assert_eq!(cost(&Dry { breakers: [2].into(), ..dry.clone() }, &[5, 0, 1, 2, 5, 0, 1]), []);
-        // Nor is a long one infinite.
+        // The penalty of a long repetition is finite.
         let long = Dry { base: 1e30, ..dry };
         assert_eq!(cost(&long, &[7; 80]), [(7, -NO_CUT)]);
     }

@@ -1,13 +1,13 @@
-//! Chance, from a counter-based generator: which number is drawn follows from the seed, the position and the candidate's id
-//! alone. shaders/sample/random.wgsl has the same.
+//! Random numbers from a counter-based generator: a number depends only on the seed, the position and the
+//! candidate's id. shaders/sample/random.wgsl computes the same.
 
-/// How long a candidate waits for a draw, exponentially distributed: of those that wait, divided by their weights, the
-/// first is drawn. Computed as shaders/sample/random.wgsl has it.
+/// A candidate's exponentially distributed waiting time. The candidate with the smallest waiting time /
+/// weight is drawn, which selects each with probability proportional to its weight.
 pub(super) fn wait(seed: u64, position: u32, id: u32) -> f32 {
     -ln(uniform(seed, [id, position, 0, 0]))
 }
 
-/// A number from 0 to 1 for a position, whatever its candidates.
+/// A uniformly distributed number between 0 and 1 for a position as a whole.
 pub(super) fn coin(seed: u64, position: u32) -> f32 {
     uniform(seed, [0, position, 1, 0])
 }
@@ -17,9 +17,9 @@ fn uniform(seed: u64, counter: [u32; 4]) -> f32 {
     ((word >> 9) as f32 + 0.5) / 8_388_608.0
 }
 
-/// The natural logarithm of a normal number above zero (Cephes, Moshier 1984).
+/// The natural logarithm of a positive normal number (Cephes, Moshier 1984).
 pub(super) fn ln(v: f32) -> f32 {
-    // m from the root of a half to the root of two, v = m 2^e
+    // v = m 2^e, with m between sqrt(1/2) and sqrt(2); f = m - 1.
     let shifted = v.to_bits().wrapping_sub(0x3f35_04f3);
     let e = (shifted as i32 >> 23) as f32;
     let f = f32::from_bits((shifted & 0x007f_ffff) + 0x3f35_04f3) - 1.0;
@@ -59,7 +59,7 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 mod tests {
     use super::*;
 
-    /// The known answers that Random123 publishes for philox4x32-10.
+    /// The test vectors that Random123 publishes for philox4x32-10.
     #[test]
     fn philox_gives_the_known_answers() {
         assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);

@@ -1,4 +1,4 @@
-//! Drawing one of the candidates that filters leave: the definition of shaders/sample/.
+//! Draws a token from the candidates that the filters keep: the definition of shaders/sample/.
 
 use super::{
     NO_CUT, NO_ID, Xtc,
@@ -7,32 +7,32 @@ use super::{
 };
 use crate::simd::exp;
 
-/// What a step says of how a sequence's next token is drawn: [`super::Sampling`] in numbers.
+/// How to sample a sequence's next token, as a step holds it: [`super::Sampling`] reduced to numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
-    /// Zero: the highest logit.
+    /// 0: take the token with the highest logit.
     pub temperature: f32,
     pub top_k: u32,
     pub top_p: f32,
-    /// How much lower than the highest a logit may be, by min-p.
+    /// The lowest logit that min-p keeps, relative to the highest logit: at most 0.
     pub least: f32,
     pub typical_p: f32,
-    /// The probability that a candidate must have, by mirostat; 0: any.
+    /// The lowest probability that mirostat keeps; 0: no mirostat.
     pub rarest: f32,
     pub xtc: Xtc,
     pub seed: u64,
 }
 
-/// A token that was drawn, and, where mirostat must know it, its probability among the candidates that were left.
+/// A token that was drawn. With mirostat, also its probability among the candidates that the filters kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Picked {
-    /// [`NO_ID`] where no logit is a number.
+    /// [`NO_ID`] if no logit is a number.
     pub id: u32,
     pub probability: f32,
 }
 
 impl Picked {
-    /// What was picked for each sequence, from the words where it was left.
+    /// The token picked for each sequence, from the words of the ids buffer: ids, then as many probabilities.
     pub fn all(words: &[u32]) -> Vec<Self> {
         let (ids, probabilities) = words.split_at(words.len() / 2);
         let both = ids.iter().zip(probabilities);
@@ -40,13 +40,14 @@ impl Picked {
     }
 }
 
-/// Which candidates filters leave.
+/// Which candidates the filters keep: those that fulfil all the conditions.
 #[derive(Clone, Copy)]
 struct Kept {
-    /// Logits from the one to the other.
+    /// The logit is at least this.
     lowest: f32,
+    /// The logit is at most this.
     highest: f32,
-    /// And, by typical, so near to a logit; as a number below zero, so that more is better.
+    /// The logit's [`nearness`] to `center` is at least `closeness` (for typical-p).
     center: f32,
     closeness: f32,
 }
@@ -57,19 +58,21 @@ impl Kept {
     }
 }
 
+/// The negated distance of a logit from `center`, so that a higher number is nearer.
 fn nearness(logit: f32, center: f32) -> f32 {
     -(logit - center).abs()
 }
 
-/// How much lower than the highest a logit may be that is to be at least min-p times as probable.
+/// The logit, relative to the highest, of a token that is `min_p` times as probable as the most probable one;
+/// without min-p (0), [`NO_CUT`].
 pub(super) fn least(temperature: f32, min_p: f32) -> f32 {
     if min_p > 0.0 { temperature * min_p.ln() } else { NO_CUT }
 }
 
-/// The least share of the weight that is told from nothing.
+/// Lower bound for a share of the total weight, so that its logarithm is finite.
 pub(super) const RAREST: f32 = 1e-30;
 
-/// Logits, and what they weigh.
+/// An output's logits, and their weights exp((logit − top) / temperature).
 struct Candidates<'a> {
     logits: &'a [f32],
     top: f32,
@@ -85,20 +88,22 @@ impl Candidates<'_> {
         (0..).zip(self.logits.iter().copied()).filter(move |(_, logit)| kept.has(*logit))
     }
 
-    /// What all that is left weighs.
+    /// The total weight of the candidates that are kept.
     fn total(&self, kept: Kept) -> f64 {
         self.kept(kept).map(|(_, logit)| self.weight(logit)).sum()
     }
 
-    /// The logit at which a candidate has a share of so much weight.
+    /// The logit whose weight is `share` of the weight `total`.
     fn logit_of(&self, share: f32, total: f64) -> f32 {
         self.top + self.temperature * ln((share * total as f32).max(RAREST))
     }
 
-    /// The highest cut above which the probabilities reach p of those left.
+    /// The top-p cut: the highest logit such that the candidates of at least that logit have the share `p` of
+    /// the kept weight.
     fn nucleus(&self, kept: Kept, p: f32) -> f32 {
         let enough = f64::from(p) * self.total(kept);
-        // Mostly a few reach it: only as many are sorted as it takes.
+        // Mostly few candidates suffice, so only the best are sorted: 64 first, then eight times as many
+        // until they suffice.
         let mut count = 64;
         loop {
             let best = highest_first(self.logits, kept.lowest, count);
@@ -116,14 +121,15 @@ impl Candidates<'_> {
         }
     }
 
-    /// The fewest of those left that reach p of their weight, nearest first to the logit whose surprise is the expected one.
+    /// The typical-p filter: keeps the candidates whose surprise is nearest to the expected surprise (the
+    /// entropy), as few as have the share `p` of the kept weight.
     ///
-    /// A surprise is −ln p = ln total − x, x being the logit over temperature; so that it is as far from the mean surprise
-    /// as x is from the mean x.
+    /// A candidate's surprise is −ln p = ln total − x, where x is the logit over the temperature. Its
+    /// distance from the mean surprise is therefore the distance of x from the mean x.
     fn typical(&self, kept: Kept, p: f32) -> Kept {
         let total = self.total(kept);
         let x = |logit: f32| f64::from((logit - self.top) / self.temperature);
-        // What weighs nothing may be infinitely far away.
+        // A logit with weight 0 may be infinitely far below the top: skip it, or the mean is NaN.
         let weighty = self.kept(kept).filter(|(_, logit)| self.weight(*logit) > 0.0);
         let mean = weighty.map(|(_, logit)| self.weight(logit) * x(logit)).sum::<f64>() / total;
         let center = self.top + self.temperature * mean as f32;
@@ -139,7 +145,8 @@ impl Candidates<'_> {
         Kept { center, closeness, ..kept }
     }
 
-    /// Without the likely ones but the least likely of them, where there are two at least.
+    /// The XTC filter: removes all candidates with at least the probability `threshold` except the least
+    /// probable of them. Does nothing if there are fewer than two.
     fn without_top(&self, kept: Kept, threshold: f32) -> Kept {
         let line = self.logit_of(threshold, self.total(kept));
         let likely = || self.kept(kept).map(|(_, logit)| logit).filter(|logit| *logit >= line);
@@ -162,9 +169,10 @@ impl Draw {
         seed: 0,
     };
 
-    /// The token at `position`.
+    /// Draws the token at `position` from the logits (`[vocab]`) of the position before.
     ///
-    /// Each filter is a cut: what is as probable as the last that is kept is kept too, as transformers' top-k has it.
+    /// Each filter is a cut on the logit or on its nearness to a logit. Candidates that tie with the last one
+    /// kept are kept too, as in transformers' top-k.
     pub fn pick(&self, logits: &[f32], position: u32) -> Picked {
         if self.temperature == 0.0 {
             return Picked { id: greedy(logits), probability: 1.0 };
@@ -190,7 +198,7 @@ impl Draw {
             kept = candidates.without_top(kept, self.xtc.threshold);
         }
         if self.rarest > 0.0 {
-            // The most probable stays whatever it surprises by.
+            // The most probable candidate always stays.
             kept.lowest = candidates.logit_of(self.rarest, candidates.total(kept)).min(top);
         }
         let mut picked = Picked { id: NO_ID, probability: 1.0 };
@@ -209,7 +217,8 @@ impl Draw {
     }
 }
 
-/// The highest logits that are at least `cut`, with their ids, as many as `count`, the highest first.
+/// The `count` highest logits of at least `cut`, with their ids, highest first; fewer if there are not so
+/// many.
 fn highest_first(logits: &[f32], cut: f32, count: usize) -> Vec<(u32, f32)> {
     let mut kept: Vec<(u32, f32)> =
         (0..).zip(logits).filter(|(_, logit)| **logit >= cut).map(|(id, logit)| (id, *logit)).collect();

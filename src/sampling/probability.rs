@@ -1,8 +1,10 @@
-//! What logits say: the most probable token, how probable one is, how far two predictions are from each other.
+//! Probabilities from logits: the most probable token, the probability of a token, the divergence of two
+//! predictions.
 
 use super::NO_ID;
 
-/// The id of the highest logit, the lowest of those that share it; [`NO_ID`] where none is a number.
+/// The id of the highest logit; among equal logits, the lowest id. [`NO_ID`] if no logit is greater than
+/// minus infinity.
 pub fn greedy(logits: &[f32]) -> u32 {
     let (mut best, mut highest) = (NO_ID, f32::NEG_INFINITY);
     for (logit, id) in logits.iter().zip(0..) {
@@ -13,7 +15,8 @@ pub fn greedy(logits: &[f32]) -> u32 {
     best
 }
 
-/// How far a prediction is from another, in nats: Σ p ln(p / q) of their softmaxes (Kullback and Leibler 1951).
+/// The Kullback-Leibler divergence of two predictions, in nats: Σ p ln(p / q), where p and q are the
+/// softmaxes of the two arguments, logits of one vocabulary (Kullback and Leibler 1951).
 pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let (p_total, q_total) = (log_total(p), log_total(q));
     let term = |(p, q): (&f32, &f32)| {
@@ -23,7 +26,7 @@ pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
     p.iter().zip(q).map(term).sum()
 }
 
-/// `ln softmax(logits)[id]`
+/// `ln softmax(logits)[id]`, in nats.
 pub fn logprob(logits: &[f32], id: u32) -> f64 {
     f64::from(logits[id as usize]) - log_total(logits)
 }

@@ -1,5 +1,5 @@
-//! A model's programs as the compilers of Vulkan, DX12, Metal and browsers get them: for reports of bugs, and for tests that
-//! put them through the compilers of devices that nobody has at hand.
+//! A model's shader programs as wgpu hands them to the compilers of Vulkan, DX12, Metal and browsers: for bug
+//! reports, and for tests that run compilers of devices that are not at hand.
 
 use crate::{
     capabilities::Capabilities,
@@ -11,25 +11,26 @@ use crate::{
 };
 use std::collections::HashSet;
 
-/// The forms that devices may need, a word for each.
+/// The variants of programs that devices may need, with a name for each.
 fn variants(can: &Capabilities) -> [(&'static str, Capabilities); 2] {
     let with = |subgroups| Capabilities { subgroups, ..can.clone() };
     [("plain", with(false)), ("subgroups", with(true))]
 }
 
-/// A program as a compiler gets it.
+/// A program in a compiler's input language.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Written {
-    /// Of its file: number, name, variant and what it is written in, such as `012-matmul_vector.subgroups.hlsl`.
+    /// The file name: number, name, variant and language, such as `012-matmul_vector.subgroups.hlsl`.
     pub name: String,
     pub text: Vec<u8>,
 }
 
-/// Every program of a model on a device that can do so much, in every variant that its devices may need. A program
-/// that no variant changes is there once.
+/// Every program of a model on a device with these capabilities, with and without subgroups. A program that
+/// is the same in both variants is listed once.
 ///
 /// # Errors
-/// Of the kind Model where the model is damaged; of the kind Run where the compiler has no words for a program.
+/// Of the kind Model if the model is damaged; of the kind Run if a program cannot be translated for the
+/// compiler.
 pub fn of_model(model: &Model, compiler: Compiler, can: &Capabilities) -> Result<Vec<Written>> {
     written(compiler, can, |can| {
         let sizes = sizes(model, can, EngineOptions::default())?;
@@ -38,7 +39,7 @@ pub fn of_model(model: &Model, compiler: Compiler, can: &Capabilities) -> Result
     })
 }
 
-/// The same of whatever plans `make` makes for a device that can do so much.
+/// Like [`of_model`], for the plans that `make` returns for given capabilities.
 pub fn written(
     compiler: Compiler,
     can: &Capabilities,

@@ -1,6 +1,7 @@
-//! Well-known models by their shapes alone: random weights, nothing to download, for measuring.
+//! Models with the shapes of well-known ones and random weights, for benchmarks without a download.
 //!
-//! The host makes them, once for each size and format, and they go up like any model's: so that loading is measured too.
+//! The host generates the weights, and they are loaded like those of any model, so that loading is measured
+//! too.
 
 use crate::{
     architecture::Architecture,
@@ -12,7 +13,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Names as on the command line.
+/// The names of the shapes, as on the command line.
 pub const SHAPES: [&str; 8] = [
     "gpt2",
     "gpt2-medium",
@@ -24,13 +25,19 @@ pub const SHAPES: [&str; 8] = [
     "llama-3.1-8b",
 ];
 
-/// The published config.json of a shape, as far as it says what is computed.
+/// The entries of a shape's published config.json that determine the computation; None if the shape is
+/// unknown.
 fn config(shape: &str) -> Option<Value> {
-    let gpt2 = |n_layer: u32, n_embd: u32, n_head: u32| json!({"model_type": "gpt2", "n_layer": n_layer, "n_embd": n_embd, "n_head": n_head});
+    let gpt2 = |n_layer: u32, n_embd: u32, n_head: u32| {
+        json!({
+            "model_type": "gpt2", "n_layer": n_layer, "n_embd": n_embd, "n_head": n_head,
+        })
+    };
     let llama = |layers: u32, hidden: u32, inner: u32, heads: u32, kv: u32, tied: bool| {
         json!({
-            "model_type": "llama", "num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": inner,
-            "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": 128_256, "rope_theta": 500_000.0,
+            "model_type": "llama", "num_hidden_layers": layers, "hidden_size": hidden,
+            "intermediate_size": inner, "num_attention_heads": heads,
+            "num_key_value_heads": kv, "vocab_size": 128_256, "rope_theta": 500_000.0,
             "max_position_embeddings": 131_072, "tie_word_embeddings": tied,
         })
     };
@@ -51,21 +58,26 @@ fn config(shape: &str) -> Option<Value> {
     })
 }
 
-/// A model of a known shape with random weights, its matrices in the formats that quantising to `format` would give.
-/// `alike`: matrices of one size share their bytes, which a device that copies them does not notice.
+/// A model of a known shape with random weights. Its matrices have the formats that quantising to `format`
+/// would give. With `alike`, matrices of the same shape and format share their bytes, which makes no
+/// difference to a device that copies them.
+///
+/// # Errors
+/// Of the kind Request if there is no such shape.
 pub fn model(shape: &str, format: Format, alike: bool) -> Result<Model> {
     let known = || SHAPES.join(", ");
     let config = config(shape)
         .ok_or_else(|| Error::request(format!("there is no shape {shape}: there are {}", known())))?;
     let (architecture, mut tensors): (Architecture, ModelTensors) = families::read(shape, &config)?;
-    // As Linear layers in our order store them: blocks lie along the columns.
+    // Store all matrices as Linear layers in our order do, not transposed: the blocks of a format lie along a
+    // row.
     for spec in tensors.layers.iter_mut().flat_map(LayerTensors::matrices_mut) {
         if spec.transposed {
             spec.shape.reverse();
         }
         (spec.transposed, spec.order) = (false, Order::AsStored);
     }
-    // Nothing is stored yet: what quantising would choose is asked of tensors that are f32.
+    // Find the formats that quantising would choose, from a checkpoint of f32 tensors that has only headers.
     let mut wanted = tensors.clone();
     wanted.quantize(format, &stored(&tensors, |_| Format::F32, false, true));
     let formats: HashMap<_, _> =
@@ -81,7 +93,8 @@ pub fn model(shape: &str, format: Format, alike: bool) -> Result<Model> {
     ))
 }
 
-/// Tensors for all specs; `empty`: only their headers.
+/// A checkpoint of random tensors for all specs, in the formats that `of` returns; with `empty`, without any
+/// data.
 fn stored(
     tensors: &ModelTensors,
     of: impl Fn(&TensorSpec) -> Format,

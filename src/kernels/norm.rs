@@ -9,8 +9,8 @@ use crate::{
     weights::NormWeights,
 };
 
-/// y = norm(x) for each row of x (`[rows, width]`): a layer norm or an RMS norm. `to` sets y, another buffer of
-/// the same shape.
+/// y = norm(x) for each row of x (`[rows, width]`): a layer norm or an RMS norm. `to` sets y, another buffer
+/// of the same shape.
 pub fn norm(x: Rows, by: &NormWeights) -> Norm {
     assert_eq!(x.width, by.weight.len, "a weight for each value of x");
     Norm { x, by: *by, y: x }

@@ -47,8 +47,8 @@ pub struct Adjusted {
 /// The most tokens that can have a bias. This bounds the size of a step.
 pub const MOST_BIASES: usize = 1024;
 
-/// Longer repetitions count as this long, as in DRY's original implementation: the penalty is large enough by
-/// then.
+/// Longer repetitions count as this long, as in DRY's original implementation: higher powers make no
+/// difference.
 const LONGEST: usize = 50;
 
 impl Penalties {

@@ -1,5 +1,5 @@
-//! WGSL programs. An `#import name` line is replaced, once, by the file that the program chose to implement
-//! `name`; everything else is plain WGSL.
+//! WGSL programs. The first `#import name` line is replaced by the file that the program chooses to implement
+//! interface `name`, and later ones are dropped; everything else is plain WGSL.
 
 mod translation;
 
@@ -7,17 +7,19 @@ pub use translation::Compiler;
 
 use std::fmt::Write;
 
-/// A shader file, the files that implement the interfaces it imports, and the values of its overrides.
+/// A shader file, the files that implement the interfaces that it imports, and the values of its overrides.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub name: &'static str,
     pub source: &'static str,
+    /// (interface, source)
     pub imports: Vec<(&'static str, &'static str)>,
+    /// (override, value)
     pub constants: Vec<(&'static str, f64)>,
 }
 
 impl Program {
-    /// What tells programs apart: text and constants, not their names.
+    /// Identifies the program by its text and constants, not by its name.
     pub fn key(&self) -> String {
         format!("{:?}\n{}", self.constants, self.wgsl())
     }

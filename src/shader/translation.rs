@@ -1,7 +1,8 @@
-//! What the compilers of Vulkan, DX12, Metal and browsers get of a program: the text or code that wgpu hands to each.
+//! Translates a program to what wgpu hands to the compilers of Vulkan, DX12, Metal and browsers.
 //!
-//! wgpu translates for itself and keeps the result to itself; here the same translator is asked in the same way, so that
-//! a program can be looked at, sent with a report of a bug, and put through compilers of devices that nobody has at hand.
+//! wgpu does not expose its translations. Here the same translator, naga, is called with the same options, so
+//! that a program can be inspected, attached to a bug report, and tested with compilers of devices that are
+//! not at hand.
 
 use super::Program;
 use crate::error::Error;
@@ -13,23 +14,24 @@ use naga::{
 };
 use std::{borrow::Cow, collections::BTreeMap, str::FromStr};
 
-/// Whose compiler reads a program.
+/// The compilers that programs are translated for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compiler {
-    /// SPIR-V 1.3, which Vulkan 1.1 and all later ones read.
+    /// SPIR-V 1.3, for Vulkan 1.1 and later.
     Vulkan,
-    /// HLSL for shader model 5.1, which FXC takes and DXC too, and for 6.0, which only DXC does, where there are subgroups.
+    /// HLSL: for shader model 5.1, which FXC and DXC read; for 6.0, which only DXC reads, if the program uses
+    /// subgroups.
     Dx12,
-    /// Metal's language, version 2.4 (macOS 12).
+    /// The Metal shading language, version 2.4 (macOS 12).
     Metal,
-    /// A browser's WebGPU.
+    /// WGSL, for a browser's WebGPU.
     Web,
 }
 
 impl Compiler {
     pub const ALL: [Self; 4] = [Self::Vulkan, Self::Dx12, Self::Metal, Self::Web];
 
-    /// As `--target` and wgpu's backends call it.
+    /// The name, as for `--target` and in wgpu's backends.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vulkan => "vulkan",
@@ -39,7 +41,7 @@ impl Compiler {
         }
     }
 
-    /// What files for it end in.
+    /// The extension of files for this compiler, without a dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Vulkan => "spv",
@@ -61,10 +63,11 @@ impl FromStr for Compiler {
 
 /// The name of every program's entry point.
 const ENTRY: &str = "main";
-/// What is in the text of a program that uses subgroups, and of no other.
+/// Text that occurs in exactly the programs that use subgroups.
 const SUBGROUPS: &str = "@builtin(subgroup_";
 
-/// Workgroup memory is not zeroed and indices are not checked, as in pipelines that are not `--checked`.
+/// Indices are not checked and, by the options below, workgroup memory is not zeroed, as in pipelines without
+/// `--checked`.
 const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
     index: BoundsCheckPolicy::Unchecked,
     buffer: BoundsCheckPolicy::Unchecked,
@@ -73,10 +76,10 @@ const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
 };
 
 impl Program {
-    /// The program as a compiler reads it, its overrides set.
+    /// The program in a compiler's input language, with its overrides set.
     ///
     /// # Errors
-    /// Where the WGSL is wrong, or the compiler's language has no words for it: what is, in the translator's words.
+    /// The translator's message, if the WGSL is invalid or cannot be expressed in that language.
     pub fn translated(&self, to: Compiler) -> Result<Vec<u8>, String> {
         let text = self.wgsl();
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
@@ -100,7 +103,7 @@ impl Program {
         }
     }
 
-    /// The text as it is, with what must be asked for in front and the overrides' values in their places.
+    /// The WGSL text, with `enable` directives in front and with the values of the overrides filled in.
     fn for_browsers(&self, text: &str) -> String {
         let mut to = String::new();
         if text.contains(SUBGROUPS) {
@@ -113,7 +116,7 @@ impl Program {
         to
     }
 
-    /// A line, and if it declares an override that the program sets, the value in it.
+    /// A line of WGSL. If it declares an override that the program sets, the declaration gets the value.
     fn with_value<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let declared = || {
             let (declaration, rest) = line.strip_prefix("override ")?.split_once(';')?;
@@ -132,9 +135,10 @@ impl Program {
     }
 }
 
-/// Holds a module to WGSL's rules, with what programs may use beyond the least; its text is for the words of what is wrong.
+/// Validates a module, allowing the extensions that programs may use. `text` is its source, for error
+/// messages.
 fn validate(module: &naga::Module, text: &str) -> Result<ModuleInfo, String> {
-    // Reading f16 from u32 is part of WGSL, whatever naga calls it.
+    // unpack2x16float is part of WGSL, but naga requires a capability for it.
     let allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
     Validator::new(ValidationFlags::all(), allowed)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
@@ -143,7 +147,7 @@ fn validate(module: &naga::Module, text: &str) -> Result<ModuleInfo, String> {
         .map_err(|e| e.emit_to_string(text))
 }
 
-/// The storage buffers that a module binds, in order, and whether it writes each.
+/// The storage buffers that a module binds, in order, and whether the module writes each.
 fn bindings(module: &naga::Module) -> BTreeMap<ResourceBinding, bool> {
     let bound = |(_, variable): (_, &naga::GlobalVariable)| match variable.space {
         AddressSpace::Storage { access } => Some((variable.binding?, access.contains(StorageAccess::STORE))),
@@ -152,7 +156,7 @@ fn bindings(module: &naga::Module) -> BTreeMap<ResourceBinding, bool> {
     module.global_variables.iter().filter_map(bound).collect()
 }
 
-/// Whether a buffer is bound at an offset that changes from run to run: the step is, in a ring of them.
+/// Whether a buffer is bound at a dynamic offset. The step is (group 0), because steps are in a ring buffer.
 fn is_dynamic(binding: ResourceBinding) -> bool {
     binding.group == 0
 }
@@ -177,7 +181,8 @@ fn hlsl(
     info: &ModuleInfo,
     shader_model: hlsl::ShaderModel,
 ) -> Result<Vec<u8>, String> {
-    // Registers are counted through all groups, those that are read and those that are written each by themselves.
+    // Registers are numbered across all groups, separately for buffers that are read only and for those that
+    // are written.
     let mut next = [0, 0];
     let mut binding_map = hlsl::BindingMap::default();
     for (binding, writes) in bindings(module) {
@@ -215,7 +220,7 @@ fn msl(module: &naga::Module, info: &ModuleInfo) -> Result<Vec<u8>, String> {
     for (slot, (binding, mutable)) in slots.zip(bindings(module)) {
         resources.insert(binding, msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() });
     }
-    // Behind them the buffers' lengths.
+    // The slot after them holds the lengths of the buffers.
     let sizes_buffer = Some(resources.len() as u8);
     let entry = msl::EntryPointResources { resources, sizes_buffer, ..Default::default() };
     let options = msl::Options {

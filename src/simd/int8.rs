@@ -1,8 +1,9 @@
-//! Products of quantised rows with rows that are rounded to eight bits: `--math fast`. A block's products are sums of
-//! integers, and its scales multiply once. As llama.cpp's CPU path has it, but for scales in f32.
+//! Products of quantised rows with activations that are rounded to eight bits: `--math fast`. Within a block
+//! the products are summed as integers, and the scales multiply the sum once. As in llama.cpp's CPU backend,
+//! except that scales are f32.
 //!
-//! A value of the formats here is s · u + m, u a small integer, s and m the same for 16 or 32 of them; so that
-//! Σ (s u + m) x = s Σ u x + m Σ x.
+//! A value of the formats here is s · u + m, where u is a small integer, and s and m are the same for 16 or
+//! 32 values. Therefore Σ (s u + m) x = s Σ u x + m Σ x.
 
 use super::{
     highest,
@@ -12,19 +13,20 @@ use super::{
 };
 use crate::weights::Format;
 
-/// Values that share a scale.
+/// Values in a block of rounded activations, which share a scale.
 pub const BLOCK: usize = 32;
 
-/// A row of x in blocks: x ≈ d · q.
+/// A row of activations x, rounded in blocks: x ≈ d · q.
 #[derive(Default)]
 pub struct Rounded {
     q: Vec<i8>,
     d: Vec<f32>,
-    /// d times the sum of each block, of its first half and of its second.
+    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half.
     sums: [Vec<f32>; 3],
 }
 
-/// Rounds values that are a whole number of blocks: d = max |x| / 127, q to the nearest.
+/// Rounds a row, whose length is a multiple of 32, to eight bits: d = max |x| / 127 of a block, and q is the
+/// nearest integer to x / d.
 pub struct Round<'a>(pub &'a [f32]);
 
 impl Job for Round<'_> {
@@ -41,7 +43,7 @@ impl Job for Round<'_> {
             }
             let d = highest(&sizes) / 127.0;
             let by = if d > 0.0 { 1.0 / d } else { 0.0 };
-            // Added to a small number, it leaves the nearest integer in the lowest bits.
+            // 1.5 · 2²³: adding it to a small number leaves the nearest integer in the low bits.
             const ROUND: f32 = 12_582_912.0;
             let mut halves = [0i32; 2];
             for i in 0..BLOCK {
@@ -61,19 +63,20 @@ impl Job for Round<'_> {
 }
 
 impl Rounded {
-    /// What it stands for.
+    /// The values that the rounded row represents.
     pub fn values(&self) -> Vec<f32> {
         self.q.iter().enumerate().map(|(i, q)| self.d[i / BLOCK] * f32::from(*q)).collect()
     }
 }
 
-/// Whether rows of a format, so many values wide, have a form here, if the lanes have one for products of bytes.
+/// Whether there are products here for rows of this format and width; see also
+/// [`super::Simd::has_byte_products`].
 pub fn takes(format: Format, columns: usize) -> bool {
     use Format::*;
     matches!(format, Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q4_K | Q5_K | Q6_K) && columns.is_multiple_of(BLOCK)
 }
 
-/// `out[i · stride + row] = rows[row] · x[i]`
+/// `out[i · stride + row] = rows[row] · x[i]`, with x rounded to eight bits.
 pub struct RoundedProducts<'a> {
     pub rows: Rows<'a>,
     pub x: &'a [Rounded],
@@ -102,25 +105,26 @@ impl Job for RoundedProducts<'_> {
     }
 }
 
-/// Parts of 32 values that are taken together: one K block, or so many of the others.
+/// Parts of 32 values that are processed together: one block of a K format, or eight blocks of another.
 const PARTS: usize = 8;
 
-/// The scales and offsets of such parts; of their halves, where these differ.
+/// The scales s and offsets m of such parts: [0] of the first half of a part, [1] of the second.
 struct Scales {
     s: [[f32; PARTS]; 2],
     m: [[f32; PARTS]; 2],
 }
 
-/// A format as such parts.
+/// A format, as parts of 32 integers u with scales and offsets.
 trait Ints {
-    /// Bytes of so many parts.
+    /// Bytes of this many parts.
     fn bytes(parts: usize) -> usize;
-    /// Whether u is signed, and m nothing.
+    /// Whether u is signed and m is 0.
     const SIGNED: bool = false;
-    /// Whether the halves of a part differ in s and m.
+    /// Whether s and m differ between the halves of a part.
     const HALVES: bool = false;
-    /// Of so many parts; all, for K blocks.
+    /// The scales of the first `count` parts; of all parts in K formats.
     fn scales<L: Lanes>(packed: &[u8], count: usize) -> Scales;
+    /// The integers of a part.
     fn u(packed: &[u8], part: usize) -> [u8; BLOCK];
 }
 
@@ -145,13 +149,16 @@ fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], strid
     }
 }
 
+/// The sums of one product.
 struct Sums<L: Lanes> {
+    /// Σ s d u q, of the even and of the odd parts.
     total: [<L::Eight as Lanes>::V; 2],
+    /// Σ m x, by the index of the part.
     offset: [f32; PARTS],
 }
 
 impl<L: Lanes> Sums<L> {
-    /// Adds the products of some parts, of which x's first is `at`.
+    /// Adds the products of the `count` parts at the start of `packed` with the parts of x from `at` on.
     #[inline(always)]
     fn add<F: Ints>(&mut self, packed: &[u8], x: &Rounded, at: usize, count: usize) {
         let Scales { mut s, m } = F::scales::<L>(packed, count);
@@ -176,7 +183,7 @@ impl<L: Lanes> Sums<L> {
         let q = &x.q[at * BLOCK..][..count * BLOCK];
         for i in 0..count {
             let u = F::u(packed, i);
-            // SAFETY: both are 32 bytes.
+            // SAFETY: both have 32 bytes from there on.
             let products = unsafe {
                 match F::SIGNED {
                     true => L::byte_products::<true>(u.as_ptr(), q.as_ptr().add(i * BLOCK)),
@@ -186,7 +193,7 @@ impl<L: Lanes> Sums<L> {
             let scale = if F::HALVES {
                 let [a, b] = [s[0][i], s[1][i]];
                 let both = [a, a, a, a, b, b, b, b];
-                // SAFETY: eight values.
+                // SAFETY: the array has eight values.
                 unsafe { <L::Eight>::load(both.as_ptr()) }
             } else {
                 <L::Eight>::splat(s[0][i])
@@ -196,14 +203,14 @@ impl<L: Lanes> Sums<L> {
     }
 }
 
-/// The f16 at one place of each of so many blocks.
+/// The f16 at offset `at` of each of `count` blocks, `bytes` apart.
 #[inline(always)]
 fn halves<L: Lanes>(packed: &[u8], bytes: usize, at: usize, count: usize) -> [f32; PARTS] {
     let (mut bits, mut values) = ([[0u8; 2]; PARTS], [0.0f32; PARTS]);
     for i in 0..count {
         bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
     }
-    // SAFETY: eight lanes, eight values.
+    // SAFETY: both arrays have eight values, one per lane.
     unsafe { <L::Eight>::store(<L::Eight>::f16(bits.as_ptr().cast()), values.as_mut_ptr()) };
     values
 }
@@ -216,7 +223,7 @@ fn times(by: f32, mut values: [f32; PARTS]) -> [f32; PARTS] {
     values
 }
 
-/// The low four bits of 16 bytes, then the high.
+/// The low four bits of 16 bytes, then their high four bits.
 #[inline(always)]
 fn nibbles(qs: &[u8]) -> [u8; BLOCK] {
     let qs: &[u8; 16] = qs.first_chunk().expect("16 bytes");
@@ -228,7 +235,7 @@ fn nibbles(qs: &[u8]) -> [u8; BLOCK] {
     u
 }
 
-/// The same with a fifth bit each.
+/// Like `nibbles`, with a fifth (top) bit for each value from `high`.
 #[inline(always)]
 fn five_bits(qs: &[u8], high: &[u8]) -> [u8; BLOCK] {
     let mut u = nibbles(qs);
@@ -239,7 +246,9 @@ fn five_bits(qs: &[u8], high: &[u8]) -> [u8; BLOCK] {
     u
 }
 
-/// A format of blocks of 32: where its scale is, how its offset follows from the scale or where that is, its u.
+/// Implements [`Ints`] for a format with blocks of 32 values: name, bytes of a block, offset, integers u. The
+/// scale is the f16 at the start of the block. The offset is a multiple of the scale (`offset`), an f16 at a
+/// place in the block (`offset at`), or 0 (`signed`).
 macro_rules! ints {
     ($name:ident, $bytes:literal, offset $times:literal, |$block:ident| $u:expr) => {
         ints!($name, $bytes, false, |packed, count, d| times($times, d), |$block| $u);
@@ -250,7 +259,10 @@ macro_rules! ints {
     ($name:ident, $bytes:literal, signed, |$block:ident| $u:expr) => {
         ints!($name, $bytes, true, |packed, count, d| d, |$block| $u);
     };
-    ($name:ident, $bytes:literal, $signed:literal, |$packed:ident, $count:ident, $d:ident| $m:expr, |$block:ident| $u:expr) => {
+    (
+        $name:ident, $bytes:literal, $signed:literal,
+        |$packed:ident, $count:ident, $d:ident| $m:expr, |$block:ident| $u:expr
+    ) => {
         #[allow(non_camel_case_types)] // ggml's own names
         struct $name;
         impl Ints for $name {
@@ -278,7 +290,7 @@ ints!(Q4_1, 20, offset at 2, |b| nibbles(&b[4..]));
 ints!(Q5_0, 22, offset - 16.0, |b| five_bits(&b[6..], &b[2..]));
 ints!(Q5_1, 24, offset at 2, |b| five_bits(&b[8..], &b[4..]));
 
-/// The scales and offsets of a Q4_K or Q5_K block: six bits each, in twelve bytes.
+/// The scales and offsets of a Q4_K or Q5_K block, which has them in twelve bytes, six bits each.
 #[inline(always)]
 fn k_scales<L: Lanes>(block: &[u8]) -> Scales {
     let words = block[4..16].as_chunks::<4>().0;
@@ -295,7 +307,7 @@ fn k_scales<L: Lanes>(block: &[u8]) -> Scales {
     Scales { s: [s; 2], m: [m; 2] }
 }
 
-/// The low or the high four bits of 32 bytes.
+/// The low four bits of 32 bytes, or with `high` their high four bits.
 #[inline(always)]
 fn nibble(qs: &[u8], high: bool) -> [u8; BLOCK] {
     let mut u: [u8; BLOCK] = *qs.first_chunk().expect("32 bytes");
@@ -305,7 +317,7 @@ fn nibble(qs: &[u8], high: bool) -> [u8; BLOCK] {
     u
 }
 
-/// Q4_K, or Q5_K, whose fifth bits lie between scales and nibbles.
+/// Q4_K, or with `FIFTH` Q5_K, which has its fifth bits between scales and nibbles.
 struct K<const FIFTH: bool>;
 impl<const FIFTH: bool> Ints for K<FIFTH> {
     #[inline(always)]

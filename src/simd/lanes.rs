@@ -1,6 +1,7 @@
-//! Several f32 at once: what the fast forms are written in, once for all processors.
+//! SIMD vectors of f32. The fast forms of kernels are written once, generic over [`Lanes`], for all
+//! instruction sets.
 
-#![allow(clippy::missing_safety_doc)] // `Lanes` says it for all of its functions
+#![allow(clippy::missing_safety_doc)] // `Lanes` has the safety section for all of its functions
 
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -8,39 +9,40 @@ use super::neon;
 use super::x86;
 use half::{bf16, f16};
 
-/// The instructions that a fast form is compiled for. Which there are is seen at run time, for a generic build must
-/// run everywhere.
+/// The instruction sets that fast forms are compiled for. They are detected at run time, because a generic
+/// build must run on every processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Simd {
-    /// What the compiler makes of plain arrays.
+    /// Plain arrays, vectorised by the compiler.
     Portable,
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 with its byte products (VNNI).
+    /// AVX-512 with its instructions for products of bytes (VNNI).
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// With its byte products.
+    /// NEON with its instructions for products of bytes (dotprod).
     #[cfg(target_arch = "aarch64")]
     NeonDot,
 }
 
-/// A computation in lanes. `run` is to be inlined into a function that is compiled for the lanes' instructions: loops
-/// rather than closures within it, for a closure that is not inlined is compiled without them.
+/// A computation that is generic over the instruction set. `run` must be inlined into a function that is
+/// compiled for these instructions. Write loops rather than closures in it: a closure that is not inlined is
+/// compiled without the instructions.
 pub trait Job {
     type Out;
     fn run<L: Lanes>(self) -> Self::Out;
 }
 
 impl Simd {
-    /// The best that this processor has.
+    /// The best instruction set that this processor has.
     pub fn detect() -> Self {
         *Self::all().last().expect("the portable form")
     }
 
-    /// All that this processor has, the best last.
+    /// All instruction sets that this processor has, the best last.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -77,15 +79,16 @@ impl Simd {
         }
     }
 
-    /// Whether [`Lanes::byte_products`] has a quick form.
+    /// Whether [`Lanes::byte_products`] has a fast implementation.
     pub fn has_byte_products(self) -> bool {
         self != Self::Portable
     }
 
+    /// Runs a job with these instructions.
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self {
             Self::Portable => job.run::<Portable>(),
-            // SAFETY (both): `all` has seen the features that the function is compiled for.
+            // SAFETY (both): `all` has detected the features that the function is compiled for.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::avx2(job) },
             #[cfg(target_arch = "x86_64")]
@@ -99,37 +102,40 @@ impl Simd {
     }
 }
 
-/// So many f32 at once. A sum over lanes is taken in a fixed order, but another with every number of them.
+/// A SIMD vector of `N` f32 and its operations. The order of a sum over lanes is fixed, but depends on `N`.
 ///
 /// # Safety
-/// The pointers' functions read (or write) `N` values from there on, at any alignment.
+/// Functions that take a pointer read (or write) `N` values from there on, at any alignment.
 pub trait Lanes {
     const N: usize;
-    /// Whether there are 32 registers rather than 16.
+    /// Whether there are 32 registers for vectors of `N` lanes rather than 16.
     const MANY_REGISTERS: bool;
+    /// The vector type.
     type V: Copy;
-    /// Eight lanes of the same processor.
+    /// Vectors of eight lanes with the same instructions.
     type Eight: Lanes;
     fn splat(value: f32) -> Self::V;
     unsafe fn load(values: *const f32) -> Self::V;
     unsafe fn store(v: Self::V, to: *mut f32);
-    /// `N` halves of 16 bits.
+    /// Loads `N` f16.
     unsafe fn f16(bits: *const u8) -> Self::V;
+    /// Loads `N` bf16.
     unsafe fn bf16(bits: *const u8) -> Self::V;
-    /// `N` unsigned bytes.
+    /// Loads `N` unsigned bytes as numbers.
     unsafe fn bytes(bytes: *const u8) -> Self::V;
     /// a · b + c
     fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn add(a: Self::V, b: Self::V) -> Self::V;
     /// The sum of the lanes.
     fn sum(v: Self::V) -> f32;
-    /// Has the processor fetch what lies there, if it can; any address will do.
+    /// Prefetches the cache line at an address, which need not be valid. A no-op where there is no such
+    /// instruction.
     #[inline(always)]
     fn prefetch(at: *const u8) {
         let _ = at;
     }
-    /// Σ u · x for each four of 32 bytes, where u is unsigned and at most 127, or, when `SIGNED`, x's like and not
-    /// -128 with x's -128.
+    /// Reads 32 bytes each at `u` and `x`, and returns Σ u · x over each group of four of them. u is unsigned
+    /// and at most 127; with `SIGNED` it is signed, and then u and x must not both be -128.
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;
 }
 
@@ -166,7 +172,7 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // Not mul_add: where the processor lacks it that is a call to a library.
+        // Not mul_add: on a processor without that instruction it is a call to a library.
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]

@@ -1,7 +1,8 @@
-//! What the kernels' fast CPU forms share: threads that cost little to call, and lanes of f32 in which products,
-//! sums and exponentials are computed. On one machine every sum is taken in one order, whatever runs beside it.
+//! Shared by the fast CPU forms of the kernels: threads with little overhead per call, and SIMD vectors of
+//! f32 ("lanes") for products, sums and exponentials. On one machine the order of every sum is fixed; it does
+//! not depend on the number of threads or on the other rows of a step.
 
-#![allow(clippy::needless_range_loop)] // one index says which of several arrays' lanes meet
+#![allow(clippy::needless_range_loop)] // one index is used for several arrays
 
 mod exp;
 mod int8;
@@ -30,11 +31,12 @@ pub enum Math {
     /// Every product and sum in f32.
     #[default]
     F32,
-    /// Where it is faster, in eight bits: quantised weights by activations that are rounded in blocks.
+    /// Where that is faster, products of quantised weights with activations that are rounded to eight bits in
+    /// blocks.
     Fast,
 }
 
-/// What a kernel's fast form has at hand.
+/// What the fast form of a kernel runs on: the SIMD instructions and the threads.
 pub struct Cpu {
     pub simd: Simd,
     pub math: Math,
@@ -42,22 +44,23 @@ pub struct Cpu {
     count: usize,
 }
 
-/// Operations from which on a pass is worth sharing out: some microseconds of them.
+/// A pass of fewer operations than this, some microseconds of work, runs on one thread.
 const WORTH_THREADS: u64 = 40_000;
 
 impl Cpu {
-    /// An error where so many threads can't be started.
+    /// # Errors
+    /// If this many threads cannot be started.
     pub fn new(threads: usize, math: Math) -> std::io::Result<Self> {
         let simd = Simd::detect();
         Ok(Self { simd, math, threads: Mutex::new(Threads::new(threads)?), count: threads })
     }
 
-    /// Whether quantised weights meet rounded activations.
+    /// Whether products of quantised weights use rounded activations.
     pub fn rounds(&self) -> bool {
         self.math == Math::Fast && self.simd.has_byte_products()
     }
 
-    /// Calls `work` for each of 0..pieces, by all threads where there is enough to do.
+    /// Calls `work` for each of 0..pieces, on all threads if there are enough `operations`.
     pub fn for_each(&self, operations: u64, pieces: usize, work: impl Fn(usize) + Sync) {
         if self.count == 1 || operations < WORTH_THREADS {
             return (0..pieces).for_each(work);
@@ -66,13 +69,14 @@ impl Cpu {
         threads.for_each(pieces, &work);
     }
 
-    /// Into how large pieces to share out so many things: a few for each thread, a multiple of `unit`.
+    /// The size of the pieces into which to divide `things`: a multiple of `unit`, for about four pieces per
+    /// thread.
     pub fn piece(&self, things: usize, unit: usize) -> usize {
         things.div_ceil(4 * self.count).next_multiple_of(unit).clamp(unit, 10 * unit)
     }
 }
 
-/// The sum of values, by sixteen partial ones: in one order on every machine.
+/// The sum of values, from sixteen partial sums: in the same order on every machine.
 #[inline(always)]
 pub fn sum(values: &[f32]) -> f32 {
     let (sixteens, rest) = values.as_chunks::<16>();
@@ -89,7 +93,7 @@ pub fn sum(values: &[f32]) -> f32 {
     total
 }
 
-/// The highest of values that are no NaN.
+/// The highest of the values, ignoring NaN.
 #[inline(always)]
 pub fn highest(values: &[f32]) -> f32 {
     let (sixteens, rest) = values.as_chunks::<16>();
@@ -122,8 +126,8 @@ mod tests {
         out
     }
 
-    /// Every form and format, odd sizes, one and many rows: equal to f64 within rounding, and one row of x at a
-    /// time gives the same bits as all at once.
+    /// For every instruction set and format, odd sizes, one and many rows: the products equal those in f64
+    /// within rounding, and one row of x at a time gives the same bits as all at once.
     #[test]
     fn products_are_right_and_do_not_depend_on_company() {
         for simd in Simd::all() {
@@ -159,7 +163,7 @@ mod tests {
         }
     }
 
-    /// The products of bytes are those of the values that the rounded rows stand for.
+    /// Products with rounded rows equal products with the values that the rounded rows represent.
     #[test]
     fn rounded_products_are_those_of_the_rounded_values() {
         for simd in Simd::all() {
@@ -196,7 +200,7 @@ mod tests {
             for _ in 0..200 {
                 let mut done = vec![0.0; pieces];
                 let all = Shared2d::new(&mut done, 1);
-                // SAFETY: a piece is taken once.
+                // SAFETY: each piece is taken once.
                 cpu.for_each(u64::MAX, pieces, |i| unsafe { all.part(i, 0..1)[0] += 1.0 });
                 assert!(done.iter().all(|d| *d == 1.0), "{done:?}");
             }

@@ -1,6 +1,6 @@
-//! Lanes of ARM's 64-bit processors, all of which have NEON.
+//! [`Lanes`] for 64-bit ARM processors, all of which have NEON.
 
-#![allow(clippy::missing_safety_doc)] // `Lanes` says it for all of its functions
+#![allow(clippy::missing_safety_doc)] // `Lanes` has the safety section for all of its functions
 
 use super::lanes::{Job, Lanes};
 use std::arch::{aarch64::*, asm};
@@ -10,13 +10,15 @@ pub fn dotprod<J: Job>(job: J) -> J::Out {
     job.run::<Neon<true>>()
 }
 
-/// Two registers of four lanes. `DOT`, with the instruction for products of bytes, is only named inside [`dotprod`].
+/// Two registers of four lanes. The form with `DOT`, which uses the instruction for products of bytes, may
+/// only be used inside [`dotprod`].
 pub struct Neon<const DOT: bool>;
 
-// SAFETY: loads and stores are unaligned ones of as many bytes as the trait says; the assembly touches no memory.
+// SAFETY: loads and stores are unaligned and of as many bytes as the trait says; the assembly accesses no
+// memory.
 impl<const DOT: bool> Lanes for Neon<DOT> {
     const N: usize = 8;
-    // 32, but of half as many lanes.
+    // There are 32 registers, but of four lanes: 16 pairs.
     const MANY_REGISTERS: bool = false;
     type V = [float32x4_t; 2];
     type Eight = Self;
@@ -40,9 +42,10 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         unsafe {
             let halves = vld1q_u8(bits);
             let (low, high): (float32x4_t, float32x4_t);
-            // The intrinsics want a type that is not stable yet.
-            asm!("fcvtl {low:v}.4s, {halves:v}.4h", "fcvtl2 {high:v}.4s, {halves:v}.8h", halves = in(vreg) halves,
-                low = out(vreg) low, high = lateout(vreg) high, options(pure, nomem, nostack));
+            // The intrinsics need a type that is not stable in Rust yet.
+            asm!("fcvtl {low:v}.4s, {halves:v}.4h", "fcvtl2 {high:v}.4s, {halves:v}.8h",
+                halves = in(vreg) halves, low = out(vreg) low, high = lateout(vreg) high,
+                options(pure, nomem, nostack));
             [low, high]
         }
     }
@@ -77,21 +80,21 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     }
     #[inline(always)]
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Self::V {
-        // What is unsigned is at most 127, and so is signed too.
+        // Unsigned factors are at most 127, so they can be read as signed.
         unsafe { [fours::<DOT>(u.cast(), x), fours::<DOT>(u.add(16).cast(), x.add(16))] }
     }
 }
 
-/// Σ a · b for each four of sixteen bytes.
+/// Σ a · b over each group of four of sixteen bytes.
 #[inline(always)]
 unsafe fn fours<const DOT: bool>(a: *const i8, b: *const i8) -> float32x4_t {
     unsafe {
         let (a, b) = (vld1q_s8(a), vld1q_s8(b));
         let sums = if DOT {
             let mut sums = vdupq_n_s32(0);
-            // The intrinsic is not stable yet.
-            asm!("sdot {sums:v}.4s, {a:v}.16b, {b:v}.16b", sums = inout(vreg) sums, a = in(vreg) a, b = in(vreg) b,
-                options(pure, nomem, nostack));
+            // The intrinsic is not stable in Rust yet.
+            asm!("sdot {sums:v}.4s, {a:v}.16b, {b:v}.16b", sums = inout(vreg) sums, a = in(vreg) a,
+                b = in(vreg) b, options(pure, nomem, nostack));
             sums
         } else {
             let low = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)));

@@ -1,14 +1,16 @@
-//! Products of rows of f32 with many x, by panels: rows are laid so that one lies in each lane, and then all of x passes
-//! over them. What it takes to lay them so serves all of x, and no sum over lanes is taken. So keys of attention meet the
-//! queries of a prompt.
+//! Products of rows of f32 with many vectors x, by panels: N rows are transposed into a panel with one row
+//! per lane, and each x is multiplied with the whole panel. The transposition pays off over all of x, and no
+//! sum over lanes is needed. Prefill uses it for the products of keys and queries.
 
 use super::lanes::{Job, Lanes};
 
-/// `out[i · stride + row] = rows[row] · x[i]` of rows of f32, so many values apart. Neither the number of rows nor that of x
-/// changes a sum.
+/// `out[i · stride + row] = rows[row] · x[i]`, for rows of f32. The sums do not depend on the number of rows
+/// or of x.
 pub struct KeyProducts<'a> {
     pub rows: &'a [f32],
+    /// Values from one row to the next.
     pub row_stride: usize,
+    /// Number of rows.
     pub count: usize,
     /// Each as long as a row.
     pub x: &'a [&'a [f32]],
@@ -51,12 +53,12 @@ impl Job for KeyProducts<'_> {
     }
 }
 
-/// A panel's rows with some of x.
+/// The products of a panel's rows with the first X of `x`.
 #[inline(always)]
 fn of_panel<L: Lanes, const X: usize>(panel: &[f32], x: &[&[f32]]) -> [L::V; X] {
     let mut total = [L::splat(0.0); X];
     for column in 0..x[0].len() {
-        // SAFETY: as many lanes for each column.
+        // SAFETY: the slice holds the N values that are loaded.
         let row = unsafe { L::load(panel[column * L::N..][..L::N].as_ptr()) };
         for i in 0..X {
             total[i] = L::multiply_add(row, L::splat(x[i][column]), total[i]);
@@ -65,13 +67,13 @@ fn of_panel<L: Lanes, const X: usize>(panel: &[f32], x: &[&[f32]]) -> [L::V; X] 
     total
 }
 
-/// Puts the first lanes of some rows where they belong; how many rows.
+/// Writes the first `count` lanes of each product to `out`, `stride` apart. Returns X.
 #[inline(always)]
 fn put<L: Lanes, const X: usize>(products: [L::V; X], out: &mut [f32], stride: usize, count: usize) -> usize {
     for i in 0..X {
         let mut values = [0.0; 16];
         assert!(L::N <= values.len());
-        // SAFETY: room for as many lanes.
+        // SAFETY: the array has room for N values.
         unsafe { L::store(products[i], values.as_mut_ptr()) };
         out[i * stride..][..count].copy_from_slice(&values[..count]);
     }

@@ -1,4 +1,4 @@
-//! Products of packed rows with rows of f32, by tiles that fill the registers.
+//! Products of packed rows with vectors of f32, computed in tiles that fill the registers.
 
 use super::{
     lanes::{Job, Lanes},
@@ -6,18 +6,19 @@ use super::{
 };
 use crate::weights::Format;
 
-/// Packed rows of a matrix, so many bytes apart.
+/// Packed rows of a matrix, `[count, columns]`.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub format: Format,
     pub packed: &'a [u8],
+    /// Bytes from one row to the next.
     pub row_bytes: usize,
     pub columns: usize,
     pub count: usize,
 }
 
 impl Rows<'_> {
-    /// That what is read lies in `packed`.
+    /// Asserts that all rows lie within `packed`.
     pub fn check(&self) {
         let last = self.count.saturating_sub(1) * self.row_bytes;
         assert!(
@@ -27,10 +28,10 @@ impl Rows<'_> {
     }
 }
 
-/// `out[i · stride + row] = rows[row] · x[i]`. Neither the number of rows nor that of x changes a sum.
+/// `out[i · stride + row] = rows[row] · x[i]`. The sums do not depend on the number of rows or of x.
 pub struct Products<'a> {
     pub rows: Rows<'a>,
-    /// Each of at least so many values as a row has.
+    /// Each has at least as many values as a row.
     pub x: &'a [&'a [f32]],
     pub out: &'a mut [f32],
     pub stride: usize,
@@ -56,11 +57,11 @@ impl Job for Products<'_> {
     }
 }
 
-/// How `N` packed values of a format become lanes.
+/// A format without blocks: how to load `N` packed values into lanes.
 trait Packed {
     const BYTES: usize;
     /// # Safety
-    /// `N` values are read.
+    /// Reads `N` values.
     unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V;
 }
 
@@ -90,7 +91,8 @@ impl Packed for BF16 {
     }
 }
 
-/// Rows in blocks are unpacked some at a time, and then are rows of f32: the sums are those of the format F32.
+/// Products of rows in block formats: unpacks some rows at a time to f32, and multiplies those as rows of the
+/// format F32.
 #[inline(always)]
 fn products_of_blocks<L: Lanes>(rows: Rows, x: &[&[f32]], out: &mut [f32], stride: usize) {
     const SOME: usize = 24;
@@ -111,7 +113,8 @@ fn products_of_blocks<L: Lanes>(rows: Rows, x: &[&[f32]], out: &mut [f32], strid
     }
 }
 
-/// Tiles of rows by x: eight by one where x is one or two, else as many as there are registers for.
+/// Divides the products into tiles of rows by x: of 8 by 1 if there are one or two x, else of as many as the
+/// registers hold.
 #[inline(always)]
 fn products<L: Lanes, P: Packed>(rows: Rows, x: &[&[f32]], out: &mut [f32], stride: usize) {
     if x.len() < 3 {
@@ -139,7 +142,7 @@ fn products<L: Lanes, P: Packed>(rows: Rows, x: &[&[f32]], out: &mut [f32], stri
     }
 }
 
-/// All rows, R at a time, by T of x, which stay in the nearest cache meanwhile.
+/// The products of all rows, R at a time, with T vectors x, which stay in the L1 cache meanwhile.
 #[inline(always)]
 fn strip<L: Lanes, P: Packed, const R: usize, const T: usize>(
     rows: Rows,
@@ -158,6 +161,7 @@ fn strip<L: Lanes, P: Packed, const R: usize, const T: usize>(
     }
 }
 
+/// The products of R rows from `first` on with T vectors x.
 #[inline(always)]
 fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
     rows: Rows,
@@ -175,10 +179,11 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
     for i in 0..whole {
         let mut lanes = [L::splat(0.0); R];
         for r in 0..R {
-            // SAFETY: within the row, as `Rows::check` has seen.
+            // SAFETY: within the row, as checked by `Rows::check`.
             lanes[r] = unsafe { P::lanes::<L>(w[r].add(i * L::N * P::BYTES)) };
             if T == 1 {
-                // With one x all waits for the rows: those of the next tile begin where these end.
+                // With one x, memory is the bottleneck: prefetch the rows of the next tile, which follow
+                // these.
                 L::prefetch(w[r].wrapping_add(R * rows.row_bytes + i * L::N * P::BYTES));
             }
         }
@@ -192,14 +197,14 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
     }
     let rest = rows.columns % L::N;
     if rest > 0 {
-        // The rows may end here: what is left of them, and zeros.
+        // Whole vectors would read past the end of the row: copy the rest, and pad with zeros.
         let (mut packed, mut values) = ([0u8; 64], [0.0f32; 16]);
         for t in 0..T {
             values[..rest].copy_from_slice(&x[t][whole * L::N..][..rest]);
             for r in 0..R {
                 let at = (first + r) * rows.row_bytes + whole * L::N * P::BYTES;
                 packed[..rest * P::BYTES].copy_from_slice(&rows.packed[at..][..rest * P::BYTES]);
-                // SAFETY: the two arrays hold sixteen values.
+                // SAFETY: both arrays hold sixteen values, and N is at most sixteen.
                 let (w, v) = unsafe { (P::lanes::<L>(packed.as_ptr()), L::load(values.as_ptr())) };
                 total[r][t] = L::multiply_add(w, v, total[r][t]);
             }
@@ -212,7 +217,7 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
     }
 }
 
-/// a · b
+/// The dot product a · b.
 pub struct Dot<'a>(pub &'a [f32], pub &'a [f32]);
 
 impl Job for Dot<'_> {
@@ -224,7 +229,7 @@ impl Job for Dot<'_> {
         let mut total = L::splat(0.0);
         let mut i = 0;
         while i < whole {
-            // SAFETY: within both.
+            // SAFETY: `i` + N is at most the length of both.
             unsafe { total = L::multiply_add(L::load(a.as_ptr().add(i)), L::load(b.as_ptr().add(i)), total) };
             i += L::N;
         }
@@ -236,14 +241,17 @@ impl Job for Dot<'_> {
     }
 }
 
-/// `out[i] += Σ weights[i][row] · rows[row]`, each sum in the order of the rows: what attention makes of values.
+/// `out[i] += Σ weights[i][row] · rows[row]`, summed in the order of the rows: the weighted sums of values in
+/// attention.
 pub struct Mix<'a, 'b> {
-    /// The rows' values, so many apart.
     pub rows: &'a [f32],
+    /// Values from one row to the next.
     pub row_stride: usize,
+    /// Number of rows.
     pub count: usize,
-    /// For each of out, its weights, so many apart.
+    /// The weights of `out[0]`, then those of `out[1]`, …
     pub weights: &'a [f32],
+    /// Values from the weights of one output to those of the next.
     pub weights_stride: usize,
     pub out: &'a mut [&'b mut [f32]],
 }
@@ -270,8 +278,8 @@ impl Job for Mix<'_, '_> {
     }
 }
 
-/// The first X of out; X. Four lanes of a row at a time, or two where registers are few: their sums stay in registers
-/// over all rows.
+/// [`Mix`] for the first X of `out`; returns X. Takes four vectors of a row at a time, or two if there are
+/// few registers, so that the sums stay in registers over all rows.
 #[inline(always)]
 fn mix_some<L: Lanes, const X: usize>(
     rows: &[f32],
@@ -287,7 +295,7 @@ fn mix_some<L: Lanes, const X: usize>(
         to[i] = out[i].as_mut_ptr();
     }
     let mut at = 0;
-    // SAFETY (all): within out and rows, as `Mix` has seen.
+    // SAFETY (all): within `out` and `rows`, as `Mix` has checked.
     while L::MANY_REGISTERS && at + 4 * L::N <= width {
         unsafe { mix::<L, 4, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
         at += 4 * L::N;
@@ -310,8 +318,10 @@ fn mix_some<L: Lanes, const X: usize>(
     X
 }
 
+/// Adds the weighted sum of all rows to C vectors of each of X outputs.
+///
 /// # Safety
-/// C times N values of each row are there, and of each of X out, from `at` on.
+/// Each row has at least C · N values from `rows` on, and each output from `at` on.
 #[inline(always)]
 unsafe fn mix<L: Lanes, const C: usize, const X: usize>(
     rows: *const f32,

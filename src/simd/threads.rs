@@ -1,7 +1,8 @@
-//! Threads that cost little to call: they wait for work spinning, and sleep only when none has come for a while.
+//! A thread pool with little overhead per call: threads spin while they wait for work, and sleep only if none
+//! comes for a while.
 //!
-//! A decoded token is some two hundred passes of a few microseconds each; to wake a sleeping thread takes longer
-//! than that, which is what pools for coarser work do.
+//! Decoding a token takes some two hundred passes of a few microseconds each. Waking a sleeping thread, as
+//! pools for coarser work do, takes longer than one pass.
 
 use std::{
     cell::UnsafeCell,
@@ -14,16 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a thread spins for more work before it sleeps: longer than what lies between two tokens.
+/// How long a thread spins before it sleeps: longer than the time between two tokens.
 const PATIENCE: Duration = Duration::from_micros(300);
 
-/// A number of threads, the caller's own among them.
+/// The thread pool. The calling thread works too.
 pub struct Threads {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
 
-/// What is to be done for each of 0..pieces. The lifetime is the caller's, who waits until nobody is at it.
+/// `work` is to be called for each of 0..pieces. It points to the caller's closure; the caller waits until no
+/// worker uses it any more.
 #[derive(Clone, Copy)]
 struct Job {
     work: *const (dyn Fn(usize) + Sync),
@@ -31,29 +33,32 @@ struct Job {
 }
 
 struct Shared {
-    /// Written by the caller while the gate is shut and no worker within, read by workers within.
+    /// Written by the caller while the gate is shut and no worker is inside it; read by workers inside it.
     job: UnsafeCell<Option<Job>>,
     gate: Alone<Gate>,
-    /// The piece to be taken next.
+    /// The next piece to take.
     next: Alone<AtomicUsize>,
+    /// The number of sleeping workers.
     asleep: AtomicUsize,
     panicked: AtomicBool,
     ended: AtomicBool,
 }
 
-/// What threads look at over and over, in a cache line of its own.
+/// Gives a value that threads poll a cache line of its own.
 #[repr(align(128))]
 struct Alone<T>(T);
 
-// SAFETY: `job` is written only while the gate is shut and nobody within, and read only within; what it points at is
-// Sync.
+// SAFETY: `job` is written only while the gate is shut and no worker is inside, and read only inside; what it
+// points to is Sync.
 unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
-/// Lets workers at a job until there is nothing left to take, and tells whether any is still at it. One that comes too
-/// late, for the system may give its processor to others for milliseconds, is not waited for.
+/// Admits workers to a job until the caller shuts it, and counts those inside. The caller waits for these,
+/// but not for workers that come too late, which may take milliseconds if the system runs something else on
+/// their processor.
 ///
-/// One word: the job's number, whether the gate is open, and how many are within.
+/// A single word: the number of the job in the upper 32 bits, then a bit that is set while the gate is open,
+/// then the number of workers inside.
 struct Gate(AtomicU64);
 
 const NUMBER: u32 = 32;
@@ -64,7 +69,7 @@ impl Gate {
     fn number(&self) -> u64 {
         self.0.load(Ordering::SeqCst) >> NUMBER
     }
-    /// Announces another job, which workers may enter, or only its number.
+    /// Increments the job's number, and opens the gate if `open`.
     fn announce(&self, open: bool) {
         let next = (self.0.load(Ordering::Relaxed) >> NUMBER).wrapping_add(1) << NUMBER;
         self.0.store(next | if open { OPEN } else { 0 }, Ordering::SeqCst);
@@ -72,11 +77,11 @@ impl Gate {
     fn shut(&self) {
         self.0.fetch_and(!OPEN, Ordering::Relaxed);
     }
-    /// Whether nobody is within; what was done there is seen then.
+    /// Whether no worker is inside. If so, everything that workers wrote inside is visible.
     fn is_empty(&self) -> bool {
         self.0.load(Ordering::Acquire) as u32 & !(OPEN as u32) == 0
     }
-    /// Within, unless the gate is shut.
+    /// Enters if the gate is open; returns whether it is.
     fn enter(&self) -> bool {
         let one_more = |state| (state & OPEN != 0).then_some(state + 1);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok()
@@ -87,9 +92,9 @@ impl Gate {
 }
 
 impl Shared {
-    /// Takes pieces until there are none.
+    /// Takes and runs pieces until none is left.
     fn work(&self, job: Job) {
-        // SAFETY: the caller of `for_each` keeps the closure until nobody is at it.
+        // SAFETY: `for_each` returns, and the closure may go, only when no worker uses it any more.
         let work = unsafe { &*job.work };
         loop {
             let piece = self.next.0.fetch_add(1, Ordering::Relaxed);
@@ -100,6 +105,7 @@ impl Shared {
         }
     }
 
+    /// The loop of a worker thread.
     fn worker(&self) {
         let mut seen = 0;
         loop {
@@ -108,7 +114,9 @@ impl Shared {
             while self.gate.0.number() == seen {
                 spins += 1;
                 if spins.is_multiple_of(128) && waiting_since.elapsed() > PATIENCE {
-                    // Announced before the last look, and the caller looks after it has announced: one sees the other.
+                    // The worker increments `asleep` before its last look at the number, and the caller looks
+                    // at `asleep` after it has changed the number: at least one of them sees the other's
+                    // change.
                     self.asleep.fetch_add(1, Ordering::SeqCst);
                     while self.gate.0.number() == seen {
                         thread::park();
@@ -122,8 +130,8 @@ impl Shared {
                 return;
             }
             if self.gate.0.enter() {
-                // A later job than `seen` may be the one entered: then it is looked at once more, in vain.
-                // SAFETY: see `Shared`.
+                // This may be a later job than `seen`. Then the worker enters it once more later, and finds
+                // no pieces. SAFETY: see `Shared`.
                 let job = unsafe { *self.job.get() }.expect("a job before the gate opens");
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(job))).is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
@@ -133,6 +141,7 @@ impl Shared {
         }
     }
 
+    /// Announces a job (see [`Gate::announce`]) and wakes sleeping workers.
     fn announce(&self, open: bool, sleepers: impl Iterator<Item = Thread>) {
         self.gate.0.announce(open);
         if self.asleep.load(Ordering::SeqCst) > 0 {
@@ -171,11 +180,11 @@ impl Threads {
             return (0..pieces).for_each(work);
         }
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is another; no worker holds the job when this returns, for it shuts the gate and waits
-        // for those within, and also where the caller's own share panics.
+        // SAFETY: only the lifetime changes. No worker holds the job when this function returns: it shuts the
+        // gate and waits for the workers inside, even if the caller's own share of the work panics.
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
         let job = Job { work, pieces };
-        // SAFETY: the gate is shut and nobody within; `&mut self`: there is no other caller.
+        // SAFETY: the gate is shut and no worker is inside; there is no other caller, because of `&mut self`.
         unsafe { *shared.job.get() = Some(job) };
         shared.next.0.store(0, Ordering::Relaxed);
         shared.announce(true, self.workers.iter().map(|worker| worker.thread().clone()));
@@ -184,7 +193,7 @@ impl Threads {
         let mut spins = 0u32;
         while !shared.gate.0.is_empty() {
             spins += 1;
-            // Where there are fewer processors than threads, a worker may wait for this one's.
+            // With fewer processors than threads, a worker may be waiting for this thread's processor.
             if spins.is_multiple_of(1 << 12) { thread::yield_now() } else { std::hint::spin_loop() }
         }
         if let Err(panic) = own {
@@ -199,13 +208,13 @@ impl Drop for Threads {
         self.shared.ended.store(true, Ordering::Release);
         self.shared.announce(false, self.workers.iter().map(|worker| worker.thread().clone()));
         for worker in self.workers.drain(..) {
-            // A worker's panic has been told by `for_each`.
+            // `for_each` has already reported a worker's panic.
             let _ = worker.join();
         }
     }
 }
 
-/// Rows that threads write at once, each its own columns.
+/// Rows of f32 that several threads write at the same time, in disjoint parts.
 #[derive(Clone, Copy)]
 pub struct Shared2d<'a> {
     values: *mut f32,
@@ -214,24 +223,24 @@ pub struct Shared2d<'a> {
     of: std::marker::PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: what is written through it is disjoint, by the word of `part`'s callers.
+// SAFETY: the callers of `part` guarantee that parts in use are disjoint.
 unsafe impl Sync for Shared2d<'_> {}
 unsafe impl Send for Shared2d<'_> {}
 
 impl<'a> Shared2d<'a> {
-    /// Rows so many values apart.
+    /// Rows that are `stride` values apart.
     pub fn new(values: &'a mut [f32], stride: usize) -> Self {
         Self { values: values.as_mut_ptr(), len: values.len(), stride, of: std::marker::PhantomData }
     }
 
-    /// Some columns of a row.
+    /// Columns of a row, to be written.
     ///
     /// # Safety
-    /// No other reference to any of them may be held.
-    #[allow(clippy::mut_from_ref)] // what it is for
+    /// There may be no other reference to any of these values.
+    #[allow(clippy::mut_from_ref)] // the purpose of this type
     pub unsafe fn part(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
         assert!(columns.end <= self.stride && row * self.stride + columns.end <= self.len, "within a row");
-        // SAFETY: within the values, as just seen; not shared, by the caller's word.
+        // SAFETY: within the values, as just asserted; not shared, as the caller guarantees.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.values.add(row * self.stride + columns.start),

@@ -1,16 +1,16 @@
-//! Blocks to f32 in lanes, for the formats that are used most; the others go by their definitions. What
-//! weights/unpack.rs says, but for a rounding less where a product and a sum are fused.
+//! Dequantizes blocks with SIMD, for the most used formats; the others use weights/unpack.rs. The results are
+//! those of weights/unpack.rs, except that a fused multiply-add rounds once instead of twice.
 
 use super::lanes::Lanes;
 use crate::weights::{Format, unpack};
 
-/// The eight bytes at `at`.
+/// The eight bytes from offset `at` on.
 #[inline(always)]
 fn eight(block: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(*block[at..].first_chunk().expect("eight bytes"))
 }
 
-/// The low four bits of each byte.
+/// Mask for the low four bits of each byte.
 const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 /// out[8 i..] = d · q + m
@@ -18,18 +18,19 @@ const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 fn put<L: Lanes>(out: &mut [f32], i: usize, d: f32, q: L::V, m: f32) {
     let values = L::multiply_add(L::splat(d), q, L::splat(m));
     let eight: &mut [f32; 8] = out[8 * i..].first_chunk_mut().expect("eight values");
-    // SAFETY: eight lanes, eight values.
+    // SAFETY: there are eight lanes, and room for eight values.
     unsafe { L::store(values, eight.as_mut_ptr()) };
 }
 
-/// Eight unsigned bytes.
+/// Eight unsigned bytes as numbers.
 #[inline(always)]
 fn bytes<L: Lanes>(eight: u64) -> L::V {
-    // SAFETY: eight lanes, eight bytes.
+    // SAFETY: there are eight lanes and eight bytes.
     unsafe { L::bytes(eight.to_le_bytes().as_ptr()) }
 }
 
-/// 32 values of 16 bytes, the low nibbles first.
+/// Writes 32 values d · q + m from 16 bytes of nibbles: the low nibbles are values 0 to 15, the high ones 16
+/// to 31.
 #[inline(always)]
 fn nibbles<L: Lanes>(qs: &[u8], out: &mut [f32], d: f32, m: f32) {
     for i in 0..2 {
@@ -39,14 +40,14 @@ fn nibbles<L: Lanes>(qs: &[u8], out: &mut [f32], d: f32, m: f32) {
     }
 }
 
-/// Each of eight bits in a byte of its own.
+/// Moves bit i of the low eight bits to the lowest bit of byte i.
 #[inline(always)]
 fn spread(bits: u32) -> u64 {
     let each = u64::from(bits & 0xff).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
     ((each + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101
 }
 
-/// The same with a fifth bit each.
+/// Like `nibbles`, with a fifth (top) bit for each value from `high`.
 #[inline(always)]
 fn five_bits<L: Lanes>(qs: &[u8], high: &[u8], out: &mut [f32], d: f32, m: f32) {
     let high = u32::from_le_bytes(*high.first_chunk().expect("four bytes"));
@@ -57,7 +58,7 @@ fn five_bits<L: Lanes>(qs: &[u8], high: &[u8], out: &mut [f32], d: f32, m: f32) 
     }
 }
 
-/// A block's values, by eight lanes.
+/// Dequantizes one block, eight values at a time.
 #[inline(always)]
 pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
     const { assert!(L::N == 8) };
@@ -66,7 +67,7 @@ pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
         Format::Q8_0 => {
             let d = half(block, 0);
             for i in 0..4 {
-                // Signed bytes, taken for unsigned ones 128 higher.
+                // Flipping the top bit turns a signed byte into an unsigned one that is 128 higher.
                 let q = eight(block, 2 + 8 * i) ^ 0x8080_8080_8080_8080;
                 put::<L>(out, i, d, bytes::<L>(q), -128.0 * d);
             }

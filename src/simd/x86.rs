@@ -1,6 +1,6 @@
-//! Lanes of x86-64 processors.
+//! [`Lanes`] for x86-64 processors.
 
-#![allow(clippy::missing_safety_doc)] // `Lanes` says it for all of its functions
+#![allow(clippy::missing_safety_doc)] // `Lanes` has the safety section for all of its functions
 
 use super::lanes::{Job, Lanes};
 use std::arch::x86_64::*;
@@ -15,11 +15,13 @@ pub fn avx512<J: Job>(job: J) -> J::Out {
     job.run::<Avx512>()
 }
 
-/// Only named inside [`avx2`] and [`avx512`], so that the features are there.
+/// Only used inside [`avx2`] and [`avx512`], so that the features are available; likewise `Avx512` inside
+/// [`avx512`].
 pub struct Avx2;
 pub struct Avx512;
 
-/// Bytes as unsigned and signed factors, the sign of the one moved to the other where both have one.
+/// Loads 32 bytes each as unsigned and as signed factors. With `SIGNED`, where both are signed, moves the
+/// sign of u to x.
 #[inline(always)]
 unsafe fn factors<const SIGNED: bool>(u: *const u8, x: *const i8) -> (__m256i, __m256i) {
     unsafe {
@@ -28,8 +30,8 @@ unsafe fn factors<const SIGNED: bool>(u: *const u8, x: *const i8) -> (__m256i, _
     }
 }
 
-// SAFETY (both): inlined into functions compiled for the features; the loads and stores are unaligned ones of
-// as many bytes as the trait says.
+// SAFETY (both): inlined into functions that are compiled for the features; loads and stores are unaligned
+// and of as many bytes as the trait says.
 impl Lanes for Avx2 {
     const N: usize = 8;
     const MANY_REGISTERS: bool = false;
@@ -86,7 +88,7 @@ impl Lanes for Avx2 {
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> __m256 {
         unsafe {
             let (u, x) = factors::<SIGNED>(u, x);
-            // No pair of 127 · 127, or 128 · 127, overflows 16 bits.
+            // A sum of two products of at most 128 · 127 fits into 16 bits.
             let pairs = _mm256_maddubs_epi16(u, x);
             _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }

@@ -1,6 +1,7 @@
-//! Storage formats: how a row of a weight matrix is packed, and what it means.
+//! Storage formats: how a row of a weight matrix is packed.
 //!
-//! Each has a file in shaders/weights/ that decodes it on the GPU; unpack.rs defines what it means, pack.rs makes it.
+//! unpack.rs dequantizes each format and so defines it, pack.rs quantizes to it, and a file in
+//! shaders/weights/ dequantizes it on the GPU.
 
 use super::{pack, unpack};
 use crate::error::{Error, Result};
@@ -29,19 +30,23 @@ pub enum Format {
     MXFP4,
 }
 
-/// What there is to know of a format.
+/// The properties of a format.
 struct Layout {
     name: &'static str,
-    /// Values of a block, and its bytes.
+    /// Values in a block.
     values: usize,
+    /// Bytes of a block.
     bytes: usize,
-    /// From a block's bytes to its values, and back.
+    /// Dequantizes a block; for formats without blocks, any number of values.
     unpack: fn(&[u8], &mut [f32]),
+    /// Quantizes a block; for formats without blocks, any number of values.
     pack: fn(&[f32], &mut [u8]),
+    /// The source of shaders/weights/NAME.wgsl.
     shader: &'static str,
 }
 
-/// A format's arm: its block, and its name in lower case, by which all that has to do with it is called.
+/// The layout of a format: its lower-case name, which is also that of its functions and its shader file;
+/// values in a block; bytes of a block.
 macro_rules! layout {
     ($name:ident, $values:literal, $bytes:literal) => {
         Layout {
@@ -98,7 +103,8 @@ impl Format {
         self.layout().name
     }
 
-    /// The files in shaders/weights/ that decode eight values at a time, by the interface that each implements.
+    /// The shader imports that dequantize the format, eight values at a time: (interface, source) of files in
+    /// shaders/weights/.
     pub fn shader(self) -> Vec<(&'static str, &'static str)> {
         let shared = if self.is_blocks() {
             &[
@@ -111,12 +117,12 @@ impl Format {
         [&[("weights", self.layout().shader)], shared].concat()
     }
 
-    /// What the shader must be told of rows so many bytes apart.
+    /// The shader constant for rows that are `row_bytes` apart, if the format needs it.
     pub fn constants(self, row_bytes: usize) -> Option<(&'static str, f64)> {
         self.is_blocks().then_some(("ROW_BYTES", row_bytes as f64))
     }
 
-    /// Values of a block: a row is a whole number of blocks.
+    /// Values in a block: a row is a whole number of blocks.
     pub fn block_values(self) -> usize {
         self.layout().values
     }
@@ -124,21 +130,21 @@ impl Format {
     pub fn block_bytes(self) -> usize {
         self.layout().bytes
     }
-    /// Whether values are packed in blocks, rather than each by itself.
+    /// Whether values are packed in blocks rather than individually.
     pub fn is_blocks(self) -> bool {
         self.block_values() > 1
     }
-    /// What a mapped row must be aligned to.
+    /// The alignment, in bytes, that a mapped row must have.
     pub fn alignment(self) -> usize {
         if self.is_blocks() { 1 } else { self.block_bytes() }
     }
 
-    /// Bytes of a row of so many values.
+    /// Bytes of a row of `columns` values.
     pub fn row_bytes(self, columns: usize) -> usize {
         columns.div_ceil(self.block_values()) * self.block_bytes()
     }
 
-    /// The values that `packed` begins with, as many as `values` has room for.
+    /// Dequantizes the values at the start of `packed`, as many as `values` has room for.
     #[inline(always)]
     pub fn unpack(self, packed: &[u8], values: &mut [f32]) {
         let Layout { values: n, bytes, unpack, .. } = self.layout();
@@ -152,7 +158,7 @@ impl Format {
         }
     }
 
-    /// Packs `values`, a whole number of blocks, into the bytes that `packed` begins with.
+    /// Quantizes `values`, a whole number of blocks, into the start of `packed`.
     pub fn pack(self, values: &[f32], packed: &mut [u8]) {
         let Layout { values: n, bytes, pack, .. } = self.layout();
         if self.is_blocks() {
@@ -162,7 +168,7 @@ impl Format {
         }
     }
 
-    /// Bits that a value takes.
+    /// Bits per value, with its share of the block's scales.
     pub fn bits(self) -> f64 {
         self.block_bytes() as f64 * 8.0 / self.block_values() as f64
     }
@@ -171,7 +177,7 @@ impl Format {
 impl FromStr for Format {
     type Err = Error;
 
-    /// By its name in either case.
+    /// Parses a format's name, in upper or lower case.
     fn from_str(name: &str) -> Result<Self> {
         let known = || Self::ALL.map(Self::name).join(", ");
         let found = Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name));

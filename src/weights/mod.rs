@@ -1,9 +1,9 @@
 //! Weights: from a checkpoint's tensors to the buffers that a plan reads.
 //!
-//! [`Checkpoint`] maps the files (safetensors, or one [`Gguf`]); a family says with [`ModelTensors`] which tensors
-//! make up its matrices and vectors, and [`ModelTensors::quantize`] how those are packed anew; [`Weights::load`]
-//! checks all of them at once and declares the plan's buffers, each of which knows how to fill itself row by row.
-//! Nothing is copied before a backend asks for it.
+//! [`Checkpoint`] maps the files (safetensors, or a [`Gguf`]). A model family describes with [`ModelTensors`]
+//! which tensors make up its matrices and vectors, and [`ModelTensors::quantize`] sets the formats that
+//! matrices are requantised to. [`Weights::load`] checks all tensors at once and declares the plan's buffers;
+//! each buffer has [`Contents`] that fill it row by row. Nothing is copied before a backend asks for it.
 
 mod format;
 mod gguf;
@@ -34,13 +34,13 @@ use std::{ops::Range, sync::Arc};
 use tensors::Found;
 pub use vision::VisionWeights;
 
-/// What a buffer holds from the start, made row by row as it is uploaded.
+/// The initial contents of a buffer, produced row by row as the buffer is filled or uploaded.
 pub trait Contents: Send + Sync {
     fn rows(&self) -> usize;
     fn row_bytes(&self) -> usize;
-    /// Writes the rows from `first` on, as many as `out` has room for. `out` may hold anything before.
+    /// Writes the rows from `first` on, as many as `out` has room for. Overwrites every byte of `out`.
     fn fill(&self, first: usize, out: &mut [u8]);
-    /// The same bytes where they already lie so in memory, aligned to their values.
+    /// All the bytes, if they already are in memory in this form, aligned for their type.
     fn mapped(&self) -> Option<&[u8]> {
         None
     }
@@ -49,16 +49,16 @@ pub trait Contents: Send + Sync {
 /// How a backend wants matrices laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Whether tensors of one format that make up a matrix are laid side by side.
+    /// Whether tensors that make up a matrix share a buffer if they have the same format.
     pub join: bool,
-    /// Rows are padded to a multiple of so many values.
+    /// Rows are padded to a multiple of this many values.
     pub align: u32,
-    /// The most bytes of a part.
+    /// The most bytes in a part of a matrix: what one binding can hold.
     pub most_bytes: u64,
 }
 
 impl Layout {
-    /// Tensors stay where they are mapped.
+    /// Tensors stay where they are mapped: no joining, no padding.
     pub const CPU: Self = Self { join: false, align: 1, most_bytes: u64::MAX };
 
     pub fn gpu(most_bytes: u64) -> Self {
@@ -66,7 +66,7 @@ impl Layout {
     }
 }
 
-/// Some rows of a matrix, in one buffer.
+/// Consecutive rows of a matrix, in one buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub buffer: Buffer,
@@ -77,7 +77,7 @@ pub struct Part {
     pub row_bytes: usize,
 }
 
-/// A weight matrix: a row for each output, in parts.
+/// A weight matrix, `[rows, columns]`: a row per output. Its rows are divided into parts.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     pub rows: u32,
@@ -87,7 +87,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Declares the buffers of a matrix whose rows are those of `sources`, one below the other.
+    /// Declares the buffers of a matrix whose rows are those of `sources`, one after the other.
     pub fn declare(
         buffers: &mut Buffers,
         label: &str,
@@ -99,10 +99,10 @@ impl Matrix {
         let rows = sources.iter().map(StoredRows::len).sum();
         let row_bytes = |s: &StoredRows| {
             let bytes = s.format().row_bytes(columns.next_multiple_of(layout.align) as usize);
-            // A shader reads words.
+            // Shaders read words of four bytes.
             if layout.align > 1 { bytes.next_multiple_of(4) } else { bytes }
         };
-        // Runs of sources that fit together: one format, one binding.
+        // Join consecutive sources of one format while they fit into one binding.
         let mut runs: Vec<StoredRows> = Vec::new();
         for source in sources {
             match runs.last_mut() {
@@ -121,7 +121,7 @@ impl Matrix {
         for run in runs {
             let row_bytes = row_bytes(&run);
             let most_rows = (layout.most_bytes / row_bytes as u64).clamp(1, u64::from(u32::MAX)) as u32;
-            // Tiles start at multiples of a tile in every part but the last.
+            // Make every part but the last a multiple of 64 rows, the rows in a tile of the matmul.
             let most_rows = if most_rows > 64 { most_rows / 64 * 64 } else { most_rows };
             for start in (0..run.len()).step_by(most_rows as usize) {
                 let taken = start..run.len().min(start.saturating_add(most_rows));
@@ -135,24 +135,24 @@ impl Matrix {
         Self { rows, columns, parts, bias }
     }
 
-    /// Eights of values in a padded row: the unit in which shaders fetch.
+    /// Groups of eight values in a padded row. Shaders read weights in groups of eight.
     pub fn columns8(&self) -> u32 {
         self.columns.div_ceil(8)
     }
 
-    /// A row's values.
+    /// Dequantizes a row into `values` (`[columns]`).
     pub fn unpack_row(&self, memory: &Memory, row: u32, values: &mut [f32]) {
         let part = self.parts.iter().find(|p| p.rows.contains(&row)).expect("a row of the matrix");
         let at = (row - part.rows.start) as usize * part.row_bytes;
         part.format.unpack(&memory.bytes(part.buffer)[at..], values);
     }
 
-    /// Bytes of the weights, padding included.
+    /// Bytes of all rows, padding included.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.rows.len() as u64 * p.row_bytes as u64).sum()
     }
 
-    /// The parts' formats, each named once.
+    /// The names of the parts' formats, joined by "+"; equal neighbours are named once.
     pub fn formats(&self) -> String {
         let mut names: Vec<_> = self.parts.iter().map(|p| p.format.name()).collect();
         names.dedup();
@@ -160,7 +160,7 @@ impl Matrix {
     }
 }
 
-/// Some consecutive f32 of a buffer of small vectors.
+/// `len` consecutive f32 in a buffer of small vectors, from index `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vector {
     pub buffer: Buffer,
@@ -169,12 +169,13 @@ pub struct Vector {
 }
 
 impl Vector {
+    /// Its values.
     pub fn of(self, memory: &Memory) -> &[f32] {
         &memory.loaded(self.buffer)[self.at as usize..][..self.len as usize]
     }
 }
 
-/// A norm's weights.
+/// A norm: its kind, its weights and its epsilon.
 #[derive(Clone, Copy, Debug)]
 pub struct NormWeights {
     pub weight: Vector,
@@ -183,25 +184,26 @@ pub struct NormWeights {
     pub epsilon: f32,
 }
 
-/// A layer's small vectors, in one buffer, at the same offsets in every layer: layers share programs.
+/// A layer's small vectors (norm weights, biases), in one buffer. They have the same offsets in every layer,
+/// so that layers share shader programs.
 struct Vectors {
     buffer: Buffer,
     values: Vec<f32>,
 }
 
 impl Vectors {
-    /// For the buffer that will be declared next.
+    /// Starts the vectors of the buffer that will be declared next.
     fn new(buffers: &Buffers) -> Self {
         Self { buffer: buffers.next(), values: Vec::new() }
     }
     fn add(&mut self, values: &[f32]) -> Vector {
         let at = self.values.len() as u32;
         self.values.extend(values);
-        // Shaders read them in vectors, as they do activations.
+        // Align each vector as activations are: shaders read both as vec4s.
         self.values.resize(self.values.len().next_multiple_of(ALIGN as usize), 0.0);
         Vector { buffer: self.buffer, at, len: values.len() as u32 }
     }
-    /// The values of some tensors, one after the other, if there are any.
+    /// Adds the values of some tensors, one after the other, as one vector; None without tensors.
     fn join(&mut self, found: &Found, specs: &[TensorSpec]) -> Option<Vector> {
         let values: Vec<f32> = specs.iter().flat_map(|s| found.values(s)).collect();
         (!values.is_empty()).then(|| self.add(&values))
@@ -220,7 +222,7 @@ impl Vectors {
     }
 }
 
-/// Numbers as they are.
+/// Contents that are already f32 in memory, as a single row.
 pub struct Values(pub Vec<f32>);
 
 impl Contents for Values {
@@ -238,32 +240,40 @@ impl Contents for Values {
     }
 }
 
-/// A model's weights, as its plans name them.
+/// A model's weights, in the buffers of its plans.
 pub struct Weights {
+    /// The token embedding, `[vocab, hidden]`.
     pub tokens: Matrix,
+    /// Learned position embeddings, `[positions, hidden]`.
     pub positions: Option<Matrix>,
     pub layers: Vec<LayerWeights>,
     pub final_norm: Option<NormWeights>,
+    /// The output matrix, `[vocab, hidden]`; the token embedding if they are tied.
     pub head: Matrix,
 }
 
 /// One layer's weights.
 pub struct LayerWeights {
-    /// Scale and window of its attention.
+    /// The scale of attention scores, and the attention window or 0.
     pub scalars: Vector,
+    /// The norm before attention.
     pub norm1: NormWeights,
+    /// `[(n_heads + 2 n_kv_heads) · head_dim, hidden]`
     pub qkv: Matrix,
-    /// By what each head of q and of k is normalized, if they are.
+    /// The norms of each head of q and of k, in models that have them.
     pub qk_norm: Option<[NormWeights; 2]>,
+    /// The output projection of attention, `[hidden, n_heads · head_dim]`.
     pub out: Matrix,
+    /// The norm before the MLP.
     pub norm2: NormWeights,
-    /// The MLP's first matrix; gate, then up, where it is gated.
+    /// The MLP's first matrix, `[inner, hidden]`; in a gated MLP `[2 inner, hidden]`: gate, then up.
     pub up: Matrix,
+    /// The MLP's last matrix, `[hidden, inner]`.
     pub down: Matrix,
 }
 
 impl LayerWeights {
-    /// Those of some layers, of which an architecture may have more.
+    /// Loads the layers in `wanted`, the first ones of the architecture.
     fn load_all(
         architecture: &Architecture,
         wanted: &[LayerTensors],
@@ -308,8 +318,11 @@ impl LayerWeights {
 }
 
 impl Weights {
-    /// Checks every tensor that the model needs and declares the buffers that hold them. An error lists all that
-    /// are missing, of another shape or in a format that is not read.
+    /// Checks every tensor that the model needs, and declares the buffers that hold them.
+    ///
+    /// # Errors
+    /// Of the kind Model: lists all tensors that are missing, have the wrong shape, or are in an unsupported
+    /// format.
     pub fn load(
         architecture: &Architecture,
         wanted: &ModelTensors,

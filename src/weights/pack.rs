@@ -1,78 +1,82 @@
-//! From f32 to packed bytes: the other way of [`super::unpack`].
+//! Quantization, from f32 to packed bytes: the inverse of [`super::unpack`].
 //!
-//! Formats of 32 values are packed bit for bit as the `gguf` Python package does (tests/fixtures/formats.py). Those
-//! of 256 and IQ4_NL have no such definition: each part of a block gets the scale, and the offset where there is
-//! one, whose squared error is the least found. That large values weigh more in it was tried, in three ways, and
-//! gave the higher perplexities (benches/RESULTS.md).
+//! Formats with blocks of 32 values are packed bit for bit as the `gguf` Python package does
+//! (tests/fixtures/formats.py). IQ4_NL and the formats with blocks of 256 have no such reference: each part
+//! of a block gets the scale, and the offset if the format has one, with the least squared error among those
+//! tried. Giving large values more weight in that error was tried in three ways; all gave higher perplexities
+//! (benches/RESULTS.md).
 //!
-//! Each takes a block's values and writes its bytes, every one of them.
+//! Each function that is named after a format takes the values of one block and writes all of its bytes.
 
 use super::unpack;
 use half::{bf16 as Bf16, f16 as F16};
 
-/// IEEE 754 binary32, each by itself
+/// IEEE 754 binary32; any number of values
 pub fn f32(values: &[f32], packed: &mut [u8]) {
     for (value, bytes) in values.iter().zip(packed.as_chunks_mut().0) {
         *bytes = value.to_le_bytes();
     }
 }
 
-/// IEEE 754 binary16, each by itself, to the nearest
+/// IEEE 754 binary16, rounded to nearest; any number of values
 pub fn f16(values: &[f32], packed: &mut [u8]) {
     for (value, bytes) in values.iter().zip(packed.as_chunks_mut().0) {
         *bytes = F16::from_f32(*value).to_le_bytes();
     }
 }
 
-/// bfloat16, each by itself, to the nearest
+/// bfloat16, rounded to nearest; any number of values
 pub fn bf16(values: &[f32], packed: &mut [u8]) {
     for (value, bytes) in values.iter().zip(packed.as_chunks_mut().0) {
         *bytes = Bf16::from_f32(*value).to_le_bytes();
     }
 }
 
-/// Writes an f16, and gives back what it holds.
+/// Writes a value as f16, and returns the rounded value.
 fn put_half(block: &mut [u8], at: usize, value: f32) -> f32 {
     block[at..at + 2].copy_from_slice(&F16::from_f32(value).to_le_bytes());
     unpack::half(block, at)
 }
 
-/// 1 / d, or zero for a block of zeros.
+/// 1 / d, or 0 if d is 0, as in a block of zeros.
 fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// 32 nibbles, the low ones first.
+/// Packs the low four bits of 32 levels into 16 bytes: levels 0 to 15 as low nibbles, 16 to 31 as high
+/// nibbles.
 fn put_nibbles(qs: &mut [u8], q: [u8; 32]) {
     for (j, byte) in qs.iter_mut().enumerate() {
         *byte = (q[j] & 15) | (q[j + 16] & 15) << 4;
     }
 }
 
-/// The fifth bit of each.
+/// Packs the fifth bit of each level into four bytes.
 fn put_fifth_bits(high: &mut [u8], q: [u8; 32]) {
     let bits = (0..32).fold(0u32, |bits, j| bits | u32::from(q[j] >> 4 & 1) << j);
     high.copy_from_slice(&bits.to_le_bytes());
 }
 
-/// A block's values.
+/// The first N values as an array: a whole block or part.
 fn exactly<const N: usize>(values: &[f32]) -> &[f32; N] {
     values.first_chunk().expect("a whole block")
 }
 
-/// The value that lies farthest from zero, the first of several.
+/// The value with the largest magnitude; the first of several.
 fn extreme(values: &[f32]) -> f32 {
     values.iter().fold(0.0f32, |most, v| if v.abs() > most.abs() { *v } else { most })
 }
 
-/// The scale that brings the extreme to the lowest of levels around `zero`, and the levels up to `most`.
+/// Symmetric quantization: the scale d that maps the extreme value to level 0, and the levels, from 0 to
+/// `most`. The level `zero` stands for 0: x ≈ d · (level − zero).
 fn around(x: &[f32; 32], zero: f32, most: u8) -> (f32, [u8; 32]) {
     let d = extreme(x) / -zero;
     let inverse = inverse(d);
     (d, x.map(|x| ((x * inverse + (zero + 0.5)) as u8).min(most)))
 }
 
-/// The scale and offset that bring the least to level zero and the largest to `most`.
+/// Quantization with an offset: the scale d and the offset m that map the lowest value to level 0 and the
+/// highest to level `most`, and the levels: x ≈ d · level + m.
 fn between(x: &[f32; 32], most: u8) -> (f32, f32, [u8; 32]) {
     let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
     let d = (high - low) / f32::from(most);
@@ -123,7 +127,7 @@ pub fn mxfp4(values: &[f32], block: &mut [u8]) {
     let most = extreme(x).abs();
     block[0] = if most > 0.0 { (most.log2().floor() + 125.0) as u8 } else { 0 };
     let d = unpack::e8m0_half(block[0]);
-    // The level nearest to x, the first of several.
+    // The index of the level nearest to x; the first of several.
     let place = |x: f32| {
         let error = |place: u8| (d * f32::from(unpack::MXFP4[usize::from(place)]) - x).abs();
         (1..16).fold(0, |best, place| if error(place) < error(best) { place } else { best })
@@ -132,7 +136,7 @@ pub fn mxfp4(values: &[f32], block: &mut [u8]) {
 }
 
 pub fn iq4_nl(values: &[f32], block: &mut [u8]) {
-    // Halfway between one level and the next.
+    // The midpoints between neighbouring levels.
     const BORDERS: [f32; 15] = {
         let (mut borders, mut i) = ([0.0; 15], 0);
         while i < 15 {
@@ -153,14 +157,15 @@ pub fn iq4_nl(values: &[f32], block: &mut [u8]) {
     put_nibbles(&mut block[2..18], x.map(|x| place(x * inverse)));
 }
 
-/// To the nearest whole number, halves to the even one: what adding 1.5 · 2²³ leaves of a number below 2²².
+/// Rounds to the nearest integer, ties to even, for magnitudes below 2²²: adding 1.5 · 2²³ drops the
+/// fraction.
 #[inline(always)]
 fn round(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT) - SHIFT
 }
 
-/// Sums over levels q and the values x that they stand for, for d·q ≈ x.
+/// The sums Σ x q and Σ q² over values x and their levels q, for the least-squares fit of d·q ≈ x.
 #[derive(Clone, Copy, Default)]
 struct Fit {
     xq: f32,
@@ -172,15 +177,16 @@ impl Fit {
     fn and(self, x: f32, q: f32) -> Self {
         Self { xq: self.xq + x * q, qq: self.qq + q * q }
     }
-    /// The scale of the least squares, and by how much the error is then less than Σ x².
+    /// The least-squares scale d, and by how much it reduces the squared error from Σ x².
     fn best(self) -> (f32, f32) {
         let d = self.xq * inverse(self.qq);
         (d, d * self.xq)
     }
 }
 
-/// The best scale of those that bring the extreme to about `lowest`: each of some is tried, and twice more the one
-/// that suits the levels which that gave.
+/// The best scale found by a search that starts from 2 `tries` + 1 scales, which map `extreme` to about the
+/// level `lowest`. From each it takes two steps: quantize with the scale, and replace it by the least-squares
+/// scale for the resulting levels. `levels` quantizes with a scale and returns the sums of the fit.
 fn least_error(extreme: f32, lowest: f32, tries: i32, levels: impl Fn(f32) -> Fit) -> f32 {
     let (mut best, mut gain) = (0.0, 0.0);
     for i in -tries..=tries {
@@ -199,7 +205,7 @@ fn least_error(extreme: f32, lowest: f32, tries: i32, levels: impl Fn(f32) -> Fi
     best
 }
 
-/// d of x ≈ d·q, with whole q from `lowest` to `-lowest - 1`.
+/// The scale d of x ≈ d·q, with integers q from `lowest` to `-lowest - 1`.
 fn scale<const N: usize>(x: &[f32; N], lowest: f32) -> f32 {
     least_error(extreme(x), lowest, 9, |d| {
         let inverse = inverse(d);
@@ -207,7 +213,7 @@ fn scale<const N: usize>(x: &[f32; N], lowest: f32) -> f32 {
     })
 }
 
-/// d and m of x ≈ d·q − m, with whole q from zero to `most` and m not below zero.
+/// The scale d and the offset m of x ≈ d·q − m, with integers q from 0 to `most`, and m ≥ 0.
 fn scale_and_offset<const N: usize>(x: &[f32; N], most: f32) -> (f32, f32) {
     let (low, high) = x.iter().fold((0.0f32, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
     if high <= low {
@@ -217,7 +223,7 @@ fn scale_and_offset<const N: usize>(x: &[f32; N], most: f32) -> (f32, f32) {
     let (mut best, mut least) = ((0.0, -low), f32::MAX);
     const TRIES: i32 = 8;
     for i in 0..=TRIES {
-        // The range is made a little smaller, and a little larger, than it is.
+        // Start from scales that map the range of x to `most` - 1 up to `most` + 1 steps.
         let (mut d, mut m) = ((high - low) / (most - 1.0 + 2.0 * i as f32 / TRIES as f32), -low);
         for _ in 0..3 {
             let q = levels(x, d, m, 0.0, most);
@@ -227,7 +233,8 @@ fn scale_and_offset<const N: usize>(x: &[f32; N], most: f32) -> (f32, f32) {
                 q2 += q * q;
                 xq += x * q;
             }
-            // The line of the least squares through (q, x), through the origin where it would pass above it.
+            // The least-squares line through the points (q, x); where it gives m < 0, the one through the
+            // origin.
             let determinant = n * q2 - q1 * q1;
             if determinant <= 0.0 {
                 break;
@@ -248,19 +255,20 @@ fn scale_and_offset<const N: usize>(x: &[f32; N], most: f32) -> (f32, f32) {
     best
 }
 
-/// The level nearest to each x under a scale and an offset.
+/// The level nearest to each x for the scale d and the offset m.
 fn levels<const N: usize>(x: &[f32; N], d: f32, m: f32, lowest: f32, highest: f32) -> [f32; N] {
     let inverse = inverse(d);
     x.map(|x| round((x + m) * inverse).clamp(lowest, highest))
 }
 
-/// The P parts of a block of 256.
+/// Divides a block of 256 values into P parts of N values.
 fn parts<const N: usize, const P: usize>(values: &[f32]) -> &[[f32; N]; P] {
     exactly::<256>(values).as_chunks().0.first_chunk().expect("256 = N · P")
 }
 
-/// Scales and offsets of a block's parts as small whole numbers, with what they are multiplied by: written as f16
-/// at two places.
+/// Quantizes the scales and offsets of a block's parts to integers from 0 to `most`. Returns the integers,
+/// and the factors d and dmin that they are multiplied by, which it writes as f16 to `block` at the two
+/// offsets in `at`.
 fn small_scales<const P: usize>(
     fits: [(f32, f32); P],
     most: f32,
@@ -310,7 +318,7 @@ pub fn q3_k(values: &[f32], block: &mut [u8]) {
     }
 }
 
-/// The twelve bytes that hold a 6-bit scale and offset for each of eight parts.
+/// Packs a 6-bit scale and a 6-bit offset for each of eight parts into twelve bytes.
 fn put_scales_and_offsets(scales: &mut [u8], small: [(u8, u8); 8]) {
     scales.fill(0);
     for (s, (scale, offset)) in small.into_iter().enumerate() {
@@ -325,7 +333,8 @@ fn put_scales_and_offsets(scales: &mut [u8], small: [(u8, u8); 8]) {
     }
 }
 
-/// What Q4_K and Q5_K share: scales and offsets written, the levels up to `most` given back.
+/// Shared by Q4_K and Q5_K: writes the scales and offsets to `block`, and returns the levels of its eight
+/// parts, from 0 to `most`.
 fn k_levels(values: &[f32], most: f32, block: &mut [u8]) -> [[u8; 32]; 8] {
     let parts = parts::<32, 8>(values);
     let (small, d, dmin) =
@@ -337,7 +346,8 @@ fn k_levels(values: &[f32], most: f32, block: &mut [u8]) -> [[u8; 32]; 8] {
     })
 }
 
-/// Two parts to a run of 32 bytes: the even one low, the odd one high.
+/// Packs the low four bits of the levels: each pair of parts into 32 bytes, the even part as low nibbles, the
+/// odd one as high nibbles.
 fn put_pairs(qs: &mut [u8], q: &[[u8; 32]; 8]) {
     for (pair, qs) in q.as_chunks::<2>().0.iter().zip(qs.as_chunks_mut::<32>().0) {
         for (i, byte) in qs.iter_mut().enumerate() {

@@ -1,21 +1,23 @@
-//! Which format each matrix gets when a model is quantised: a rule over the tensors' specs, which loading and
-//! writing then follow.
+//! Which format each matrix gets when a model is quantised. The rule sets the formats in the tensors' specs,
+//! by which the weights are then loaded or written.
 
 use super::{Checkpoint, Format, ModelTensors, TensorSpec};
 
-/// What quantising makes of a model's matrices.
+/// How many matrices quantisation changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quantized {
-    /// Matrices that are packed anew.
+    /// Matrices that get another format.
     pub packed: usize,
-    /// Those of them whose rows are no whole number of blocks, so that a format with smaller blocks took its place.
+    /// Those among `packed` that got a format with smaller blocks, because their rows are not whole blocks of
+    /// the one chosen first.
     pub fallbacks: usize,
-    /// Matrices that were stored in fewer bits already, and stay so: more bits would not bring back what is lost.
+    /// Matrices that keep their format because it has fewer bits already: more bits would not restore what is
+    /// lost.
     pub kept: usize,
 }
 
 impl Format {
-    /// One step finer. Q8_0 is the finest of blocks.
+    /// The next format with more bits. Q8_0 has the most bits of the block formats.
     fn finer(self) -> Self {
         match self {
             Self::Q2_K => Self::Q3_K,
@@ -29,19 +31,21 @@ impl Format {
         }
     }
 
-    /// For the head, and an embedding that is the head too: one step finer, and Q6_K at least, as llama.cpp has it.
-    /// Every logit passes through it: SmolLM2-135M in Q4_0 loses 3 % of perplexity where its head is in Q5_0.
+    /// The format of the head, and of an embedding that is also the head: the next finer one, and at least
+    /// Q6_K, as in llama.cpp. Every logit depends on the head: SmolLM2-135M in Q4_0 loses 3 % of perplexity
+    /// if its head is in Q5_0.
     fn for_head(self) -> Self {
         let finer = self.finer();
         if finer.bits() < Self::Q6_K.bits() { Self::Q6_K } else { finer }
     }
 
-    /// For the matrices that suffer most from two bits: v, and those whose results go into the residual.
+    /// The format of the matrices that lose most at two bits: v, and those that write to the residual stream.
     fn for_sensitive(self) -> Self {
         if self == Self::Q2_K { Self::Q3_K } else { self }
     }
 
-    /// This format, or the nearest finer one whose blocks fill rows of so many columns (as llama.cpp chooses it).
+    /// This format if rows of `columns` values are whole blocks of it, else the nearest finer one for which
+    /// they are, chosen as llama.cpp does.
     fn fitting(self, columns: u32) -> Self {
         let fits = |format: Self| (columns as usize).is_multiple_of(format.block_values());
         let smaller = match self {
@@ -56,8 +60,9 @@ impl Format {
 }
 
 impl ModelTensors {
-    /// Has every matrix packed as `to`, the embedding and the head finer. Norms and biases are f32 in any case;
-    /// learned positions, of which a token reads one row, and what sees images stay as they are stored.
+    /// Sets the format of every matrix to `to`, and that of the embedding and the head to a finer one. Norms
+    /// and biases are f32 in any case. Learned position embeddings, of which a token reads only one row, and
+    /// the vision tower stay as stored.
     pub fn quantize(&mut self, to: Format, checkpoint: &Checkpoint) -> Quantized {
         let mut quantized = Quantized::default();
         let spellings = self.spellings;
@@ -65,7 +70,7 @@ impl ModelTensors {
             let Some(stored) =
                 checkpoint.find(&spec.name, spellings).and_then(|(_, entry)| entry.tensor.as_ref())
             else {
-                return; // What is missing is found out when the weights are loaded.
+                return; // Missing tensors are reported when the weights are loaded.
             };
             let format = to.fitting(spec.columns());
             if stored.format == format {
@@ -81,7 +86,7 @@ impl ModelTensors {
         };
         pack(&mut self.tokens, if self.head.is_some() { to.finer() } else { to.for_head() });
         for layer in &mut self.layers {
-            // Where q, k and v are one matrix, it is v too.
+            // If q, k and v are stored as one matrix, that one counts as v.
             let (v, qk) = layer.qkv.split_last_mut().expect("at least one matrix");
             qk.iter_mut().chain(&mut layer.up).for_each(|spec| pack(spec, to));
             [v, &mut layer.out, &mut layer.down].into_iter().for_each(|spec| pack(spec, to.for_sensitive()));

@@ -1,9 +1,9 @@
-//! Random weights, the same every time: what is verified or measured needs nothing to download.
+//! Random weights, the same every time, so that verification and measurements need no download.
 
 use super::{Bytes, Format, Tensor};
 use rayon::prelude::*;
 
-/// Random words (Steele et al. 2014, "SplitMix").
+/// A generator of random 64-bit words (Steele et al. 2014, "SplitMix").
 pub struct Random(pub u64);
 
 impl Random {
@@ -14,13 +14,13 @@ impl Random {
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
     }
-    /// From -1 to 1.
+    /// A number from -1 to 1, uniformly distributed.
     pub fn value(&mut self) -> f32 {
         (self.word() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 }
 
-/// Where in a block f16 numbers lie.
+/// The offsets of the f16 numbers in a block.
 fn halves(format: Format) -> &'static [usize] {
     match format {
         Format::F32 | Format::BF16 | Format::MXFP4 => &[],
@@ -32,11 +32,13 @@ fn halves(format: Format) -> &'static [usize] {
     }
 }
 
-/// Makes the numbers that scale a block of random bytes small and finite.
+/// Replaces the scales in a block of random bytes, or the exponents of its values, so that its values are
+/// small and finite.
 fn tame(format: Format, block: &mut [u8], random: &mut Random) {
     let [low, sign, value @ ..] = random.word().to_le_bytes();
-    // Of an f16, the bits that say how large it is: about 2^-4 where it is the value, 2^-11 where it scales some
-    // bits, and less where a scale of a part comes between.
+    // The high byte of an f16, with its exponent: for about 2^-4 where the f16 is the value itself, about
+    // 2^-11 where it scales a block of 32, and less in a block of 256, where the scale of a part multiplies
+    // it too.
     let exponent = match format.block_values() {
         1 => 0x2c,
         32 => 0x10,
@@ -70,7 +72,7 @@ impl Tensor {
         Self::new(name, format, vec![rows, columns], Bytes::new(bytes), range)
     }
 
-    /// The same bytes as another tensor.
+    /// The same bytes under another name and shape.
     pub(crate) fn named(self, name: &str, shape: &[usize]) -> Self {
         Self { name: name.to_owned(), shape: shape.to_vec(), ..self }
     }

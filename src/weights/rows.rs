@@ -1,20 +1,21 @@
-//! Rows of a matrix as tensors store them, and how they become ours: transposed, reordered, padded.
+//! Rows of a matrix in a checkpoint, and their conversion: transposed, reordered, requantized, padded.
 
 use super::{Contents, Format, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// How a tensor's rows follow each other.
+/// The order of a tensor's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     AsStored,
-    /// In each head of so many rows the first half turns with the second (Hugging Face's LLaMA): ours lie in
-    /// pairs, as in GGUF. That leaves q·k as it was.
+    /// Stored in Hugging Face's order for LLaMA, where rotary embeddings pair row i of the first half of a
+    /// head with row i of the second; the number is the rows in a head. We put the rows of a pair side by
+    /// side, as in GGUF. q·k stays the same.
     RopePairs(u32),
 }
 
 impl Order {
-    /// Where a row of ours is stored.
+    /// The stored row that becomes row `row` of the matrix.
     pub fn stored(self, row: u32) -> u32 {
         match self {
             Self::AsStored => row,
@@ -26,19 +27,21 @@ impl Order {
     }
 }
 
+/// Consecutive rows of a matrix that come from one tensor.
 #[derive(Clone)]
 struct Segment {
     tensor: Tensor,
-    /// What the rows are to be packed as.
+    /// The format that the rows are converted to.
     format: Format,
-    /// Stored with a row for each column (GPT-2's Conv1D).
+    /// Whether the tensor is stored transposed, as `[columns, rows]` (GPT-2's Conv1D).
     transposed: bool,
     order: Order,
-    /// Which of the tensor's rows, in our order.
+    /// Which of the tensor's rows, counted in the order of the matrix.
     rows: Range<u32>,
 }
 
-/// Rows that are reordered or packed at a time: of a tensor stored by columns a run of values is read, not one.
+/// Rows that are converted at a time. From a transposed tensor, this many adjacent values are read at once
+/// instead of a single one.
 const STRIP: usize = 64;
 
 impl Segment {
@@ -46,7 +49,7 @@ impl Segment {
         self.tensor.shape[if self.transposed { 0 } else { 1 }]
     }
 
-    /// Writes rows from `first` (of the tensor) on.
+    /// Writes rows to `out`, `row_bytes` apart, from row `first` of the tensor on, in the segment's format.
     fn fill(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         if self.format == self.tensor.format {
             return self.copy(first, out, row_bytes);
@@ -65,7 +68,7 @@ impl Segment {
         });
     }
 
-    /// Writes rows as they are stored.
+    /// Like `fill`, but in the tensor's own format.
     fn copy(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         match self.tensor.format {
             Format::F32 => self.copy_values::<4>(first, out, row_bytes),
@@ -74,7 +77,7 @@ impl Segment {
         }
     }
 
-    /// Whole rows of blocks, which are never transposed.
+    /// `copy` for block formats, which are never transposed.
     fn copy_blocks(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         assert!(!self.transposed, "{}: blocks along the columns", self.tensor.name);
         let stored_bytes = self.tensor.format.row_bytes(self.tensor.shape[1]);
@@ -85,6 +88,7 @@ impl Segment {
         }
     }
 
+    /// `copy` for formats without blocks, whose values have `BYTES` bytes.
     fn copy_values<const BYTES: usize>(&self, first: u32, out: &mut [u8], row_bytes: usize) {
         let [a, b] = self.tensor.shape[..] else { panic!("{}: a matrix", self.tensor.name) };
         let (rows, columns) = if self.transposed { (b, a) } else { (a, b) };
@@ -111,7 +115,7 @@ impl Segment {
     }
 }
 
-/// Rows of one or more tensors of one format, one below the other.
+/// Rows of one or more tensors, one after the other, in one format.
 #[derive(Clone)]
 pub struct StoredRows {
     segments: Vec<Segment>,
@@ -120,7 +124,7 @@ pub struct StoredRows {
 }
 
 impl StoredRows {
-    /// A tensor's rows, packed as `format`.
+    /// A tensor's rows, to be converted to `format`.
     pub fn new(tensor: Tensor, format: Format, transposed: bool, order: Order) -> Self {
         let [a, b] = tensor.shape[..] else { panic!("{}: a matrix", tensor.name) };
         let (rows, columns) = if transposed { (b, a) } else { (a, b) };
@@ -142,13 +146,13 @@ impl StoredRows {
         self.len() == 0
     }
 
-    /// Puts another's rows below.
+    /// Appends the rows of `other`.
     pub fn append(&mut self, other: Self) {
         assert_eq!((self.columns, self.format()), (other.columns, other.format()), "rows of a kind");
         self.segments.extend(other.segments);
     }
 
-    /// Some of the rows, so many bytes apart.
+    /// The rows in `taken`, to be written `row_bytes` apart.
     pub fn piece(&self, taken: Range<u32>, row_bytes: usize) -> Self {
         let (mut segments, mut first) = (Vec::new(), 0);
         for segment in &self.segments {

@@ -1,4 +1,5 @@
-//! Checkpoints of safetensors files (<https://huggingface.co/docs/safetensors>): one, or many with an index.
+//! Checkpoints in safetensors files (<https://huggingface.co/docs/safetensors>): a single file, or several
+//! with an index.
 
 use super::{Format, Spellings};
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-/// Bytes that outlive a checkpoint's tensors: a mapped file, or what is built into the binary.
+/// Shared bytes that a checkpoint's tensors point into: a mapped file, or data built into the binary.
 #[derive(Clone)]
 pub struct Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
@@ -19,14 +20,14 @@ impl Bytes {
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }
-    /// Maps a file.
+    /// Maps a file into memory.
     pub fn map(path: &Path) -> Result<Self> {
         let failed = |what: &str, e: std::io::Error| {
             Error::model(format!("{} cannot be {what}: {e}", path.display())).because(e)
         };
         let file = File::open(path).map_err(|e| failed("opened", e))?;
-        // SAFETY: the file must not be changed while it is mapped. Model files are written once; who truncates
-        // one under a running program gets a bus error, as from every program that maps files.
+        // SAFETY: the file must not change while it is mapped. Model files are written once; truncating one
+        // under a running program causes a bus error, as in every program that maps files.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed("mapped", e))?;
         Ok(Self::new(map))
     }
@@ -35,7 +36,7 @@ impl Bytes {
     }
 }
 
-/// A tensor of weights, where it is stored.
+/// A tensor of weights, as stored in a file.
 #[derive(Clone)]
 pub struct Tensor {
     pub name: String,
@@ -60,12 +61,12 @@ impl Tensor {
         &self.file.as_slice()[self.range.clone()]
     }
 
-    /// Whether another of its shape holds the same values.
+    /// Whether another tensor of the same shape has the same values.
     pub fn has_values_of(&self, other: &Self) -> bool {
         if self.format == other.format { self.bytes() == other.bytes() } else { self.rows().eq(other.rows()) }
     }
 
-    /// The values of each row.
+    /// The dequantized values of each row.
     fn rows(&self) -> impl Iterator<Item = Vec<f32>> {
         let columns = self.shape.last().copied().unwrap_or(1);
         self.bytes().chunks(self.format.row_bytes(columns)).map(move |row| {
@@ -76,7 +77,7 @@ impl Tensor {
     }
 }
 
-/// A tensor as its header describes it; `tensor` where it is in a format that weights come in.
+/// A tensor as the file's header describes it. `tensor` is None if its type is not a supported [`Format`].
 #[derive(Clone)]
 pub struct Entry {
     pub dtype: String,
@@ -92,8 +93,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder's safetensors: `model.safetensors`, or the files that `model.safetensors.index.json` names,
-    /// or else every *.safetensors there.
+    /// Opens the safetensors files of a folder: `model.safetensors`, or the files that
+    /// `model.safetensors.index.json` names, or else all *.safetensors.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut checkpoint = Self::default();
         for path in files(folder)? {
@@ -132,12 +133,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Adds a tensor; false where its name is taken.
+    /// Adds a tensor; returns false if there was one of this name.
     pub(crate) fn insert(&mut self, name: &str, entry: Entry) -> bool {
         self.entries.insert(name.to_owned(), entry).is_none()
     }
 
-    /// Adds another's tensors; the name of one that both have.
+    /// Adds the tensors of another checkpoint; stops at a name that both have, and returns it.
     pub(crate) fn append(&mut self, other: Self) -> Option<String> {
         let twice = |(name, entry): (String, Entry)| (!self.insert(&name, entry)).then_some(name);
         other.entries.into_iter().find_map(twice)
@@ -146,13 +147,14 @@ impl Checkpoint {
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
-    /// A tensor by its name, or by one that begins otherwise; and the name it has.
+    /// Finds a tensor by its name, or by the name with one of the other `spellings` of its prefix. Returns
+    /// the name it has.
     pub fn find(&self, name: &str, spellings: Spellings) -> Option<(String, &Entry)> {
         let other = |(ours, theirs): &(&str, &str)| Some(format!("{theirs}{}", name.strip_prefix(ours)?));
         let mut names = std::iter::once(name.to_owned()).chain(spellings.iter().filter_map(other));
         names.find_map(|name| self.get(&name).map(|entry| (name, entry)))
     }
-    /// Every tensor, in the order of names.
+    /// All tensors, ordered by name.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
@@ -164,7 +166,7 @@ impl Checkpoint {
     }
 }
 
-/// The files that hold a folder's weights.
+/// The safetensors files of a folder.
 fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let single = folder.join("model.safetensors");
     let index = folder.join("model.safetensors.index.json");

@@ -1,4 +1,4 @@
-//! What tensors a family's model is made of, and whether a checkpoint holds them.
+//! The tensors that a model needs, and the check that a checkpoint has them.
 
 use super::{Checkpoint, Format, Made, Order, StoredRows, Tensor, Values};
 use crate::error::{Error, Result};
@@ -8,16 +8,17 @@ use std::{
     sync::Arc,
 };
 
-/// One tensor that a model needs, by the name and shape that its family stores it with.
+/// One tensor that a model needs, with the name and shape under which its family stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     pub name: String,
-    /// `[rows, columns]` as stored, or `[length]`; a convolution's kernels have more dimensions than columns.
+    /// As stored: `[rows, columns]`, or `[length]`. A convolution's kernels have further dimensions, which
+    /// are all read as columns.
     pub shape: Vec<u32>,
-    /// Whether a row is stored for each column (Conv1D).
+    /// Whether the tensor is stored transposed, as `[columns, rows]` (Conv1D).
     pub transposed: bool,
     pub order: Order,
-    /// What it is packed as in memory; none: as stored.
+    /// The format in memory; None: as stored.
     pub format: Option<Format>,
 }
 
@@ -31,7 +32,7 @@ impl TensorSpec {
             format: None,
         }
     }
-    /// A matrix of so many rows and columns that is stored with a row for each column.
+    /// A matrix, `[rows, columns]`, that is stored transposed.
     pub fn transposed(name: impl Into<String>, rows: u32, columns: u32) -> Self {
         Self { shape: vec![columns, rows], transposed: true, ..Self::matrix(name, rows, columns) }
     }
@@ -41,7 +42,7 @@ impl TensorSpec {
     pub fn order(self, order: Order) -> Self {
         Self { order, ..self }
     }
-    /// Columns of the matrix that it is read as.
+    /// Columns of the matrix that the tensor is read as.
     pub fn columns(&self) -> u32 {
         if self.transposed { self.shape[0] } else { self.shape[1..].iter().product() }
     }
@@ -70,13 +71,13 @@ impl VisionTensors {
     }
 }
 
-/// A layer's tensors. Lists are one below the other: q, k, v; gate, up.
+/// A layer's tensors. The tensors in a list form one matrix, one after the other: q, k, v; gate, up.
 #[derive(Clone, Debug)]
 pub struct LayerTensors {
     pub norm1: NormTensors,
     pub qkv: Vec<TensorSpec>,
     pub qkv_bias: Vec<TensorSpec>,
-    /// The weights by which each head of q and of k is normalized, if they are.
+    /// The norm weights of each head of q and of k, in models that normalize them.
     pub qk_norm: Option<[TensorSpec; 2]>,
     pub out: TensorSpec,
     pub out_bias: Option<TensorSpec>,
@@ -96,7 +97,7 @@ impl LayerTensors {
         all.extend([norm1, norm2].into_iter().flat_map(NormTensors::specs));
         all
     }
-    /// Leaves the rows of q and k in the order in which they are stored.
+    /// Keeps the rows of q and k in the stored order.
     pub fn keep_order(&mut self) {
         let qkv = self.qkv.iter_mut().chain(&mut self.qkv_bias).chain(self.qk_norm.iter_mut().flatten());
         qkv.for_each(|spec| spec.order = Order::AsStored);
@@ -114,53 +115,55 @@ pub struct ModelTensors {
     pub positions: Option<TensorSpec>,
     pub layers: Vec<LayerTensors>,
     pub final_norm: Option<NormTensors>,
-    /// None: tied to the tokens.
+    /// None: tied to the token embedding.
     pub head: Option<TensorSpec>,
-    /// Ends of names that checkpoints of the family hold beside these and that say nothing: causal masks,
-    /// the tied head.
+    /// Suffixes of the names of further tensors that checkpoints of the family may have and that are not
+    /// needed: causal masks, the tied head.
     pub ignored: &'static [&'static str],
     pub vision: Option<VisionTensors>,
 }
 
-/// What names may begin with instead: ours, theirs.
+/// Other prefixes that tensor names may have: (ours, theirs).
 pub type Spellings = &'static [(&'static str, &'static str)];
 
-/// The tensors of what sees images.
+/// The tensors of a vision tower.
 #[derive(Clone, Debug)]
 pub struct VisionTensors {
-    /// A row for each value that is made of a patch: a convolution's kernels.
+    /// The kernels of the convolution that embeds patches: a row per value of a patch's hidden state.
     pub patches: TensorSpec,
-    /// The position before the patches.
+    /// The class embedding, which takes the position before the patches.
     pub class: TensorSpec,
     pub positions: TensorSpec,
     pub norm: NormTensors,
     pub layers: Vec<LayerTensors>,
-    /// From the tower's width to the model's, in two steps, and their biases.
+    /// The two matrices of the projector, from the tower's hidden size to the language model's.
     pub project: [TensorSpec; 2],
+    /// Their biases.
     pub project_bias: Option<[TensorSpec; 2]>,
 }
 
-/// A checkpoint's tensors by the names of their specs.
+/// The tensors that were found in a checkpoint, by the names of their specs.
 pub(super) struct Found(HashMap<String, Tensor>);
 
 impl Found {
     fn tensor(&self, spec: &TensorSpec) -> &Tensor {
         self.0.get(&spec.name).expect("every spec was found")
     }
+    /// A matrix's rows, to be converted as its spec says.
     pub fn rows(&mut self, spec: &TensorSpec) -> StoredRows {
         let mut tensor = self.tensor(spec).clone();
         tensor.shape = vec![tensor.shape[0], tensor.shape[1..].iter().product()];
         let format = spec.format.unwrap_or(tensor.format);
         StoredRows::new(tensor, format, spec.transposed, spec.order)
     }
-    /// All of a matrix's values.
+    /// All values of a matrix, dequantized.
     pub fn matrix(&self, spec: &TensorSpec) -> Vec<f32> {
         let tensor = self.tensor(spec);
         let mut values = vec![0.0; tensor.shape.iter().product()];
         tensor.format.unpack(tensor.bytes(), &mut values);
         values
     }
-    /// A small vector's values.
+    /// The values of a vector, dequantized and reordered.
     pub fn values(&self, spec: &TensorSpec) -> Vec<f32> {
         let tensor = self.tensor(spec);
         let mut stored = vec![0.0; spec.shape[0] as usize];
@@ -170,7 +173,7 @@ impl Found {
 }
 
 impl ModelTensors {
-    /// Every tensor.
+    /// The specs of all tensors.
     pub fn specs(&self) -> Vec<&TensorSpec> {
         let mut all = vec![&self.tokens];
         all.extend(&self.positions);
@@ -181,8 +184,8 @@ impl ModelTensors {
         all
     }
 
-    /// Takes a head that is stored although it is tied to the embedding, where it is another than that, as transformers
-    /// does since version 5.
+    /// If the head should be tied to the embedding but the checkpoint stores a head with other values, uses
+    /// the stored one, as transformers does since version 5.
     pub fn untie(&mut self, checkpoint: &Checkpoint) {
         let head = TensorSpec::matrix("lm_head.weight", self.tokens.shape[0], self.tokens.columns());
         let stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings)?.1.tensor.clone();
@@ -191,14 +194,17 @@ impl ModelTensors {
         };
         if own.shape == tokens.shape && !own.has_values_of(&tokens) {
             tracing::warn!(
-                "lm_head.weight is not the embedding, which config.json says it is: it is taken as it is stored"
+                "lm_head.weight is not the embedding, which config.json says it is: it is taken as it is \
+                 stored"
             );
             self.head = Some(head);
         }
     }
 
-    /// Some of the tensors as they are to be written: matrices packed as their specs say, vectors as f32. An error
-    /// as for [`super::Weights::load`].
+    /// Prepares tensors for writing: matrices in the formats of their specs, vectors as f32.
+    ///
+    /// # Errors
+    /// As for [`super::Weights::load`].
     pub fn make(&self, specs: &[&TensorSpec], checkpoint: &Checkpoint) -> Result<Vec<Made>> {
         let mut found = self.find(checkpoint)?;
         let mut make = |spec: &&TensorSpec| match spec.shape.len() {
@@ -216,8 +222,9 @@ impl ModelTensors {
         Ok(specs.iter().map(&mut make).collect())
     }
 
-    /// Finds every tensor, or says in one table which are missing, mis-shaped, of an unread type, or unexpected.
-    /// Unexpected ones alone are no error: like transformers, say so and go on.
+    /// Finds all tensors. The error lists in one table those that are missing, have the wrong shape or an
+    /// unsupported type, and those that are unexpected. Unexpected tensors alone are no error: a warning
+    /// lists them, as in transformers.
     pub(super) fn find(&self, checkpoint: &Checkpoint) -> Result<Found> {
         let (mut found, mut used) = (HashMap::new(), BTreeSet::new());
         let mut table: Vec<[String; 3]> = Vec::new();
@@ -251,8 +258,9 @@ impl ModelTensors {
                 false => "are they of one model and whole?".to_owned(),
             };
             return Err(Error::model(format!(
-                "the weights do not fit what config.json, or the GGUF file's metadata, says of the model: {bad} of {} \
-                 tensors are missing, mis-shaped or of a type that is not read; {remedy}{}",
+                "the weights do not fit what config.json, or the GGUF file's metadata, says of the \
+                 model: {bad} of {} tensors are missing, mis-shaped or of a type that is not read; \
+                 {remedy}{}",
                 self.specs().len(),
                 print(&table),
             )));
@@ -264,15 +272,15 @@ impl ModelTensors {
     }
 }
 
-/// What is wrong with a tensor of a type that is no [`Format`].
+/// The table's word for a tensor whose type is not a supported [`Format`].
 const UNREAD: &str = "not read";
 
-/// A shape, unless it is absurd.
+/// A shape as text; only the number of dimensions if there are absurdly many.
 fn shape(shape: &[usize]) -> String {
     if shape.len() > 8 { format!("{} dimensions", shape.len()) } else { format!("{shape:?}") }
 }
 
-/// The first lines of a table and how many more there are.
+/// The first lines of a table as text, and how many more there are.
 fn print(table: &[[String; 3]]) -> String {
     const LINES: usize = 24;
     let width = |column: usize| table.iter().take(LINES).map(|l| l[column].len()).max().unwrap_or(0);

@@ -1,48 +1,50 @@
-//! What packed bytes mean: the plain formats, and ggml's blocks. Bit for bit what the `gguf` Python
-//! package's dequantisation gives (tests/formats.rs).
+//! Dequantization, from packed bytes to f32: the plain formats, and ggml's block formats. Bit for bit the
+//! same as the dequantization of the `gguf` Python package (tests/gguf.rs).
 //!
-//! In each, `d` is a block's scale, `m` or `dmin` its offset, `q` a value's few bits.
+//! In the comments on block formats, `d` is a block's scale, `m` or `dmin` its offset, `q` the bits of the
+//! values. The fields are listed in the order in which a block stores them.
 
 use half::{bf16 as Bf16, f16 as F16};
 
-/// The f16 at a place of a block.
+/// The f16 at an offset in a block, as f32.
 #[inline(always)]
 pub(crate) fn half(bytes: &[u8], at: usize) -> f32 {
     let bits = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     if bits & 0x7c00 == 0x7c00 {
         return F16::from_bits(bits).to_f32();
     }
-    // Exponent and fraction moved to an f32's place, and the difference of the biases made up for: exact for
-    // subnormals too, and without the call that the general conversion is.
+    // Move exponent and fraction to their places in an f32, then multiply by 2^112, the difference of the
+    // exponent biases. This is exact for subnormals too, and avoids a call to the general conversion.
     let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
     f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
-/// IEEE 754 binary32, each by itself
+/// IEEE 754 binary32; any number of values
 pub fn f32(packed: &[u8], out: &mut [f32]) {
     for (out, bytes) in out.iter_mut().zip(packed.as_chunks::<4>().0) {
         *out = f32::from_le_bytes(*bytes);
     }
 }
 
-/// IEEE 754 binary16, each by itself
+/// IEEE 754 binary16; any number of values
 pub fn f16(packed: &[u8], out: &mut [f32]) {
     for (out, bytes) in out.iter_mut().zip(packed.as_chunks::<2>().0) {
         *out = F16::from_le_bytes(*bytes).to_f32();
     }
 }
 
-/// bfloat16, each by itself
+/// bfloat16; any number of values
 pub fn bf16(packed: &[u8], out: &mut [f32]) {
     for (out, bytes) in out.iter_mut().zip(packed.as_chunks::<2>().0) {
         *out = Bf16::from_le_bytes(*bytes).to_f32();
     }
 }
 
-/// Each of the 32 values of 16 bytes, the low nibbles first, through `value`.
+/// Maps 32 nibbles in 16 bytes to values by `value`: the low nibbles are values 0 to 15, the high ones 16 to
+/// 31.
 #[inline(always)]
 fn nibbles(qs: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
-    // Two loops over arrays of known length, which the compiler turns into vectors.
+    // Two loops over arrays of known length, which the compiler vectorises.
     let qs: &[u8; 16] = qs.first_chunk().expect("16 bytes");
     let [low, high] = out.as_chunks_mut::<16>().0 else { panic!("32 values") };
     for (out, q) in low.iter_mut().zip(qs) {
@@ -53,7 +55,7 @@ fn nibbles(qs: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
     }
 }
 
-/// The same with a fifth bit each from `high`.
+/// Like `nibbles`, with a fifth (top) bit for each value from `high`.
 #[inline(always)]
 fn five_bits(qs: &[u8], high: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
     let qs: &[u8; 16] = qs.first_chunk().expect("16 bytes");
@@ -87,37 +89,37 @@ pub fn q4_1(block: &[u8], out: &mut [f32]) {
     nibbles(&block[4..20], out, |q| d * f32::from(q) + m);
 }
 
-/// d: f16, q: 32 × 5 bits, the fifth bits first
+/// d: f16, q: 32 × 5 bits: first the fifth (top) bits, then the nibbles
 pub fn q5_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     five_bits(&block[6..22], &block[2..6], out, |q| d * (f32::from(q) - 16.0));
 }
 
-/// d, m: f16, q: 32 × 5 bits, the fifth bits first
+/// d, m: f16, q: 32 × 5 bits: first the fifth (top) bits, then the nibbles
 pub fn q5_1(block: &[u8], out: &mut [f32]) {
     let (d, m) = (half(block, 0), half(block, 2));
     five_bits(&block[8..24], &block[4..8], out, |q| d * f32::from(q) + m);
 }
 
-/// What the four bits of IQ4_NL stand for.
+/// The levels of IQ4_NL, by their four bits.
 pub const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// d: f16, q: 32 × 4 bits, each a place in [`IQ4_NL`]
+/// d: f16, q: 32 × 4 bits, each an index into [`IQ4_NL`]
 pub fn iq4_nl(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     nibbles(&block[2..18], out, |q| d * f32::from(IQ4_NL[usize::from(q)]));
 }
 
-/// What the four bits of MXFP4 stand for, doubled (OCP Microscaling Formats, e2m1).
+/// Twice the values of MXFP4, by their four bits (OCP Microscaling Formats, e2m1).
 pub const MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// A power of two, e8m0, halved.
+/// Half of an e8m0 number, a power of two: 2^(e − 128).
 #[inline(always)]
 pub(super) fn e8m0_half(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (u32::from(e) - 1) << 23 })
 }
 
-/// d: e8m0, q: 32 × 4 bits, each a place in [`MXFP4`]
+/// d: e8m0, q: 32 × 4 bits, each an index into [`MXFP4`]
 pub fn mxfp4(block: &[u8], out: &mut [f32]) {
     let d = e8m0_half(block[0]);
     nibbles(&block[1..17], out, |q| d * f32::from(MXFP4[usize::from(q)]));
@@ -145,14 +147,14 @@ pub fn q3_k(block: &[u8], out: &mut [f32]) {
         let (at, shift) = (s % 2 * 16, s % 8 / 2 * 2);
         let qs = &block[32 + s / 8 * 32 + at..][..16];
         for (out, (q, mask)) in out.iter_mut().zip(qs.iter().zip(&block[at..at + 16])) {
-            // Where the high bit is absent, four less.
+            // If the high bit is 0, the value is 4 lower.
             let high = 4.0 * f32::from(((mask >> (s / 2)) & 1) ^ 1);
             *out = scale * (f32::from((q >> shift) & 3) - high);
         }
     }
 }
 
-/// The 6-bit scale and offset of each of the eight parts of a Q4_K or Q5_K block.
+/// The 6-bit scale and offset of part `s` of the eight parts of a Q4_K or Q5_K block.
 #[inline(always)]
 pub(crate) fn scale_and_offset(scales: &[u8], s: usize) -> (f32, f32) {
     let (scale, offset) = if s < 4 {

@@ -1,4 +1,4 @@
-//! The weights of what sees images.
+//! The weights of a vision tower.
 
 use super::{
     Checkpoint, Format, LayerWeights, Layout, Matrix, ModelTensors, NormWeights, Part, TensorSpec, Values,
@@ -11,21 +11,23 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A tower's weights, as its plan names them.
+/// A vision tower's weights, in the buffers of its plan.
 pub struct VisionWeights {
-    /// From a patch's pixels to the tower's width.
+    /// From a patch's pixels to a hidden state of the tower: `[hidden, values of a patch]`.
     pub patches: Matrix,
-    /// What is added at each position; to the first, which has no pixels, the class's embedding too.
+    /// The position embeddings, `[positions, hidden]`. The first position is the class token's and has no
+    /// pixels: its row also includes the class embedding.
     pub positions: Matrix,
+    /// The norm before the first layer.
     pub norm: NormWeights,
-    /// Those that are run.
+    /// The layers that are run, which may be fewer than the checkpoint has.
     pub layers: Vec<LayerWeights>,
-    /// From the tower's width to the model's, in two steps.
+    /// The two matrices of the projector, from the tower's hidden size to the language model's.
     pub project: [Matrix; 2],
 }
 
 impl VisionWeights {
-    /// As [`super::Weights::load`], of a model that sees images.
+    /// Like [`super::Weights::load`], for the vision tower of a model that has one.
     pub fn load(
         vision: &Vision,
         wanted: &ModelTensors,
@@ -56,7 +58,7 @@ impl VisionWeights {
     }
 }
 
-/// A row for each position, the class's embedding added to the first.
+/// The position embeddings, `[positions, hidden]`, with the class embedding added to the first row.
 fn positions(
     found: &Found,
     wanted: &VisionTensors,

@@ -1,7 +1,7 @@
 //! GGUF files (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), versions 2 and 3, little-endian:
 //! metadata, and tensors in ggml's types, in one file or split over several.
 //!
-//! Arrays stay in the mapped file until they are asked for.
+//! Arrays in the metadata stay in the mapped file until they are asked for.
 
 mod read;
 mod split;
@@ -16,7 +16,8 @@ pub use write::{Made, Writer};
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Any integer; u64 beyond i64 is refused by who asks for it.
+    /// Any integer. A u64 beyond the range of i64 is read as the largest i64, which getters of counts and ids
+    /// reject.
     Int(i64),
     Float(f64),
     Bool(bool),
@@ -24,7 +25,7 @@ pub enum Value {
     Array(Array),
 }
 
-/// An array, where it lies in the file.
+/// An array: the type and number of its elements, and the bytes of the file that hold them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     kind: u32,
@@ -32,13 +33,13 @@ pub struct Array {
     range: Range<usize>,
 }
 
-/// A metadata entry: its value, and where it lies with its type.
+/// A metadata entry: its value, and the bytes of the file that hold its type and value.
 struct Metadata {
     value: Value,
     range: Range<usize>,
 }
 
-/// A GGUF file, or those of a split model as one.
+/// A GGUF file, or the files of a split model as one.
 pub struct Gguf {
     pub name: String,
     file: Bytes,
@@ -46,7 +47,7 @@ pub struct Gguf {
     pub checkpoint: Checkpoint,
 }
 
-/// Types of metadata values.
+/// Numbers of metadata types, from the GGUF specification.
 const UINT32: u32 = 4;
 const INT32: u32 = 5;
 const FLOAT32: u32 = 6;
@@ -54,7 +55,7 @@ const BOOL: u32 = 7;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
-/// ggml's tensor types by number: name, values of a block, bytes of a block.
+/// ggml's tensor types: number, name, values in a block, bytes of a block.
 const TYPES: [(u32, &str, u64, u64); 34] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
@@ -92,7 +93,7 @@ const TYPES: [(u32, &str, u64, u64); 34] = [
     (41, "Q1_0", 128, 18),
 ];
 
-/// The number of a format among ggml's types.
+/// The number of a format's ggml type.
 fn number(format: Format) -> u32 {
     let of = |(_, name, ..): &&(u32, &str, u64, u64)| name.eq_ignore_ascii_case(format.name());
     TYPES.iter().find(of).expect("every format is a type of ggml's").0
@@ -103,7 +104,7 @@ impl Gguf {
         self.metadata.get(key).map(|entry| &entry.value)
     }
 
-    /// An error about a metadata entry.
+    /// An error that says what a metadata entry is, and why that is wrong.
     pub fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Error {
         let is = match self.get(key) {
             None => "is missing".to_owned(),
@@ -113,6 +114,7 @@ impl Gguf {
         Error::model(format!("{}: {key} {is}, but {why}", self.name))
     }
 
+    /// A string entry; None if it is missing, an error if it has another type.
     pub fn string(&self, key: &str) -> Result<Option<&str>> {
         match self.get(key) {
             None => Ok(None),
@@ -120,7 +122,7 @@ impl Gguf {
             Some(_) => Err(self.wrong(key, "a text belongs there")),
         }
     }
-    /// A count from 1 to `most`; a list of one count for each layer is one where all are the same.
+    /// A count from 1 to `most`. An array with one count per layer is accepted if all are the same.
     pub fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {
         let wrong = || self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"));
         let count = match self.get(key) {
@@ -137,7 +139,7 @@ impl Gguf {
         }
         Ok(Some(count as u32))
     }
-    /// A token id; one beyond what 32 bits hold is none.
+    /// A token id; None if the entry is missing, not an integer, or out of the range of u32.
     pub fn id(&self, key: &str) -> Option<u32> {
         match self.get(key) {
             Some(Value::Int(n)) => u32::try_from(*n).ok(),
@@ -160,7 +162,7 @@ impl Gguf {
         }
     }
 
-    /// Every entry: its key, and its type and value as the file has them.
+    /// Every entry: its key, and the bytes of its type and value as in the file.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.metadata.iter().map(|(key, entry)| (key.as_str(), &self.file.as_slice()[entry.range.clone()]))
     }

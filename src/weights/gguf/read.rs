@@ -1,5 +1,5 @@
-//! Reading. Everything a header says is a claim to be checked: counts against what could fit, lengths against what
-//! is left, tensors against the file's end and each other.
+//! Reading GGUF. The header is not trusted: counts are checked against fixed maxima, lengths against what is
+//! left of the file, tensors against the end of the file and each other.
 
 use super::{ARRAY, Array, BOOL, Gguf, Metadata, STRING, TYPES, Value};
 use crate::{
@@ -8,13 +8,14 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::Path};
 
-/// More than any model has, and few enough that lying about it costs nothing.
+/// The most tensors, and the most metadata entries: more than any model has, and few enough that a false
+/// claim costs little memory.
 const MOST_ENTRIES: u64 = 65_536;
 const MOST_KEY_BYTES: u64 = 1024;
-/// Strings beside those of arrays: templates are the longest.
+/// The most bytes in a string: chat templates are the longest.
 const MOST_STRING_BYTES: u64 = 4 << 20;
 
-/// A position in the file, and what is left of it.
+/// A file that is being read, and the position in it.
 struct Cursor<'a> {
     name: &'a str,
     bytes: &'a [u8],
@@ -41,7 +42,7 @@ impl<'a> Cursor<'a> {
     fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array()?))
     }
-    /// A count of things of which each takes at least so many bytes.
+    /// A count of at most `most`; a larger one means that the file is damaged. `what` names what is counted.
     fn count(&mut self, what: &str, most: u64) -> Result<u64> {
         let count = self.u64()?;
         if count > most {
@@ -77,7 +78,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Bytes of a metadata type's values, where they all have as many.
+    /// Bytes of a value of a metadata type, if all its values have the same size.
     fn value_bytes(kind: u32) -> Option<u64> {
         match kind {
             0 | 1 | 7 => Some(1),
@@ -88,7 +89,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over an array, checking that it is whole.
+    /// Skips an array, checking that all of it is in the file.
     fn skip_array(&mut self) -> Result<Array> {
         let (kind, len) = (self.u32()?, self.u64()?);
         let start = self.at;
@@ -170,14 +171,14 @@ impl Gguf {
         Ok(Self { name: name.to_owned(), file, metadata, checkpoint })
     }
 
-    /// An array's texts.
+    /// The strings of an array entry; None if it is missing.
     pub fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(array) = self.array(key, |kind| kind == STRING, "texts belong")? else { return Ok(None) };
         let bytes = &self.file.as_slice()[..array.range.end];
         let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
         (0..array.len).map(|_| cursor.string(MOST_STRING_BYTES)).collect::<Result<_>>().map(Some)
     }
-    /// An array's numbers.
+    /// The numbers of an array entry, as f64; None if it is missing.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
         let is_number = |kind| kind != STRING && kind != BOOL;
         let Some(array) = self.array(key, is_number, "numbers belong")? else { return Ok(None) };
@@ -195,14 +196,14 @@ impl Gguf {
 /// A tensor as the header describes it.
 struct Info<'a> {
     name: &'a str,
-    /// ggml's order: the columns first.
+    /// In ggml's order: the innermost dimension, the columns, first.
     dimensions: Vec<u64>,
     kind: (u32, &'static str, u64, u64),
     offset: u64,
 }
 
 impl Info<'_> {
-    /// Bytes, where they can be counted: whole blocks in every row.
+    /// Bytes of the tensor; None if its rows are not whole blocks or the number overflows.
     fn bytes(&self) -> Option<u64> {
         let (_, _, values, bytes) = self.kind;
         let all = self.dimensions.iter().try_fold(1u64, |all, n| all.checked_mul(*n))?;
@@ -227,7 +228,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Holds the tensors' places against the file and each other.
+/// Checks that the tensors lie within the file, aligned and without overlap, and collects them into a
+/// checkpoint. `start` is where the tensor data starts.
 fn place(
     cursor: &Cursor,
     mut infos: Vec<Info>,

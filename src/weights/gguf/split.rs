@@ -1,21 +1,22 @@
-//! Models split over several files (<https://github.com/ggml-org/llama.cpp/tree/master/tools/gguf-split>): the first holds
-//! the metadata, each some of the tensors, and `split.no` and `split.count` say which of how many it is.
+//! Models split over several files (<https://github.com/ggml-org/llama.cpp/tree/master/tools/gguf-split>):
+//! the first file holds the metadata, and each holds some of the tensors. `split.no` is a file's number,
+//! `split.count` the number of files.
 
 use super::{Gguf, Value};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The name of a part: `STEM-00002-of-00003.gguf`.
+/// The file name of a part of a split model, parsed: `STEM-00002-of-00003.gguf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split<'a> {
     pub stem: &'a str,
-    /// Which part, from 1.
+    /// The number of the part, from 1.
     pub number: u32,
     pub count: u32,
 }
 
 impl<'a> Split<'a> {
-    /// None where a file is not named as a part.
+    /// Parses a file name; None if it is not the name of a part.
     pub fn parse(file: &'a str) -> Option<Self> {
         let (rest, count) = file.strip_suffix(".gguf")?.rsplit_once("-of-")?;
         let (stem, number) = rest.rsplit_once('-')?;
@@ -32,7 +33,8 @@ impl<'a> Split<'a> {
         (1..=count).map(move |number| format!("{stem}-{number:05}-of-{count:05}.gguf"))
     }
 
-    /// The files that belong to the one at a path, in order: those of all parts where it is named as one, or itself.
+    /// The files that belong to the one at `path`, in order: all parts if it is named as a part, else the
+    /// file itself.
     pub fn files(path: &Path) -> Vec<PathBuf> {
         match path.file_name().and_then(|name| Split::parse(name.to_str()?)) {
             Some(split) => split.parts().map(|part| path.with_file_name(part)).collect(),
@@ -42,22 +44,23 @@ impl<'a> Split<'a> {
 }
 
 impl Gguf {
-    /// Opens a file; any part of a split model opens all of it.
+    /// Opens a model: a file, or all files of a split model if `path` is any part of it.
     ///
     /// # Errors
-    /// Of the kind Model where the file cannot be read or is damaged, or a part is missing or another's.
+    /// Of the kind Model if a file cannot be read or is damaged, or if a part is missing or belongs to
+    /// another model.
     pub fn open(path: &Path) -> Result<Self> {
         let file = Self::map(path)?;
         let count = file.split("split.count").unwrap_or(0);
-        // Parts that were merged again say 0.
+        // A file that was merged from parts says 0.
         if count < 2 {
             return Ok(file);
         }
         let files = Split::files(path);
         if files.len() as i64 != count {
             return Err(Error::model(format!(
-                "{} is one of {count} parts of a model, but its name does not say which: it should end in -00001-of-{count:05}.gguf \
-                 or the like, and the others lie beside it",
+                "{} is one of {count} parts of a model, but its name does not say which: it should end in \
+                 -00001-of-{count:05}.gguf or the like, and the others lie beside it",
                 file.name
             )));
         }

@@ -1,4 +1,5 @@
-//! Writing: metadata first, then tensors one after the other, each made as it is written.
+//! Writing GGUF, version 3: the metadata first, then one tensor after the other, each produced as it is
+//! written.
 
 use super::{ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32, number};
 use crate::{
@@ -13,10 +14,10 @@ use std::{
 };
 
 const ALIGNMENT: usize = 32;
-/// About as many bytes of a tensor are made at a time.
+/// About how many bytes of a tensor are produced at a time.
 const CHUNK: usize = 8 << 20;
 
-/// A tensor to be written, its rows without gaps between them.
+/// A tensor to be written. Packed: no padding between rows.
 pub struct Made {
     /// `[rows, columns]`, or `[length]`.
     pub shape: Vec<usize>,
@@ -30,7 +31,7 @@ impl Made {
     }
 }
 
-/// A GGUF file of version 3 to be.
+/// Collects the entries and tensors of a GGUF file, then writes it.
 #[derive(Default)]
 pub struct Writer {
     metadata: Vec<u8>,
@@ -38,13 +39,14 @@ pub struct Writer {
     tensors: Vec<(String, Made)>,
 }
 
+/// Appends a string as GGUF stores it: its length, then its bytes.
 fn put_text(to: &mut Vec<u8>, text: &str) {
     to.extend((text.len() as u64).to_le_bytes());
     to.extend(text.as_bytes());
 }
 
 impl Writer {
-    /// An entry whose type and value are given as the file has them.
+    /// Adds an entry; `entry` holds its type and value as they are in a file.
     pub fn copy(&mut self, key: &str, entry: &[u8]) {
         put_text(&mut self.metadata, key);
         self.metadata.extend(entry);
@@ -86,7 +88,7 @@ impl Writer {
         self.tensors.push((name.into(), tensor));
     }
 
-    /// All bytes before the first tensor's.
+    /// The bytes of the file before the first tensor's data.
     pub fn header(&self) -> Vec<u8> {
         let mut header = b"GGUF\x03\0\0\0".to_vec();
         header.extend((self.tensors.len() as u64).to_le_bytes());
@@ -96,7 +98,7 @@ impl Writer {
         for (name, tensor) in &self.tensors {
             put_text(&mut header, name);
             header.extend((tensor.shape.len() as u32).to_le_bytes());
-            // ggml's order: the columns first.
+            // In ggml's order: the innermost dimension, the columns, first.
             tensor.shape.iter().rev().for_each(|n| header.extend((*n as u64).to_le_bytes()));
             header.extend(number(tensor.format).to_le_bytes());
             header.extend((offset as u64).to_le_bytes());
@@ -106,7 +108,11 @@ impl Writer {
         header
     }
 
-    /// Writes all of it. `progress` is told of each run of bytes, and how many there are, and says whether to go on.
+    /// Writes the file to `out`. After each chunk calls `progress` with the bytes of the chunk and the bytes
+    /// of all tensors.
+    ///
+    /// # Errors
+    /// Of the kind `Interrupted` if `progress` returns false; else those of `out`.
     pub fn write(&self, out: &mut impl Write, progress: &dyn Fn(u64, u64) -> bool) -> io::Result<()> {
         out.write_all(&self.header())?;
         let total = self.tensors.iter().map(|(_, tensor)| tensor.bytes() as u64).sum();
@@ -128,7 +134,12 @@ impl Writer {
         out.flush()
     }
 
-    /// Writes the file, under another name until it is whole.
+    /// Writes the file to `path`, under the name `path`.part until it is complete; calls `progress` as
+    /// [`Writer::write`] does.
+    ///
+    /// # Errors
+    /// Of the kind Run if the file cannot be written or `progress` returns false; the partial file is then
+    /// removed.
     pub fn save(&self, path: &Path, progress: &dyn Fn(u64, u64) -> bool) -> Result<()> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".part");

@@ -1,4 +1,5 @@
-//! Any bytes as a GGUF file: a model, or an error, never a panic, never much memory.
+//! Reads arbitrary bytes as a GGUF file. The result must be a model or an error, without a panic and without
+//! much memory.
 //!
 //!     cargo +nightly fuzz run --fuzz-dir tests/fuzz gguf -- -max_len=65536 -malloc_limit_mb=100
 

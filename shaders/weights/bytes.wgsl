@@ -25,7 +25,7 @@ fn half(at: u32) -> f32 { return unpack2x16float(matrix[at / 4u] >> (8u * (at % 
 fn bits4(word: u32, shift: u32, mask: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xU8((word >> shift) & (mask * 0x01010101u)));
 }
-// Eight dequantized values d q + m, with q = (byte >> shift) & mask.
+// Eight dequantised values d q + m, with q = (byte >> shift) & mask.
 fn eight(words: vec2<u32>, shift: u32, mask: u32, d: f32, m: f32) -> Eight {
     return Eight(d * bits4(words.x, shift, mask) + m, d * bits4(words.y, shift, mask) + m);
 }

@@ -14,10 +14,10 @@ use crate::{
 };
 use std::ops::Range;
 
-/// y = softmax(q k · scale) v over the positions so far, or the last `window` of them. `qkv` is `[rows,
-/// (n_heads + 2 n_kv_heads) · head_dim]`, y `[rows, n_heads · head_dim]`. `scalars` holds `scale` and
-/// `window` (0: none): as values in a buffer rather than constants, so that layers which differ in them share
-/// a program.
+/// y = softmax(q k · scale) v over the positions so far, or the last `window` of them. `qkv` is
+/// `[rows, (n_heads + 2 n_kv_heads) · head_dim]`, y `[rows, n_heads · head_dim]`. `scalars` holds `scale` and
+/// `window` (0: none): values in a buffer rather than constants, so that layers which differ in them share a
+/// program.
 ///
 /// For few rows a device splits the context, and writes the partial result of each split to `partials`.
 pub fn attention(qkv: Rows, cache: &Cache, scalars: Vector, partials: Partials, y: Rows) -> Attention {

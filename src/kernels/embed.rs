@@ -31,7 +31,7 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// y += instead of y =
+    /// Adds the table's rows to y instead of overwriting it.
     pub fn add(self) -> Self {
         Self { add: true, ..self }
     }

@@ -33,7 +33,7 @@ impl HeadNorm {
         self.by[0].weight.len as usize
     }
 
-    /// Query and key heads together.
+    /// The number of query and key heads together.
     fn both(&self) -> u32 {
         self.n_heads + self.n_kv_heads
     }

@@ -48,12 +48,12 @@ impl Heads {
         self.cache.head_dim
     }
 
-    /// Query heads that share a key head.
+    /// The number of query heads that share a key head.
     pub fn group(&self) -> u32 {
         self.count / self.cache.n_kv_heads
     }
 
-    /// Query heads that attend to a part of the cache.
+    /// The number of query heads that attend to a part of the cache.
     pub fn of(&self, part: &CachePart) -> u32 {
         part.heads.len() as u32 * self.group()
     }

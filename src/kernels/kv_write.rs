@@ -25,7 +25,7 @@ pub struct CachePart {
 }
 
 impl CachePart {
-    /// Values of a key (or value) row.
+    /// Numbers in the keys (or in the values) of one slot.
     pub fn width(&self, head_dim: u32) -> u32 {
         self.heads.len() as u32 * head_dim
     }

@@ -95,7 +95,7 @@ impl Simd {
             Self::Avx512 => unsafe { x86::avx512(job) },
             #[cfg(target_arch = "aarch64")]
             Self::Neon => job.run::<neon::Neon<false>>(),
-            // SAFETY: likewise.
+            // SAFETY: `all` has detected the feature that the function is compiled for.
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot => unsafe { neon::dotprod(job) },
         }

@@ -188,7 +188,7 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
             }
         }
         for t in 0..T {
-            // SAFETY: x has a value for each column.
+            // SAFETY: x has at least as many values as a row has columns.
             let v = unsafe { L::load(x[t].as_ptr().add(i * L::N)) };
             for r in 0..R {
                 total[r][t] = L::multiply_add(lanes[r], v, total[r][t]);

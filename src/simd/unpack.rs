@@ -1,4 +1,4 @@
-//! Dequantizes blocks with SIMD, for the most used formats; the others use weights/unpack.rs. The results are
+//! Dequantises blocks with SIMD, for the most used formats; the others use weights/unpack.rs. The results are
 //! those of weights/unpack.rs, except that a fused multiply-add rounds once instead of twice.
 
 use super::lanes::Lanes;
@@ -13,7 +13,7 @@ fn eight(block: &[u8], at: usize) -> u64 {
 /// Mask for the low four bits of each byte.
 const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
-/// out[8 i..] = d · q + m
+/// Writes eight values d · q + m to `out` from index 8 i on.
 #[inline(always)]
 fn put<L: Lanes>(out: &mut [f32], i: usize, d: f32, q: L::V, m: f32) {
     let values = L::multiply_add(L::splat(d), q, L::splat(m));
@@ -58,7 +58,7 @@ fn five_bits<L: Lanes>(qs: &[u8], high: &[u8], out: &mut [f32], d: f32, m: f32) 
     }
 }
 
-/// Dequantizes one block, eight values at a time.
+/// Dequantises one block, eight values at a time.
 #[inline(always)]
 pub fn unpack<L: Lanes>(format: Format, block: &[u8], out: &mut [f32]) {
     const { assert!(L::N == 8) };

@@ -1,7 +1,7 @@
 //! Storage formats: how a row of a weight matrix is packed.
 //!
-//! unpack.rs dequantizes each format and so defines it, pack.rs quantizes to it, and a file in
-//! shaders/weights/ dequantizes it on the GPU.
+//! unpack.rs dequantises each format and so defines it, pack.rs quantises to it, and a file in
+//! shaders/weights/ dequantises it on the GPU.
 
 use super::{pack, unpack};
 use crate::error::{Error, Result};
@@ -37,9 +37,9 @@ struct Layout {
     values: usize,
     /// Bytes of a block.
     bytes: usize,
-    /// Dequantizes a block; for formats without blocks, any number of values.
+    /// Dequantises a block; for formats without blocks, any number of values.
     unpack: fn(&[u8], &mut [f32]),
-    /// Quantizes a block; for formats without blocks, any number of values.
+    /// Quantises a block; for formats without blocks, any number of values.
     pack: fn(&[f32], &mut [u8]),
     /// The source of shaders/weights/NAME.wgsl.
     shader: &'static str,
@@ -103,7 +103,7 @@ impl Format {
         self.layout().name
     }
 
-    /// The shader imports that dequantize the format, eight values at a time: (interface, source) of files in
+    /// The shader imports that dequantise the format, eight values at a time: (interface, source) of files in
     /// shaders/weights/.
     pub fn shader(self) -> Vec<(&'static str, &'static str)> {
         let shared = if self.is_blocks() {
@@ -144,7 +144,7 @@ impl Format {
         columns.div_ceil(self.block_values()) * self.block_bytes()
     }
 
-    /// Dequantizes the values at the start of `packed`, as many as `values` has room for.
+    /// Dequantises the values at the start of `packed`, as many as `values` has room for.
     #[inline(always)]
     pub fn unpack(self, packed: &[u8], values: &mut [f32]) {
         let Layout { values: n, bytes, unpack, .. } = self.layout();
@@ -158,7 +158,7 @@ impl Format {
         }
     }
 
-    /// Quantizes `values`, a whole number of blocks, into the start of `packed`.
+    /// Quantises `values`, a whole number of blocks, into the start of `packed`.
     pub fn pack(self, values: &[f32], packed: &mut [u8]) {
         let Layout { values: n, bytes, pack, .. } = self.layout();
         if self.is_blocks() {

@@ -71,7 +71,7 @@ impl Layout {
 pub struct Part {
     pub buffer: Buffer,
     pub format: Format,
-    /// Which rows of the matrix.
+    /// Which rows of the matrix the part holds.
     pub rows: Range<u32>,
     /// Bytes from one row to the next.
     pub row_bytes: usize,
@@ -140,7 +140,7 @@ impl Matrix {
         self.columns.div_ceil(8)
     }
 
-    /// Dequantizes a row into `values` (`[columns]`).
+    /// Dequantises a row into `values` (`[columns]`).
     pub fn unpack_row(&self, memory: &Memory, row: u32, values: &mut [f32]) {
         let part = self.parts.iter().find(|p| p.rows.contains(&row)).expect("a row of the matrix");
         let at = (row - part.rows.start) as usize * part.row_bytes;

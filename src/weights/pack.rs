@@ -1,4 +1,4 @@
-//! Quantization, from f32 to packed bytes: the inverse of [`super::unpack`].
+//! Quantisation, from f32 to packed bytes: the inverse of [`super::unpack`].
 //!
 //! Formats with blocks of 32 values are packed bit for bit as the `gguf` Python package does
 //! (tests/fixtures/formats.py). IQ4_NL and the formats with blocks of 256 have no such reference: each part
@@ -67,7 +67,7 @@ fn extreme(values: &[f32]) -> f32 {
     values.iter().fold(0.0f32, |most, v| if v.abs() > most.abs() { *v } else { most })
 }
 
-/// Symmetric quantization: the scale d that maps the extreme value to level 0, and the levels, from 0 to
+/// Symmetric quantisation: the scale d that maps the extreme value to level 0, and the levels, from 0 to
 /// `most`. The level `zero` stands for 0: x ≈ d · (level − zero).
 fn around(x: &[f32; 32], zero: f32, most: u8) -> (f32, [u8; 32]) {
     let d = extreme(x) / -zero;
@@ -75,7 +75,7 @@ fn around(x: &[f32; 32], zero: f32, most: u8) -> (f32, [u8; 32]) {
     (d, x.map(|x| ((x * inverse + (zero + 0.5)) as u8).min(most)))
 }
 
-/// Quantization with an offset: the scale d and the offset m that map the lowest value to level 0 and the
+/// Quantisation with an offset: the scale d and the offset m that map the lowest value to level 0 and the
 /// highest to level `most`, and the levels: x ≈ d · level + m.
 fn between(x: &[f32; 32], most: u8) -> (f32, f32, [u8; 32]) {
     let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
@@ -185,8 +185,8 @@ impl Fit {
 }
 
 /// The best scale found by a search that starts from 2 `tries` + 1 scales, which map `extreme` to about the
-/// level `lowest`. From each it takes two steps: quantize with the scale, and replace it by the least-squares
-/// scale for the resulting levels. `levels` quantizes with a scale and returns the sums of the fit.
+/// level `lowest`. From each it takes two steps: quantise with the scale, and replace it by the least-squares
+/// scale for the resulting levels. `levels` quantises with a scale and returns the sums of the fit.
 fn least_error(extreme: f32, lowest: f32, tries: i32, levels: impl Fn(f32) -> Fit) -> f32 {
     let (mut best, mut gain) = (0.0, 0.0);
     for i in -tries..=tries {
@@ -266,7 +266,7 @@ fn parts<const N: usize, const P: usize>(values: &[f32]) -> &[[f32; N]; P] {
     exactly::<256>(values).as_chunks().0.first_chunk().expect("256 = N · P")
 }
 
-/// Quantizes the scales and offsets of a block's parts to integers from 0 to `most`. Returns the integers,
+/// Quantises the scales and offsets of a block's parts to integers from 0 to `most`. Returns the integers,
 /// and the factors d and dmin that they are multiplied by, which it writes as f16 to `block` at the two
 /// offsets in `at`.
 fn small_scales<const P: usize>(

@@ -1,4 +1,4 @@
-//! Rows of a matrix in a checkpoint, and their conversion: transposed, reordered, requantized, padded.
+//! Rows of a matrix in a checkpoint, and their conversion: transposed, reordered, requantised, padded.
 
 use super::{Contents, Format, Tensor};
 use rayon::prelude::*;

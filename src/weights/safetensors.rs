@@ -66,7 +66,7 @@ impl Tensor {
         if self.format == other.format { self.bytes() == other.bytes() } else { self.rows().eq(other.rows()) }
     }
 
-    /// The dequantized values of each row.
+    /// The dequantised values of each row.
     fn rows(&self) -> impl Iterator<Item = Vec<f32>> {
         let columns = self.shape.last().copied().unwrap_or(1);
         self.bytes().chunks(self.format.row_bytes(columns)).map(move |row| {

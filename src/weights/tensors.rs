@@ -156,14 +156,14 @@ impl Found {
         let format = spec.format.unwrap_or(tensor.format);
         StoredRows::new(tensor, format, spec.transposed, spec.order)
     }
-    /// All values of a matrix, dequantized.
+    /// All values of a matrix, dequantised.
     pub fn matrix(&self, spec: &TensorSpec) -> Vec<f32> {
         let tensor = self.tensor(spec);
         let mut values = vec![0.0; tensor.shape.iter().product()];
         tensor.format.unpack(tensor.bytes(), &mut values);
         values
     }
-    /// The values of a vector, dequantized and reordered.
+    /// The values of a vector, dequantised and reordered.
     pub fn values(&self, spec: &TensorSpec) -> Vec<f32> {
         let tensor = self.tensor(spec);
         let mut stored = vec![0.0; spec.shape[0] as usize];

@@ -1,5 +1,5 @@
-//! Dequantization, from packed bytes to f32: the plain formats, and ggml's block formats. Bit for bit the
-//! same as the dequantization of the `gguf` Python package (tests/gguf.rs).
+//! Dequantisation, from packed bytes to f32: the plain formats, and ggml's block formats. Bit for bit the
+//! same as the dequantisation of the `gguf` Python package (tests/gguf.rs).
 //!
 //! In the comments on block formats, `d` is a block's scale, `m` or `dmin` its offset, `q` the bits of the
 //! values. The fields are listed in the order in which a block stores them.

@@ -246,7 +246,7 @@ fn five_bits(qs: &[u8], high: &[u8]) -> [u8; BLOCK] {
     u
 }
 
-/// Implements [`Ints`] for a format with blocks of 32 values: name, bytes of a block, offset, integers u. The
+/// Implements `Ints` for a format with blocks of 32 values: name, bytes of a block, offset, integers u. The
 /// scale is the f16 at the start of the block. The offset is a multiple of the scale (`offset`), an f16 at a
 /// place in the block (`offset at`), or 0 (`signed`).
 macro_rules! ints {

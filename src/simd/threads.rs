@@ -130,7 +130,8 @@ impl Shared {
                 return;
             }
             if self.gate.0.enter() {
-                // This may be a later job than `seen`. Then the worker enters it once more, and finds no pieces.
+                // This may be a later job than `seen`. Then the worker enters it once more and finds no
+                // pieces.
                 // SAFETY: see `Shared`.
                 let job = unsafe { *self.job.get() }.expect("a job before the gate opens");
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(job))).is_err() {

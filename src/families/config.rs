@@ -1,4 +1,4 @@
-//! Reading config.json: every field by name, with an error that says which one is wrong.
+//! Reads config.json field by field. An error names the field that is wrong and its value.
 
 use crate::{
     error::{Error, Result},
@@ -6,10 +6,10 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
-/// Beyond it, and below its inverse, f32 arithmetic has no room left.
+/// The largest number accepted. Beyond it, or below its inverse, f32 arithmetic overflows or underflows.
 const MOST: f64 = 1e15;
 
-/// A config.json (or an object in it), and what to call it in errors.
+/// A config.json, or an object inside it, with the name that error messages call it.
 pub struct Config<'a> {
     name: &'a str,
     fields: &'a Map<String, Value>,
@@ -25,17 +25,17 @@ impl<'a> Config<'a> {
         self.name
     }
 
-    /// The field's value; a null is an absence.
+    /// The field's value; a null counts as absent.
     pub fn get(&self, field: &str) -> Option<&'a Value> {
         self.fields.get(field).filter(|v| !v.is_null())
     }
 
-    /// Whether the field stands there, be it null.
+    /// Whether the field is present, even as null.
     pub fn has(&self, field: &str) -> bool {
         self.fields.contains_key(field)
     }
 
-    /// An error about a field.
+    /// An error about a field: its value, and why that is wrong.
     pub fn wrong(&self, field: &str, why: impl std::fmt::Display) -> Error {
         let value = self.get(field).map_or("absent".to_owned(), Value::to_string);
         Error::model(format!("{}: {field} is {value}, but {why}", self.name))
@@ -52,18 +52,18 @@ impl<'a> Config<'a> {
             n => Ok(n.unwrap_or(default)),
         }
     }
-    /// A number above zero that has no default.
+    /// A number above zero; an error where the field is absent.
     pub fn positive(&self, field: &str) -> Result<f64> {
         match self.number(field)? {
             Some(n) if (1.0 / MOST..=MOST).contains(&n) => Ok(n),
             _ => Err(self.wrong(field, "a number above zero belongs there")),
         }
     }
-    /// The same where it has a default.
+    /// A number above zero, or the default where the field is absent.
     pub fn positive_or(&self, field: &str, default: f64) -> Result<f64> {
         if self.get(field).is_none() { Ok(default) } else { self.positive(field) }
     }
-    /// A norm's epsilon.
+    /// A norm's epsilon, from 0 to 1.
     pub fn epsilon(&self, field: &str, default: f64) -> Result<f32> {
         match self.number(field)?.unwrap_or(default) {
             n if (0.0..=1.0).contains(&n) => Ok(n as f32),
@@ -81,7 +81,7 @@ impl<'a> Config<'a> {
             .map(|v| v.as_str().ok_or_else(|| self.wrong(field, "a string belongs there")))
             .transpose()
     }
-    /// A count of at least one and at most `most`.
+    /// A whole number from 1 to `most`; none where the field is absent.
     pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>> {
         let count = |v: &Value| {
             v.as_u64()
@@ -91,21 +91,21 @@ impl<'a> Config<'a> {
         };
         self.get(field).map(count).transpose()
     }
-    /// A dimension of the model.
+    /// A dimension of the model: a whole number from 1 to 2^24.
     pub fn size(&self, field: &str, default: u32) -> Result<u32> {
         Ok(self.count(field, 1 << 24)?.unwrap_or(default))
     }
-    /// A dimension that goes by several names; the first that stands there counts.
+    /// A dimension with several possible field names. The first field that is present counts.
     pub fn size_of(&self, fields: &[&str], default: u32) -> Result<u32> {
         let field = fields.iter().find(|field| self.get(field).is_some());
         field.map_or(Ok(default), |field| self.size(field, default))
     }
-    /// The number of layers, likewise.
+    /// The number of layers, at most 10,000, by the first field that is present.
     pub fn layers(&self, fields: &[&str], default: u32) -> Result<u32> {
         let field = fields.iter().find(|field| self.get(field).is_some());
         Ok(field.map(|field| self.count(field, 10_000)).transpose()?.flatten().unwrap_or(default))
     }
-    /// A list of zeros and ones, one for each layer.
+    /// A list with a 0 or 1 (or a boolean) for each layer.
     pub fn flags(&self, field: &str, n_layers: usize) -> Result<Option<Vec<bool>>> {
         let flag = |v: &Value| match v {
             Value::Bool(on) => Some(*on),
@@ -115,7 +115,8 @@ impl<'a> Config<'a> {
         let wrong = || self.wrong(field, format!("a 0 or 1 for each of the {n_layers} layers belongs there"));
         self.get(field).map(|v| list(v).ok_or_else(wrong)).transpose()
     }
-    /// Which layers attend to a window alone, where `layer_types` says so.
+    /// Which layers use sliding-window attention, as `layer_types` lists them; none where the field is
+    /// absent.
     pub fn sliding_layers(&self, n_layers: usize) -> Result<Option<Vec<bool>>> {
         let field = "layer_types";
         let kind = |v: &Value| match v.as_str()? {
@@ -134,7 +135,7 @@ impl<'a> Config<'a> {
         };
         self.get(field).map(|v| list(v).ok_or_else(wrong)).transpose()
     }
-    /// A token id or a list of them; whatever else stands there is no id.
+    /// A token id or a list of token ids. Anything else in the field is ignored.
     pub fn ids(&self, field: &str) -> Vec<u32> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         match self.get(field) {
@@ -143,7 +144,7 @@ impl<'a> Config<'a> {
             None => Vec::new(),
         }
     }
-    /// An activation by its name.
+    /// An activation by its name in config.json.
     pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
         let name = self.str(field)?.unwrap_or(default);
         let found = Activation::NAMES.iter().find(|(n, _)| *n == name);
@@ -152,7 +153,10 @@ impl<'a> Config<'a> {
             self.wrong(field, format!("the activations there are: {}", known.join(", ")))
         })
     }
-    /// A heads count that divides the width, and the width of each.
+    /// The width of a head: `hidden_size / n_heads`.
+    ///
+    /// # Errors
+    /// Where `n_heads`, the value of `field`, does not divide `hidden_size`.
     pub fn head_dim(&self, field: &str, n_heads: u32, hidden_size: u32) -> Result<u32> {
         if !hidden_size.is_multiple_of(n_heads) {
             return Err(self.wrong(field, format!("it must divide the hidden size {hidden_size}")));

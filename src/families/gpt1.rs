@@ -1,4 +1,5 @@
-//! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, as a rule a tied head.
+//! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, usually a tied
+//! head.
 
 use super::{Config, conv1d_layer};
 use crate::{
@@ -16,7 +17,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let vocab_size = config.size("vocab_size", 40478)?;
     let max_positions = config.size_of(&["n_positions", "max_position_embeddings"], 512)?;
     let tied = config.bool("tie_word_embeddings", true)?;
-    // Its "gelu" is the tanh form, whatever later models mean by the name.
+    // GPT-1's "gelu" is the tanh approximation; later models mean the exact form by that name.
     let activation = match config.activation("afn", "gelu")? {
         Activation::Gelu => Activation::GeluTanh,
         other => other,

@@ -1,5 +1,5 @@
-//! GPT-Neo (Black et al. 2021), `gpt_neo`: GPT-3's architecture (Brown et al. 2020), dense and banded local
-//! attention in turn; scores are not scaled; q, k and v have no bias.
+//! GPT-Neo (Black et al. 2021), `gpt_neo`: GPT-3's architecture (Brown et al. 2020), in which dense and
+//! banded local attention alternate. Attention scores are not scaled; q, k and v have no bias.
 
 use super::{Config, norm};
 use crate::{
@@ -75,8 +75,8 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     Ok((architecture, tensors))
 }
 
-/// Whether each layer is local, from `attention_layers` (`["global", "local", …]`) or else from `attention_types`
-/// (`[[["global", "local"], 12]]`).
+/// Whether each layer's attention is local, read from `attention_layers` (`["global", "local", …]`) or else
+/// from `attention_types` (`[[["global", "local"], 12]]`). Without either, every second layer is local.
 fn locals(config: &Config, n_layers: usize) -> Result<Vec<bool>> {
     let locals = if let Some(value) = config.get("attention_layers") {
         kinds(config, "attention_layers", value)?

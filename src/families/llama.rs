@@ -1,5 +1,6 @@
-//! LLaMA (Touvron et al. 2023) and what is built like it, `llama`; Mistral (Jiang et al. 2023), `mistral`: RMS
-//! norm, rotary positions, grouped heads, a gated MLP. Other families are read as kin of it.
+//! LLaMA (Touvron et al. 2023) and models built like it, `llama`; Mistral (Jiang et al. 2023), `mistral`: RMS
+//! norm, rotary positions, grouped-query attention, a gated MLP. Other families are read as variants of LLaMA
+//! (`Kin`).
 
 use super::{Config, norm};
 use crate::{
@@ -8,18 +9,18 @@ use crate::{
     weights::{LayerTensors, ModelTensors, Order, TensorSpec},
 };
 
-/// What names of tensors begin with, but for the head's.
+/// The prefix of all tensor names except the head's.
 const PREFIX: &str = "model.";
 
-/// In what a family of this kind differs from LLaMA, and what it takes for granted where config.json is silent.
+/// How a family built like LLaMA differs from it, and its defaults for fields that config.json lacks.
 pub(super) struct Kin {
-    /// Its `model_type`.
+    /// The family's `model_type`.
     pub family: &'static str,
     pub intermediate_size: u32,
     pub n_layers: u32,
     /// None: as many as query heads.
     pub n_kv_heads: Option<u32>,
-    /// None: the width, divided among the heads.
+    /// None: `hidden_size / n_heads`.
     pub head_dim: Option<u32>,
     pub max_positions: u32,
     pub theta: f64,
@@ -28,7 +29,7 @@ pub(super) struct Kin {
     pub prefix: &'static str,
 }
 
-/// Which matrices have biases beside them.
+/// Which matrices have a bias.
 #[derive(Clone, Copy)]
 pub(super) struct Biases {
     pub qkv: bool,
@@ -39,7 +40,7 @@ pub(super) struct Biases {
 impl Biases {
     pub const NONE: Self = Self { qkv: false, out: false, mlp: false };
 
-    /// As `attention_bias` and `mlp_bias` say, which not every family reads.
+    /// Reads `attention_bias` and `mlp_bias`. Not every family has these fields.
     pub fn read(config: &Config) -> Result<Self> {
         let attention = config.bool("attention_bias", false)?;
         Ok(Self { qkv: attention, out: attention, mlp: config.bool("mlp_bias", false)? })
@@ -69,7 +70,7 @@ pub fn llama(config: &Config) -> Result<(Architecture, ModelTensors)> {
     llama_named(config, PREFIX)
 }
 
-/// The same with tensors whose names begin otherwise, as a part of a larger model.
+/// LLaMA with another prefix of tensor names, as part of a larger model.
 pub fn llama_named(config: &Config, prefix: &'static str) -> Result<(Architecture, ModelTensors)> {
     read(config, Kin { biases: Biases::read(config)?, prefix, ..Kin::LLAMA }, |_, full| full)
 }
@@ -78,7 +79,7 @@ pub fn mistral(config: &Config) -> Result<(Architecture, ModelTensors)> {
     mistral_named(config, PREFIX)
 }
 
-/// The same with tensors whose names begin otherwise.
+/// Mistral with another prefix of tensor names.
 pub fn mistral_named(config: &Config, prefix: &'static str) -> Result<(Architecture, ModelTensors)> {
     let absent = !config.has("sliding_window");
     let window = if absent { Some(4096) } else { config.count("sliding_window", u32::MAX)? };
@@ -93,7 +94,8 @@ pub fn mistral_named(config: &Config, prefix: &'static str) -> Result<(Architect
     read(config, kin, |_, full| Attention { window, ..full })
 }
 
-/// Reads a model of LLaMA's kin. `attention` says what a layer, by its number, does in its own way.
+/// Reads a model built like LLaMA. `attention` takes a layer's number and full attention, and returns that
+/// layer's attention.
 pub(super) fn read(
     config: &Config,
     kin: Kin,
@@ -103,7 +105,7 @@ pub(super) fn read(
     let intermediate_size = config.size("intermediate_size", kin.intermediate_size)?;
     let n_layers = kin.layers(config)?;
     let n_heads = config.size("num_attention_heads", 32)?;
-    // A null means as many as query heads, whatever the family's default is.
+    // A null means as many KV heads as query heads, whatever the family's default is.
     let usual = kin.n_kv_heads.filter(|_| !config.has("num_key_value_heads"));
     let n_kv_heads = config.size("num_key_value_heads", usual.unwrap_or(n_heads))?;
     let head_dim = match config.count("head_dim", 1 << 16)?.or(kin.head_dim) {
@@ -192,8 +194,8 @@ pub(super) fn read(
     Ok((architecture, tensors))
 }
 
-/// `rope_scaling` beside `rope_theta`, or the newer `rope_parameters` that holds both; the kind is called
-/// `rope_type`, or `type`. What wins where several stand follows transformers.
+/// Reads `rope_scaling` with `rope_theta`, or the newer `rope_parameters`, which holds both. The kind of
+/// scaling is in `rope_type` or `type`. Where several fields are present, precedence follows transformers.
 fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
     let theta = config.positive_or("rope_theta", theta)?;
     let is_filled =
@@ -238,7 +240,7 @@ fn yarn(rope: &Config, max_positions: u32, original: f64) -> Result<RopeScaling>
     let magnitude = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
     let (some, all) = (rope.f64("mscale", 0.0)?, rope.f64("mscale_all_dim", 0.0)?);
     let derived = if some != 0.0 && all != 0.0 { magnitude(some) / magnitude(all) } else { magnitude(1.0) };
-    // Zero means the default, too.
+    // transformers treats a zero as absent.
     let beta = |field: &str, default: f64| match rope.f64(field, 0.0)? {
         0.0 => Ok(default),
         _ => rope.positive(field),

@@ -1,5 +1,5 @@
-//! LLaVA (Liu et al. 2023), `llava`: a CLIP tower looks at images, two matrices take what it sees to the width of a LLaMA
-//! or Mistral, which reads it in the place of tokens.
+//! LLaVA (Liu et al. 2023), `llava`: a CLIP vision tower encodes an image, and a projector of two matrices
+//! maps its hidden states to the width of a LLaMA or Mistral, which takes them in place of token embeddings.
 
 use super::{Config, llama, norm};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// How names begin; older checkpoints put the model's parts the other way round.
+/// Prefixes of tensor names. Older checkpoints nest them differently: see `spellings`.
 const TEXT: &str = "model.language_model.";
 const TOWER: &str = "model.vision_tower.vision_model.";
 
@@ -27,7 +27,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         }
     };
     let (vision, vision_tensors) = vision(config, &text_architecture)?;
-    // Besides what the text's own config says.
+    // This applies besides the text config's own `tie_word_embeddings`.
     let is_tied = config.bool("tie_word_embeddings", false)?;
     let tensors = ModelTensors {
         spellings: &[
@@ -61,7 +61,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
 }
 
 fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors)> {
-    // What stands for an absent one: the ViT-L/14 of the first LLaVA.
+    // The tower where vision_config is absent: the ViT-L/14 of the first LLaVA.
     let usual = json!({
         "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
         "image_size": 336, "patch_size": 14,
@@ -79,7 +79,7 @@ fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors
     let layers_run = match config.get("vision_feature_layer") {
         None => n_layers.checked_sub(1),
         Some(layer) => layer.as_i64().and_then(|layer| {
-            // Counted from the end, where below zero; the first are the embeddings.
+            // Layer 0 is the embeddings; a negative number counts from the end.
             let layer = if layer < 0 { n_layers as i64 + 1 + layer } else { layer };
             usize::try_from(layer).ok().filter(|layer| *layer <= n_layers)
         }),
@@ -116,7 +116,7 @@ fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors
     Ok((Vision { tower, image_size, patch_size, layers_run, keeps_class, activation, token }, tensors))
 }
 
-/// The tower, and the sides of its images and patches.
+/// The tower's architecture, the side of an image and the side of a patch, in pixels.
 fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
     let hidden_size = config.size("hidden_size", 768)?;
     let n_heads = config.size("num_attention_heads", 12)?;
@@ -184,7 +184,7 @@ fn tensors(tower: &Architecture, patch_size: u32, text_width: u32, biases: bool)
         },
         class: TensorSpec::vector(embeddings("class_embedding"), width),
         positions: TensorSpec::matrix(embeddings("position_embedding.weight"), tower.max_positions, width),
-        // Its name in every checkpoint.
+        // This spelling is the one in every checkpoint.
         norm: norm(format!("{TOWER}pre_layrnorm"), width, true),
         layers: (0..tower.layers.len()).map(layer).collect(),
         project: [

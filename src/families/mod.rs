@@ -1,6 +1,6 @@
-//! Model families: a file each, from config.json to an [`Architecture`] and the names of its tensors.
+//! Model families, one file each: config.json → an [`Architecture`] and the names and shapes of its tensors.
 //!
-//! A new family is a file here and a line in `FAMILIES`.
+//! To add a family, add a file here and a line in `FAMILIES`.
 
 mod config;
 mod gguf;
@@ -25,7 +25,7 @@ use serde_json::Value;
 
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;
 
-/// `model_type` → family.
+/// `model_type` in config.json → the function that reads that family.
 const FAMILIES: [(&str, Family); 9] = [
     ("openai-gpt", gpt1::read),
     ("gpt2", gpt2::read),
@@ -38,7 +38,7 @@ const FAMILIES: [(&str, Family); 9] = [
     ("llava", llava::read),
 ];
 
-/// Reads a config.json; `name` is what errors call it.
+/// Reads a config.json. `name` is what error messages call it.
 pub fn read(name: &str, json: &Value) -> Result<(Architecture, ModelTensors)> {
     let config = Config::new(name, json)?;
     let known = || FAMILIES.map(|(family, _)| family).join(", ");
@@ -58,7 +58,8 @@ fn norm(name: impl std::fmt::Display, width: u32, bias: bool) -> NormTensors {
     }
 }
 
-/// A layer of GPT-1 and GPT-2: Conv1D matrices, q k v fused, a bias each.
+/// A layer of GPT-1 or GPT-2: transposed (Conv1D) matrices, q, k and v fused into one, a bias for every
+/// matrix.
 fn conv1d_layer(layer: u32, width: u32, inner: u32) -> LayerTensors {
     let at = |name: &str| format!("transformer.h.{layer}.{name}");
     let bias = |name: &str, len| TensorSpec::vector(at(name), len);

@@ -1,5 +1,5 @@
-//! Qwen2 and 2.5 (Yang et al. 2024), `qwen2`: LLaMA with biases on q, k and v. Qwen3 (Yang et al. 2025), `qwen3`: without
-//! them, but each head of q and of k is normalized before it turns.
+//! Qwen2 and 2.5 (Yang et al. 2024), `qwen2`: LLaMA with biases on q, k and v. Qwen3 (Yang et al. 2025),
+//! `qwen3`: without these biases; each head of q and k is normalized before the rotary positions are applied.
 
 use super::{
     Config,
@@ -26,8 +26,8 @@ pub fn qwen3(config: &Config) -> Result<(Architecture, ModelTensors)> {
     read(config, kin, |layer, full| Attention { window: windows[layer], qk_norm: true, ..full })
 }
 
-/// How far each layer attends: `use_sliding_window` puts a window on those that `layer_types` names, or else on those from
-/// `max_window_layers` on.
+/// Each layer's attention window. With `use_sliding_window`, the layers that `layer_types` lists have one, or
+/// without that list, all layers from `max_window_layers` on.
 fn windows(config: &Config, n_layers: usize) -> Result<Vec<Option<u32>>> {
     let on = config.bool("use_sliding_window", false)?;
     let window =

@@ -1,4 +1,4 @@
-//! SmolLM3 (Hugging Face 2025), `smollm3`: LLaMA, every fourth layer of it without rotary positions.
+//! SmolLM3 (Hugging Face 2025), `smollm3`: LLaMA in which every fourth layer has no rotary positions.
 
 use super::{
     Config,
@@ -31,7 +31,7 @@ pub fn smollm3(config: &Config) -> Result<(Architecture, ModelTensors)> {
     };
     let window = config.count("sliding_window", u32::MAX)?;
     let on = config.bool("use_sliding_window", false)? && window.is_some();
-    // Where layers are listed the list alone counts.
+    // If config.json lists layer types, only that list counts.
     let is_sliding = match config.sliding_layers(n_layers)? {
         Some(listed) => listed,
         None => rotary.iter().map(|rotary| on && !rotary).collect(),

@@ -1,6 +1,6 @@
-//! The Hub's cache on disk, laid out as its own tools have it: for each repository a folder `models--owner--name`, in which
-//! `blobs` holds files by what names their content, `snapshots/COMMIT` links to them by their paths, and `refs/main` says
-//! which commit is the newest.
+//! The Hub's cache on disk, laid out as the Hub's own tools lay it out. Each repository has a folder
+//! `models--owner--name`: `blobs` holds the contents of files, each named by its ETag; `snapshots/COMMIT`
+//! holds links to them under the files' paths; `refs/main` names the newest commit.
 
 use super::{
     checksum::Checksum,
@@ -22,22 +22,22 @@ use std::{
 /// A model in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cached {
-    /// As `--model` takes it.
+    /// The name that `--model` takes.
     pub name: String,
     /// Bytes on disk.
     pub size_bytes: u64,
     pub path: PathBuf,
-    /// Whether all of it is there, so that it can be run.
+    /// Whether every file is present, so that the model can run.
     pub complete: bool,
 }
 
-/// The folder of a repository.
+/// A repository's folder in the cache, and its folder of lock files.
 pub(super) struct Repository {
     folder: PathBuf,
     locks: PathBuf,
 }
 
-/// What to say of a file that the system does not let us make, read or remove.
+/// The error for a file or folder that cannot be made, written, read or removed.
 fn failed(path: &Path, what: &str) -> impl Fn(io::Error) -> Error {
     move |e| Error::run(format!("{} cannot be {what}: {e}", path.display())).because(e)
 }
@@ -48,12 +48,12 @@ impl Repository {
         Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
-    /// Where the files of a commit are, by their paths.
+    /// The folder that holds a commit's files under their paths.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// The folders of all commits, the newest first.
+    /// The folders of all commits; the one that `refs/main` names comes first.
     fn snapshots(&self) -> Vec<PathBuf> {
         let main = fs::read_to_string(self.folder.join("refs/main")).unwrap_or_default();
         let folders = fs::read_dir(self.folder.join("snapshots")).into_iter().flatten().flatten();
@@ -62,7 +62,7 @@ impl Repository {
         folders
     }
 
-    /// Says which commit is the newest.
+    /// Records the newest commit in `refs/main`.
     pub fn set_commit(&self, commit: &str) -> Result<()> {
         let main = self.folder.join("refs/main");
         if fs::read_to_string(&main).is_ok_and(|known| known == commit) {
@@ -73,7 +73,7 @@ impl Repository {
         fs::write(&main, commit).map_err(failed(&main, "written"))
     }
 
-    /// Where a model of it is, if all of it is there.
+    /// The path of a model in this repository, if all of its files are present.
     pub fn find(&self, name: &Name) -> Option<PathBuf> {
         self.snapshots().iter().find_map(|folder| within(name, folder))
     }
@@ -82,29 +82,32 @@ impl Repository {
         self.folder.join("blobs").join(&file.etag)
     }
 
-    /// What has come of a file that is not whole yet.
+    /// The part of a file that has been downloaded so far.
     fn partial(&self, file: &RemoteFile) -> PathBuf {
         self.folder.join("blobs").join(format!("{}.incomplete", file.etag))
     }
 
-    /// Whether a file's content is there, whole; where links are not to be had, at its path.
+    /// Whether a file's whole content is present, as a blob, or at its own path on systems without symbolic
+    /// links.
     pub fn has(&self, file: &RemoteFile, commit: &str) -> bool {
         let at = [self.blob(file), self.snapshot(commit).join(&file.path)];
         at.iter().any(|path| fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == file.bytes))
     }
 
-    /// How many bytes of a file are still to come.
+    /// How many bytes of a file remain to be downloaded.
     pub fn left_of(&self, file: &RemoteFile) -> u64 {
         file.bytes.saturating_sub(fs::metadata(self.partial(file)).map_or(0, |m| m.len()))
     }
 
-    /// Fetches a file's content, going on with what is there of it. It gets its name once it is whole and right.
+    /// Downloads a file's content, resuming an earlier download. The blob gets its final name only when it is
+    /// complete and its checksum is right.
     pub fn fetch(&self, file: &RemoteFile, remote: &Remote, progress: &dyn Fn(u64)) -> Result<()> {
         let blobs = self.folder.join("blobs");
         for folder in [&blobs, &self.locks] {
             fs::create_dir_all(folder).map_err(failed(folder, "made"))?;
         }
-        // Another process may be at it; the Hub's own tools lock likewise. Unlocked when it is dropped.
+        // Another process may download the same file: the Hub's own tools use the same lock. Dropping it
+        // unlocks.
         let lock = self.locks.join(format!("{}.lock", file.etag));
         let _locked =
             File::create(&lock).and_then(|f| f.lock().map(|()| f)).map_err(failed(&lock, "locked"))?;
@@ -116,7 +119,7 @@ impl Repository {
         persist(remote.endpoint(), || to.go_on(remote, progress))?;
         to.file.sync_all().map_err(failed(&partial, "written"))?;
         if let Some(got) = to.sum.map(Checksum::hex).filter(|got| *got != file.etag) {
-            // A wrong byte may be any of them.
+            // Any byte may be the wrong one, so the whole download is discarded.
             let _ = fs::remove_file(&partial);
             return Err(Error::model(format!(
                 "{} of {} came damaged: its checksum is {got}, but should be {}; try again",
@@ -126,7 +129,8 @@ impl Repository {
         fs::rename(&partial, &blob).map_err(failed(&blob, "named"))
     }
 
-    /// Gives a file's content its path at a commit, unless the content itself is there already.
+    /// Links a file's path at a commit to its blob. Does nothing where the path already holds the content
+    /// itself.
     pub fn link(&self, file: &RemoteFile, commit: &str) -> Result<()> {
         let (path, blob) = (self.snapshot(commit).join(&file.path), self.blob(file));
         if !blob.is_file() {
@@ -139,17 +143,19 @@ impl Repository {
         if fs::read_link(&path).is_ok_and(|link| link == to) {
             return Ok(());
         }
-        // In the place of an older one at once, so that it is never missing.
+        // A rename replaces an older link in one step, so that the path is never missing.
         let new = folder.join(format!("{}.link", file.etag));
         let _ = fs::remove_file(&new);
         symlink(&to, &new)
             .and_then(|()| fs::rename(&new, &path))
-            // Where links are not to be had, as often on Windows, the content itself goes there.
+            // Where symbolic links are not available, as often on Windows, the content itself moves to the
+            // path.
             .or_else(|_| fs::rename(&blob, &path))
             .map_err(failed(&path, "made"))
     }
 
-    /// Removes all of it, or the one model that a name picks, of all commits; how many bytes that frees.
+    /// Removes the whole repository, or, from every commit, the one model that a name picks. Returns the
+    /// number of bytes freed.
     pub fn remove(&self, name: &Name) -> Result<u64> {
         let before = size(&self.folder);
         let is_there = match name.pick {
@@ -159,7 +165,7 @@ impl Repository {
         if !is_there {
             return Err(Error::model(format!("there is no {name} in the cache: `wgpt list` says what is")));
         }
-        // Who fetches holds a lock.
+        // A process that downloads holds a lock.
         for lock in fs::read_dir(&self.locks).into_iter().flatten().flatten() {
             if File::open(lock.path())
                 .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
@@ -181,7 +187,8 @@ impl Repository {
         Ok(before)
     }
 
-    /// Removes a path, and what it leads to unless other paths do, too, or it lies elsewhere and is somebody's own.
+    /// Removes a path, and the blob that it links to, unless other paths link to that blob. A target outside
+    /// of `blobs` is left alone.
     fn remove_file(&self, path: &Path) -> Result<()> {
         let content = fs::canonicalize(path).map_err(failed(path, "read"))?;
         fs::remove_file(path).map_err(failed(path, "removed"))?;
@@ -201,19 +208,19 @@ impl Repository {
     }
 }
 
-/// A file that is not whole yet.
+/// A partly downloaded file.
 struct Partial<'a> {
     of: &'a RemoteFile,
     file: File,
-    /// Bytes that are there, and their checksum.
+    /// The number of bytes on disk, and the checksum of them.
     done: u64,
     sum: Option<Checksum>,
-    /// Whether it had to begin anew, for want of ranges.
+    /// Whether the download has already restarted from the beginning because the server refused a range.
     restarted: bool,
 }
 
 impl<'a> Partial<'a> {
-    /// With what came of it before.
+    /// Opens the file and hashes what an earlier download left in it.
     fn open(path: &Path, of: &'a RemoteFile) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
         let mut partial = Self { of, file, done: 0, sum: of.checksum(), restarted: false };
@@ -241,7 +248,7 @@ impl<'a> Partial<'a> {
         self.file.set_len(0)
     }
 
-    /// One request for what is missing.
+    /// Makes one request for the missing bytes.
     fn go_on(&mut self, remote: &Remote, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         if self.done == self.of.bytes {
             return Ok(());
@@ -251,7 +258,8 @@ impl<'a> Partial<'a> {
             Failure::Final(Error::run(format!("{} cannot be kept: {e}", self.of.path)).because(e))
         };
         let (from, is_rest) = match remote.open(self.of, self.done) {
-            // Some servers know no ranges; who has none to give twice has less than the Hub says.
+            // Some servers do not support ranges. A second refusal means that the file is shorter than the
+            // Hub says.
             Err(Failure::NoSuchRange) if !self.restarted => {
                 self.restarted = true;
                 self.restart().map_err(cannot)?;
@@ -269,7 +277,8 @@ impl<'a> Partial<'a> {
         if !is_rest {
             self.restart().map_err(cannot)?;
         }
-        // One more than there is tells that there is too much, and a server without end does not fill the disk.
+        // Reading one byte more than expected detects a file that is too long, and keeps an endless response
+        // from filling the disk.
         let mut from = from.take(self.of.bytes - self.done + 1);
         let mut buffer = vec![0; 1 << 16];
         let cause = loop {
@@ -309,7 +318,7 @@ fn symlink(to: &Path, at: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(to, at)
 }
 
-/// Bytes that a folder takes, without what links in it lead to.
+/// Bytes that a folder's files take. Links are not followed.
 fn size(folder: &Path) -> u64 {
     let of = |entry: fs::DirEntry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => size(&entry.path()),
@@ -319,7 +328,8 @@ fn size(folder: &Path) -> u64 {
     fs::read_dir(folder).into_iter().flatten().flatten().map(of).sum()
 }
 
-/// The models of a cache, by name: a folder's safetensors are one, and so is each GGUF file, or all parts of one.
+/// The models in a cache, sorted by name. The safetensors of a folder are one model; each GGUF file, with all
+/// its parts, is another.
 pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
     let folders = match fs::read_dir(cache) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -338,7 +348,7 @@ pub(super) fn list(cache: &Path) -> Result<Vec<Cached>> {
             let size_bytes = files.into_iter().map(size_of).sum();
             (name.clone(), Cached { name, size_bytes, path, complete })
         };
-        // Of several commits' the newest.
+        // A model that several commits hold is listed once, from the newest.
         for snapshot in here.snapshots().into_iter().rev() {
             let (ggufs, others): (Vec<_>, Vec<_>) =
                 files(&snapshot).into_iter().partition(|file| file.ends_with(".gguf"));

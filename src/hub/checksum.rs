@@ -1,9 +1,9 @@
-//! Checksums, by which the Hub names what files hold.
+//! Checksums, by which the Hub identifies the contents of files.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// A checksum in the making.
+/// A checksum of the bytes so far.
 pub(super) enum Checksum {
     Sha256(Sha256),
     Git(Sha1),
@@ -13,7 +13,7 @@ impl Checksum {
     pub fn sha256() -> Self {
         Self::Sha256(Sha256::new())
     }
-    /// What git calls a file of so many bytes by.
+    /// The hash by which git identifies a file of `bytes` bytes.
     pub fn git(bytes: u64) -> Self {
         Self::Git(Sha1::new_with_prefix(format!("blob {bytes}\0")))
     }

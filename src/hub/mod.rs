@@ -1,8 +1,9 @@
-//! Models by name: fetched from the Hugging Face Hub, or a server that speaks as it does, into the cache on disk that
-//! the Hub's own tools share (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>).
+//! Models by name: downloaded from the Hugging Face Hub, or a server with the same API, into the cache on
+//! disk that the Hub's own tools share (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>).
 //!
-//! What is in the cache is used as it is, with no network; [`Hub::pull`] looks for something newer. A file gets its name
-//! only when it is whole and has the checksum that the Hub says, and what is cut off goes on where it ended.
+//! A model in the cache is used as it is, without the network; [`Hub::pull`] checks for a newer version. A
+//! file gets its final name only when it is complete and matches the Hub's checksum. An interrupted download
+//! resumes where it stopped.
 
 mod cache;
 mod checksum;
@@ -21,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A Hub and the cache of what came from it.
+/// A Hub, and the cache of files downloaded from it.
 pub struct Hub {
     endpoint: String,
     token: Option<String>,
@@ -29,23 +30,24 @@ pub struct Hub {
     offline: bool,
 }
 
-/// Told, while files come, how many bytes just did and how many will have in all.
+/// Called during a download with the number of bytes that just arrived, and the number to download in all.
 pub type Progress<'a> = &'a dyn Fn(u64, u64);
 
-/// Where a model is on this machine.
+/// A model's location on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     /// A folder or a .gguf file.
     pub path: PathBuf,
-    /// What to call it, where its path does not say.
+    /// The model's name, where its path does not show it.
     pub name: Option<String>,
 }
 
-/// Where the model is that somebody names: a path, or a name on the Hub, which is fetched unless it is in the cache. `say`
-/// is given a sentence before anything is.
+/// Locates a model by its path or by its name on the Hub. A model that is not in the cache is downloaded.
+/// `say` receives one sentence before a large download begins.
 ///
 /// # Errors
-/// Of the kind Model where it is neither, or cannot be had; of the kind Run where the network fails.
+/// Of the kind Model where `model` is neither a path nor a name on the Hub, or cannot be had; of the kind Run
+/// where the network fails.
 pub fn locate(model: &str, say: &dyn Fn(&str), progress: Progress) -> Result<Located> {
     let path = Path::new(model);
     if path.exists() {
@@ -70,12 +72,12 @@ pub fn locate(model: &str, say: &dyn Fn(&str), progress: Progress) -> Result<Loc
     Ok(Located { path, name: Some(name.to_string()) })
 }
 
-/// Whether an environment variable says yes, as the Hub's own tools read them.
+/// Whether an environment variable is set to a value that the Hub's own tools take as true.
 fn is_yes(variable: &str) -> bool {
     env::var(variable).is_ok_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_uppercase().as_str()))
 }
 
-/// A path that the environment names; one that begins with ~ is below the user's home.
+/// A path from the environment. A leading ~ stands for the user's home folder.
 fn path_in_env(variable: &str) -> Option<PathBuf> {
     let path = env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)?;
     match path.strip_prefix("~") {
@@ -85,8 +87,9 @@ fn path_in_env(variable: &str) -> Option<PathBuf> {
 }
 
 impl Hub {
-    /// As the environment says, older names of variables included: `HF_ENDPOINT`; `HF_HUB_CACHE`, or `HF_HOME`, or
-    /// `XDG_CACHE_HOME`; `HF_TOKEN`, or the file that `HF_TOKEN_PATH` names, or the one that logging in left in `HF_HOME`; `HF_HUB_OFFLINE`.
+    /// Reads the settings from the environment, older variable names included: `HF_ENDPOINT`; `HF_HUB_CACHE`,
+    /// else `HF_HOME`, else `XDG_CACHE_HOME`; `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the
+    /// token that logging in left in `HF_HOME`; `HF_HUB_OFFLINE`.
     pub fn from_env() -> Result<Self> {
         let home = path_in_env("HF_HOME").or_else(|| {
             let caches = path_in_env("XDG_CACHE_HOME").or_else(|| Some(dirs::home_dir()?.join(".cache")))?;
@@ -116,12 +119,12 @@ impl Hub {
         })
     }
 
-    /// Where a model is in the cache, if all of it is.
+    /// The path of a model in the cache, if all of its files are present.
     pub fn find(&self, name: &Name) -> Option<PathBuf> {
         self.repository(name).find(name)
     }
 
-    /// Fetches what of a model is not in the cache in its newest form; where it is.
+    /// Downloads the files of a model's newest version that the cache lacks. Returns the model's path.
     pub fn pull(&self, name: &Name, say: &dyn Fn(&str), progress: Progress) -> Result<PathBuf> {
         let repository = self.repository(name);
         if self.offline {
@@ -160,7 +163,7 @@ impl Hub {
             }
             Ok(())
         };
-        // What is small first: who has weights has all.
+        // Small files come first, so that a model whose weights are present is complete.
         fetch(&wanted.small, &|_, _| ())?;
         let folder = repository.snapshot(&revision.commit);
         fetch(&wanted.weights(name, &folder)?, progress)?;
@@ -169,12 +172,13 @@ impl Hub {
         repository.find(name).ok_or_else(gone)
     }
 
-    /// What is in the cache, by name.
+    /// The models in the cache, sorted by name.
     pub fn list(&self) -> Result<Vec<Cached>> {
         cache::list(&self.cache)
     }
 
-    /// Takes a model out of the cache, all of it or the one file that the name picks; how many bytes that frees.
+    /// Removes a model from the cache: the whole repository, or the one file that the name picks. Returns the
+    /// number of bytes freed.
     pub fn remove(&self, name: &Name) -> Result<u64> {
         self.repository(name).remove(name)
     }

@@ -11,9 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `owner/name`: a repository's safetensors, or its GGUF file where it has no others; `owner/name:Q4_K_M`: its GGUF file of
-/// that quantisation; `owner/name:file.gguf`: that file. Of a split model the first
-/// part stands for all.
+/// The name of a model on the Hub. `owner/name` means the repository's safetensors, or its GGUF file where it
+/// has no safetensors; `owner/name:Q4_K_M` means its GGUF file of that quantisation; `owner/name:file.gguf`
+/// means that file. The first part of a split model stands for all parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     pub(super) repository: String,
@@ -21,7 +21,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// None where a text can't be such a name.
+    /// None where a text cannot be such a name.
     pub fn parse(text: &str) -> Option<Self> {
         let (repository, pick) = match text.split_once(':') {
             Some((repository, pick)) => (repository, Some(pick)),
@@ -51,7 +51,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// What is read of a folder beside the weights, where it is there.
+/// The files that a model needs beside its weights, where the repository has them.
 const SMALL: [&str; 11] = [
     "config.json",
     "generation_config.json",
@@ -68,23 +68,23 @@ const SMALL: [&str; 11] = [
 const INDEX: &str = "model.safetensors.index.json";
 const WHOLE: &str = "model.safetensors";
 
-/// The files that a name means.
+/// The files of a repository that a name means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// What comes first.
+    /// The files to download first.
     pub small: Vec<String>,
     weights: Weights,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Weights {
-    /// The files that the index names.
+    /// The files that the index lists.
     Indexed,
     Files(Vec<String>),
 }
 
 impl Wanted {
-    /// Those among all of a repository's.
+    /// Selects from all files of a repository.
     pub fn of(name: &Name, files: &[String]) -> Result<Self> {
         let has = |file: &str| files.iter().any(|f| f == file);
         let safetensors: Vec<String> =
@@ -115,7 +115,7 @@ impl Wanted {
         Ok(Self { small: Vec::new(), weights: Weights::Files(gguf(name, files)?) })
     }
 
-    /// The weights' files, once the small ones are in `folder`.
+    /// The names of the weight files. The small files must be in `folder` already.
     pub fn weights(&self, name: &Name, folder: &Path) -> Result<Vec<String>> {
         match &self.weights {
             Weights::Files(files) => Ok(files.clone()),
@@ -126,7 +126,7 @@ impl Wanted {
     }
 }
 
-/// The files that a folder's index names.
+/// The weight files that the index in a folder lists.
 fn indexed(folder: &Path) -> Option<Vec<String>> {
     let index: Value = serde_json::from_slice(&std::fs::read(folder.join(INDEX)).ok()?).ok()?;
     let files: Option<BTreeSet<&str>> =
@@ -136,7 +136,8 @@ fn indexed(folder: &Path) -> Option<Vec<String>> {
     Some(files.into_iter().map(str::to_owned).collect())
 }
 
-/// Where in a folder of the cache the model is that a name means, if all of it is there.
+/// The path of the model that a name means, within a snapshot folder of the cache, if all of its files are
+/// present.
 pub(super) fn within(name: &Name, folder: &Path) -> Option<PathBuf> {
     let files = files(folder);
     let has = |file: &String| files.contains(file);
@@ -151,7 +152,7 @@ pub(super) fn within(name: &Name, folder: &Path) -> Option<PathBuf> {
     }
 }
 
-/// A folder's files, as paths within it, in order; links to what is not there are none.
+/// All files below a folder, as sorted relative paths. Broken links are left out.
 pub(super) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -167,14 +168,15 @@ pub(super) fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Whether a GGUF file stands for a model: not a later part of one, nor what another needs to see images.
+/// Whether a GGUF file stands for a model: later parts of a split model do not, nor does a vision projector
+/// (`mmproj`).
 pub(super) fn is_model(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_lowercase();
     let is_later = Split::parse(file).is_some_and(|split| split.number > 1);
     name.ends_with(".gguf") && !name.starts_with("mmproj") && !is_later
 }
 
-/// The GGUF files that a name means: one, or the parts of one.
+/// The GGUF files that a name means: a single file, or all parts of a split one.
 fn gguf(name: &Name, files: &[String]) -> Result<Vec<String>> {
     let models: Vec<&String> = files.iter().filter(|file| is_model(file)).collect();
     let picked = |pick: &str| -> Vec<&String> {
@@ -222,7 +224,7 @@ fn gguf(name: &Name, files: &[String]) -> Result<Vec<String>> {
     let found = match &name.pick {
         Some(pick) => picked(pick),
         None if models.len() == 1 => models.clone(),
-        // What most take.
+        // The most common choice.
         None => picked("Q4_K_M"),
     };
     match (found.as_slice(), &name.pick) {

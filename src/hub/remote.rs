@@ -1,4 +1,4 @@
-//! The Hub's HTTP: what a repository holds, what its files are, and their bytes.
+//! The Hub's HTTP API: the files of a repository, their metadata and their bytes.
 
 use super::checksum::Checksum;
 use crate::error::{Error, Result};
@@ -11,18 +11,18 @@ use ureq::{
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
-/// How often in a row a request may come to nothing for reasons that pass, and the pause after the first.
+/// How many times in a row a request may fail for a temporary reason, and the pause after the first failure.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A Hub's server.
+/// A server with the Hub's API.
 pub(super) struct Remote {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
 }
 
-/// A repository as it is at a commit.
+/// A repository at a commit: the commit's hash and the paths of the files.
 pub(super) struct Revision {
     pub commit: String,
     pub files: Vec<String>,
@@ -34,13 +34,14 @@ pub(super) struct RemoteFile {
     pub repository: String,
     pub path: String,
     pub bytes: u64,
-    /// What names its content.
+    /// Identifies the content: a SHA-256, a git hash or any other ETag.
     pub etag: String,
     url: String,
 }
 
 impl RemoteFile {
-    /// The Hub names what it keeps as large files by their SHA-256, and others as git does.
+    /// The checksum that the ETag is: SHA-256 for the files that the Hub stores as large files, a git hash
+    /// for others.
     pub fn checksum(&self) -> Option<Checksum> {
         let is_hex = self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         match self.etag.len() {
@@ -63,14 +64,14 @@ struct Sibling {
     rfilename: String,
 }
 
-/// What failed, and whether it may pass.
+/// Why a request failed, and whether it is worth another try.
 pub(super) enum Failure {
-    /// `got_on`: whether something came of it all the same.
+    /// `got_on`: whether some bytes arrived before the failure.
     Passing {
         cause: String,
         got_on: bool,
     },
-    /// What a request wants to go on with is not there.
+    /// The server does not serve the requested range of bytes.
     NoSuchRange,
     Final(Error),
 }
@@ -81,7 +82,8 @@ impl Failure {
     }
 }
 
-/// Asks again where a failure may pass, with pauses, until it has come to nothing so often in a row.
+/// Repeats a request after temporary failures, with growing pauses. Gives up after [`TRIES`] failures in a
+/// row that made no progress.
 pub(super) fn persist<T>(endpoint: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
     let mut tries = 0;
     loop {
@@ -114,7 +116,7 @@ impl Remote {
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_per_read(Some(Duration::from_secs(30)))
             .http_status_as_error(false)
-            // To the Hub itself; not to where it keeps what is large.
+            // The token goes to the Hub itself, not to the storage servers that it redirects to.
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .user_agent(concat!("wgpt/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(roots()?).build())
@@ -126,13 +128,13 @@ impl Remote {
         &self.endpoint
     }
 
-    /// The endpoint without the path that it may have.
+    /// The endpoint without its path, if it has one.
     fn origin(&self) -> &str {
         let host = self.endpoint.find("://").map_or(0, |at| at + 3);
         self.endpoint[host..].find('/').map_or(&*self.endpoint, |end| &self.endpoint[..host + end])
     }
 
-    /// What a repository holds on its main branch.
+    /// The newest commit of a repository's main branch, and the files at that commit.
     pub fn revision(&self, repository: &str) -> Result<Revision> {
         let url = format!("{}/api/models/{repository}/revision/main", self.endpoint);
         let attempt = || {
@@ -153,13 +155,14 @@ impl Remote {
         Ok(Revision { commit, files })
     }
 
-    /// What a file of a repository is, by the headers that stand before its bytes, wherever these are.
+    /// The size and ETag of a file, read from response headers of the Hub itself without following
+    /// redirections to storage.
     pub fn file(&self, repository: &str, commit: &str, path: &str) -> Result<RemoteFile> {
         let url = format!("{}/{repository}/resolve/{commit}/{}", self.endpoint, escaped(path));
         let attempt = || {
             let mut at = url.clone();
             for _ in 0..5 {
-                // Compressed, it would have another length.
+                // A compressed response would have another length.
                 let request = self.agent.head(&at).header("Accept-Encoding", "identity");
                 let request = request.config().max_redirects(0).build();
                 let request = match &self.token {
@@ -169,7 +172,8 @@ impl Remote {
                 let response = request.call().map_err(Failure::of)?;
                 let to = header(response.headers(), "location");
                 match to {
-                    // A repository that was renamed; what lies elsewhere is not followed, for its headers are not the Hub's.
+                    // A renamed repository redirects within the host. A redirection elsewhere is not
+                    // followed: that server's headers are not the Hub's.
                     Some(to) if response.status().is_redirection() && is_relative(to) => {
                         at = format!("{}{to}", self.origin());
                     }
@@ -202,7 +206,8 @@ impl Remote {
         }
     }
 
-    /// A file's bytes from some place on; and whether they do begin there, for a server may always send all of them.
+    /// A file's bytes from an offset on, and whether the response begins there: a server may ignore the range
+    /// and send the whole file.
     pub fn open(&self, file: &RemoteFile, from: u64) -> Result<(impl Read + use<>, bool), Failure> {
         let response = self.get(&file.url, from)?;
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -224,7 +229,7 @@ impl Remote {
         request.call().map_err(Failure::of)
     }
 
-    /// An error where a request was refused, by what the Hub says of it.
+    /// The error for a request that was refused, by the status and the Hub's error code.
     fn check(&self, response: &Response<Body>, repository: &str, path: Option<&str>) -> Result<(), Failure> {
         let status = response.status();
         if status.is_success() || status.is_redirection() {
@@ -258,19 +263,19 @@ impl Remote {
     }
 }
 
-/// Whether a redirection stays on the host.
+/// Whether a redirection stays on the same host.
 fn is_relative(location: &str) -> bool {
     location.starts_with('/') && !location.starts_with("//")
 }
 
-/// Whether a path is one of a file in a folder, on any system: what points out of it is no file of a repository.
+/// Whether a path stays within the folder it is relative to, on any system. Other paths are ignored as files
+/// of a repository.
 fn is_inside(path: &str) -> bool {
     let is_odd = |c: char| c.is_control() || c == ':' || c == '\\';
     !path.contains(is_odd) && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
-/// Which certificates are trusted: those that `SSL_CERT_FILE` holds, as where a company looks into what its people fetch,
-/// else Mozilla's.
+/// The trusted certificates: those in `SSL_CERT_FILE`, for networks with an inspecting proxy, else Mozilla's.
 fn roots() -> Result<RootCerts> {
     let Some(file) = super::path_in_env("SSL_CERT_FILE") else { return Ok(RootCerts::WebPki) };
     let name = file.display();
@@ -287,7 +292,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A path as URLs have it.
+/// Percent-encodes a path for a URL.
 fn escaped(path: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     path.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()

@@ -1,4 +1,5 @@
-//! Text to token ids and back, through the `tokenizers` crate; and a stream that never prints half a character.
+//! Text → token ids and back, through the `tokenizers` crate, and a stream of text that never splits a
+//! character.
 
 mod gguf;
 
@@ -15,7 +16,8 @@ use tokenizers::{
 pub struct Tokenizer(HfTokenizer);
 
 impl Tokenizer {
-    /// A folder's tokenizer.json, or its vocab.json and merges.txt, read as the family does.
+    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, which are read as `family` defines
+    /// them.
     pub fn open(folder: &Path, family: &str) -> Result<Self> {
         let [json, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|n| folder.join(n));
         if json.is_file() {
@@ -31,7 +33,7 @@ impl Tokenizer {
         }
         let built = match family {
             "openai-gpt" => gpt1(&vocab, &merges),
-            // These cut texts into words in ways of their own, which only tokenizer.json says.
+            // These families split text into words in their own ways, which only tokenizer.json describes.
             "qwen2" | "qwen3" | "smollm3" => {
                 return Err(Error::model(format!(
                     "{} holds vocab.json and merges.txt, but of {family} the tokenizer.json is needed: fetch that too",
@@ -50,18 +52,18 @@ impl Tokenizer {
         }
     }
 
-    /// The tokenizer that a tokenizer.json describes; `name` is what errors call it.
+    /// Reads a tokenizer.json. `name` is what error messages call it.
     pub fn from_json(name: &str, json: &[u8]) -> Result<Self> {
         let mut tokenizer = HfTokenizer::from_bytes(json)
             .map_err(|e| Error::model(format!("{name} is not a tokenizer: {e}")).because(e))?;
-        // What a training run once set is no business of ours: a prompt is neither cut nor padded.
+        // Training settings do not apply here: a prompt is neither padded nor truncated.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).expect("no truncation is always possible");
         Ok(Self(tokenizer))
     }
 
-    /// A text's ids. Special tokens that the text names are recognised; `add_special`: those that the tokenizer
-    /// puts around every text are added.
+    /// A text's token ids. Special tokens that the text spells out become their ids. `add_special` adds the
+    /// special tokens that the tokenizer puts around every text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding = self.0.encode_fast(text, add_special);
         encoding
@@ -69,23 +71,23 @@ impl Tokenizer {
             .map_err(|e| Error::request(format!("the text cannot be tokenized: {e}")).because(e))
     }
 
-    /// The text of some ids, with the special tokens spelt out or left out.
+    /// The text of token ids. Special tokens are spelt out, or left out with `skip_special`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.0.decode(ids, skip_special).unwrap_or_default()
     }
 
-    /// Whether an id is a special token, which is no text.
+    /// Whether an id is a special token, which stands for no text.
     pub fn is_special(&self, id: u32) -> bool {
         self.0.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
-    /// Whether an id is a single byte of text (`<0x0A>`, the byte fallback of SentencePiece).
+    /// Whether a token is a single byte (such as `<0x0A>`, from SentencePiece's byte fallback).
     fn is_byte(&self, id: u32) -> bool {
         let spelt = self.0.id_to_token(id);
         spelt.is_some_and(|token| token.len() == 6 && token.starts_with("<0x") && token.ends_with('>'))
     }
 
-    /// The ids whose text, each by itself, holds any of these.
+    /// The ids of all tokens whose text, decoded alone, contains any of the given texts.
     pub fn with_any(&self, texts: &[&str]) -> BTreeSet<u32> {
         let all = 0..self.vocab_size() as u32;
         let holds = |id: &u32| {
@@ -95,21 +97,21 @@ impl Tokenizer {
         all.filter(holds).collect()
     }
 
-    /// How many ids it gives out, added tokens included.
+    /// The number of token ids, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.0.get_vocab_size(true)
     }
 
-    /// A stream of the text that follows a prompt.
+    /// A stream that turns the ids after a prompt into text.
     pub fn stream(&self, prompt: &[u32]) -> TextStream<'_> {
-        // As many of the prompt's last ids as a character can be made of, so that the first generated one is
-        // spaced as within a text.
+        // The prompt's last ids are decoded as context, so that the first generated token gets the right
+        // spacing. A character takes at most 8 ids.
         let context = prompt[prompt.len().saturating_sub(8)..].to_vec();
         TextStream { tokenizer: self, from: 0, read: context.len(), ids: context }
     }
 }
 
-/// GPT-2's tokenizer from its published files: byte-level BPE.
+/// GPT-2's tokenizer, byte-level BPE, from vocab.json and merges.txt.
 fn gpt2(vocab: &Path, merges: &Path) -> tokenizers::Result<HfTokenizer> {
     let model = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy()).build()?;
     let mut tokenizer = HfTokenizer::new(model);
@@ -119,7 +121,7 @@ fn gpt2(vocab: &Path, merges: &Path) -> tokenizers::Result<HfTokenizer> {
     Ok(tokenizer)
 }
 
-/// GPT-1's: lower-case words whose last piece ends in `</w>`.
+/// GPT-1's tokenizer: BPE on lower-case words whose last piece ends in `</w>`.
 fn gpt1(vocab: &Path, merges: &Path) -> tokenizers::Result<HfTokenizer> {
     let model = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
         .unk_token("<unk>".to_owned())
@@ -133,7 +135,7 @@ fn gpt1(vocab: &Path, merges: &Path) -> tokenizers::Result<HfTokenizer> {
     Ok(tokenizer)
 }
 
-/// Makes a token of the vocabulary one that texts may name.
+/// Marks a token of the vocabulary as special, so that texts can spell it out.
 fn add_special(tokenizer: &mut HfTokenizer, token: &str) -> tokenizers::Result<()> {
     if tokenizer.token_to_id(token).is_some() {
         tokenizer.add_special_tokens([AddedToken::from(token, true)])?;
@@ -141,7 +143,7 @@ fn add_special(tokenizer: &mut HfTokenizer, token: &str) -> tokenizers::Result<(
     Ok(())
 }
 
-/// Ids in, whole characters out.
+/// Turns a stream of token ids into whole characters.
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     ids: Vec<u32>,
@@ -151,15 +153,16 @@ pub struct TextStream<'a> {
 }
 
 impl TextStream<'_> {
-    /// Takes in an id; the text that it completes.
+    /// Adds an id and returns the text that it completes, which may be empty.
     pub fn push(&mut self, id: u32) -> String {
         self.ids.push(id);
-        // Whether a run of byte tokens is text shows only at its end: one wrong byte makes all of them U+FFFD.
+        // A run of byte tokens is decoded as a whole: one invalid byte turns all of it into U+FFFD. So wait
+        // for its end.
         if self.tokenizer.is_byte(id) {
             return String::new();
         }
         let text = self.pending();
-        // A character that ends in the middle decodes as U+FFFD: wait for the rest of it.
+        // An incomplete character decodes as U+FFFD: wait for the rest of it.
         if text.is_empty() || text.ends_with('\u{FFFD}') {
             return String::new();
         }
@@ -168,7 +171,7 @@ impl TextStream<'_> {
         text
     }
 
-    /// What is left when no more ids come.
+    /// The remaining text, once no more ids come.
     pub fn finish(&self) -> String {
         self.pending()
     }
@@ -180,7 +183,7 @@ impl TextStream<'_> {
     }
 }
 
-/// Bytes of the longest common beginning, in whole characters.
+/// The length in bytes of the longest common prefix, in whole characters.
 fn common(a: &str, b: &str) -> usize {
     a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y).map_or(a.len().min(b.len()), |((at, _), _)| at)
 }

@@ -1,5 +1,7 @@
-//! Families as GGUF files hold them: metadata and the names that llama.cpp gives tensors. LLaMA's rows of q and k are in our
-//! order there already, Qwen's as Hugging Face has them; GPT-2's matrices lie as Linear ones.
+//! Families as GGUF files describe them: metadata keys, and llama.cpp's names for tensors. Compared with
+//! Hugging Face checkpoints, GGUF files of LLaMA and SmolLM3 already store the rows of q and k in the order
+//! that the shaders use, those of Qwen keep Hugging Face's order, and GPT-2's matrices are stored as Linear
+//! layers' are, not transposed.
 
 mod read;
 mod write;

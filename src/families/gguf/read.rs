@@ -1,4 +1,4 @@
-//! From metadata to an architecture.
+//! GGUF metadata → an architecture and its tensors.
 
 use crate::{
     architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
@@ -10,11 +10,11 @@ use crate::{
 
 type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
 
-/// `general.architecture` → family.
+/// `general.architecture` → the function that reads that family.
 const ARCHITECTURES: [(&str, Family); 5] =
     [("gpt2", gpt2), ("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("smollm3", smollm3)];
 
-/// Reads a GGUF file's metadata.
+/// Reads the architecture and the tensors' names from a GGUF file's metadata.
 pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
     let key = "general.architecture";
     let known = || ARCHITECTURES.map(|(name, _)| name).join(", ");
@@ -27,7 +27,7 @@ pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
     }
 }
 
-/// The metadata of one architecture, whose keys begin with its name.
+/// The metadata of one architecture. Its keys begin with the architecture's name.
 struct Fields<'a> {
     gguf: &'a Gguf,
     family: &'static str,
@@ -61,7 +61,8 @@ impl Fields<'_> {
         self.gguf.wrong(&self.key(field), why)
     }
 
-    /// What both architectures say in the same words; the family adds the rest.
+    /// The fields that all families share. Each family then changes what differs. `epsilon` is the key of its
+    /// norms' epsilon.
     fn architecture(&self, epsilon: &str) -> Result<Architecture> {
         let hidden_size = self.size("embedding_length")?;
         let n_heads = self.size("attention.head_count")?;
@@ -111,7 +112,7 @@ impl Fields<'_> {
             gated: false,
             layers: vec![attention; n_layers as usize],
             bos: ids("bos").into_iter().collect(),
-            // A turn's end ends a text, too.
+            // The end of a turn ends a text too.
             eos: ["eos", "eot", "eom"].into_iter().filter_map(ids).collect(),
             vision: None,
         })
@@ -120,7 +121,7 @@ impl Fields<'_> {
     fn has(&self, tensor: &str) -> bool {
         self.gguf.checkpoint.get(tensor).is_some()
     }
-    /// A vector that is there or not.
+    /// A vector, if the file has it.
     fn optional(&self, name: String, len: u32) -> Option<TensorSpec> {
         self.has(&name).then(|| TensorSpec::vector(name, len))
     }
@@ -179,18 +180,18 @@ fn qwen3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
     kin(fields, HALVES, |_, full| Attention { qk_norm: true, ..full })
 }
 
-/// llama.cpp knows no other interval than four: the file does not say it.
+/// The GGUF file does not say which layers have no rotary positions; llama.cpp always takes every fourth.
 fn smollm3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
     kin(fields, PAIRS, |layer, full| Attention { rotary: (layer + 1) % 4 != 0, ..full })
 }
 
-/// How rows of q and k follow each other in the file, by the width of a head: the two values that turn together side by side, as
-/// shaders want them, or half a head apart, as Hugging Face has them.
+/// The order of the rows of q and k in the file, given the width of a head: the two values of a rotary pair
+/// are adjacent, as the shaders expect, or half a head apart, as Hugging Face stores them.
 type PairOrder = fn(u32) -> Order;
 const PAIRS: PairOrder = |_| Order::AsStored;
 const HALVES: PairOrder = Order::RopePairs;
 
-/// A model of LLaMA's kin. `attention` says what a layer, by its number, does in its own way.
+/// A model built like LLaMA. `attention` takes a layer's number and full attention, and returns that layer's attention.
 fn kin(
     fields: &Fields,
     order: PairOrder,
@@ -257,17 +258,17 @@ fn kin(
 fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
     let theta = fields.positive_or("rope.freq_base", 10_000.0)?;
     let kind = fields.gguf.string(&fields.key("rope.scaling.type"))?;
-    // Written before there were several kinds.
+    // Older files have this key instead of `rope.scaling.factor`.
     let linear = fields.positive_or("rope.scale_linear", 1.0)?;
     let factor = match fields.gguf.number(&fields.key("rope.scaling.factor"))? {
-        // As llama.cpp writes it where there is none.
+        // llama.cpp writes 0 where there is no scaling.
         Some(0.0) => 1.0,
         _ => fields.positive_or("rope.scaling.factor", linear)?,
     };
     let magnitude = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
     let original = fields.positive_or("rope.scaling.original_context_length", f64::from(max_positions))?;
     let scaling = match kind {
-        // LLaMA 3.1's scaling, worked out for each pair.
+        // LLaMA 3.1's scaling: the file holds one factor for each rotary pair.
         _ if fields.has("rope_freqs.weight") => RopeScaling::Factors(factors(fields, head_dim)?),
         None if factor == 1.0 => RopeScaling::None,
         None | Some("linear") => RopeScaling::Linear { factor },
@@ -288,7 +289,7 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
     Ok(Rope { theta, scaling })
 }
 
-/// What each pair's frequency is divided by.
+/// The divisor of each rotary pair's frequency: `[head_dim / 2]`.
 fn factors(fields: &Fields, head_dim: u32) -> Result<Vec<f32>> {
     let tensor = fields.gguf.checkpoint.get("rope_freqs.weight").and_then(|entry| entry.tensor.as_ref());
     let fits = tensor.filter(|tensor| tensor.shape == [head_dim as usize / 2]);

@@ -1,4 +1,4 @@
-//! From an architecture to metadata and tensor names, as llama.cpp's own converter chooses them.
+//! An architecture → GGUF metadata and tensor names, chosen as llama.cpp's converter chooses them.
 
 use crate::{
     architecture::{Architecture, NormKind, Positions, RopeScaling},
@@ -7,8 +7,11 @@ use crate::{
     weights::{ModelTensors, TensorSpec, Writer},
 };
 
-/// Writes what a GGUF file says of an architecture; an error where it has no words for it. The factors that a
-/// rope_freqs.weight beside the other tensors must then hold.
+/// Writes the metadata of an architecture. Returns the contents of the `rope_freqs.weight` tensor, if the
+/// file needs one.
+///
+/// # Errors
+/// Where GGUF metadata cannot describe this architecture.
 pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<Vec<f32>>> {
     let family = match a.family {
         "gpt2" => "gpt2",
@@ -68,7 +71,8 @@ fn unsaid(what: &str) -> Error {
     ))
 }
 
-/// What sets a model of a known family apart from what readers of its GGUF file take for granted.
+/// What GGUF metadata cannot say about a model, if anything: a detail that readers of the file take from the
+/// family.
 fn unsayable(a: &Architecture) -> Option<&'static str> {
     let usual = if a.gated { Activation::Silu } else { Activation::GeluTanh };
     let scale = 1.0 / (a.head_dim as f32).sqrt();
@@ -92,12 +96,13 @@ fn unsayable(a: &Architecture) -> Option<&'static str> {
     }
 }
 
-/// Whether q and k of a family stand in its files as Hugging Face has them, the two values that turn together half a head apart.
+/// Whether GGUF files of a family keep Hugging Face's order of the rows of q and k: the two values of a
+/// rotary pair are half a head apart.
 pub fn keeps_order(family: &str) -> bool {
     ["qwen2", "qwen3"].contains(&family)
 }
 
-/// Every tensor of a model under the name that a GGUF file gives it.
+/// Every tensor of a model, with its name in a GGUF file.
 pub fn names(tensors: &ModelTensors) -> Vec<(String, &TensorSpec)> {
     let mut all = vec![("token_embd.weight".to_owned(), &tensors.tokens)];
     all.extend(tensors.positions.iter().map(|spec| ("position_embd.weight".to_owned(), spec)));

@@ -1,4 +1,4 @@
-//! From metadata, told to the `tokenizers` crate as the tokenizer.json that says the same.
+//! Converts GGUF metadata to an equivalent tokenizer.json for the `tokenizers` crate.
 
 use super::{CONTROL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// The tokens and what they are.
+/// The tokens' texts and their types (`tokenizer.ggml.token_type`).
 struct Vocabulary<'a> {
     tokens: Vec<&'a str>,
     types: Vec<f64>,
@@ -35,12 +35,12 @@ impl Tokenizer {
 
 impl Vocabulary<'_> {
     fn ids(&self) -> Value {
-        // Of tokens that are spelt alike the first counts.
+        // Of several tokens with the same text, the first id counts.
         let ids = self.tokens.iter().enumerate().rev().map(|(id, token)| (token.to_string(), json!(id)));
         Value::Object(ids.collect::<Map<_, _>>())
     }
 
-    /// Tokens that texts may name.
+    /// Tokens that are matched in a text before it is split.
     fn added(&self) -> Vec<Value> {
         let is_added = |(id, kind): &(usize, &f64)| {
             [UNKNOWN, CONTROL, USER_DEFINED].map(f64::from).contains(kind)
@@ -56,7 +56,7 @@ impl Vocabulary<'_> {
     }
 }
 
-/// The start and end tokens that go around every text.
+/// A post-processor that adds the start and end tokens around every text.
 fn template(gguf: &Gguf, vocabulary: &Vocabulary, starts: bool) -> Result<Value> {
     let token = |role: &str, by_default: bool| -> Result<Option<(u32, String)>> {
         let wanted = gguf.bool(&format!("tokenizer.ggml.add_{role}_token"))?.unwrap_or(by_default);
@@ -81,12 +81,12 @@ fn template(gguf: &Gguf, vocabulary: &Vocabulary, starts: bool) -> Result<Value>
     })
 }
 
-/// Splits a text at what the pattern matches, the matches being pieces themselves.
+/// A pre-tokenizer that splits a text at the matches of a pattern. Matches are pieces too.
 fn split(pattern: &str) -> Value {
     json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
 }
 
-/// How words are told apart.
+/// The pre-tokenizers that split a text into words.
 fn pre_tokenizer(gguf: &Gguf) -> Result<Vec<Value>> {
     let key = "tokenizer.ggml.pre";
     let name = gguf.string(key)?.unwrap_or("default");
@@ -99,7 +99,7 @@ fn pre_tokenizer(gguf: &Gguf) -> Result<Vec<Value>> {
     }
 }
 
-/// Byte-level BPE.
+/// The tokenizer.json of a byte-level BPE tokenizer.
 fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
     let key = "tokenizer.ggml.merges";
     let merges = gguf.strings(key)?.ok_or_else(|| gguf.wrong(key, "byte-level BPE needs its merges"))?;
@@ -124,7 +124,8 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
     }))
 }
 
-/// SentencePiece BPE with scores: two pieces merge where their union is one, the best scored first.
+/// The tokenizer.json of SentencePiece BPE. GGUF stores scores instead of merges: two pieces merge where
+/// their union is a token, and the token with the highest score merges first.
 fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
     let key = "tokenizer.ggml.scores";
     let scores = gguf.numbers(key)?.ok_or_else(|| gguf.wrong(key, "SentencePiece needs its scores"))?;
@@ -135,7 +136,7 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
         vocabulary.tokens.iter().enumerate().rev().map(|(id, t)| (*t, id)).collect();
     let mut merges: Vec<(f64, usize, usize, [&str; 2])> = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
-        // A token as long as a page is no word: its merges would be squared in number.
+        // Longer tokens are refused: the work grows with the square of a token's length.
         if token.len() > 1024 {
             return Err(Error::model(format!("{}: a token has {} bytes", gguf.name, token.len())));
         }

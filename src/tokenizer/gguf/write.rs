@@ -1,4 +1,5 @@
-//! From a tokenizer to metadata: under the name by which a reader would cut texts as the tokenizer itself does.
+//! Converts a tokenizer to GGUF metadata, under the pre-tokenizer name with which a reader splits texts as
+//! the original does.
 
 use super::{BYTE, CONTROL, NORMAL, PRE_TOKENIZERS, UNKNOWN, UNUSED, USER_DEFINED};
 use crate::{
@@ -9,21 +10,24 @@ use crate::{
 use serde_json::Value;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-/// A text at which tokenizers differ: contractions in either case, runs of digits, of spaces and of line ends,
-/// punctuation of every kind, scripts without spaces, characters of several code points.
+/// A text on which tokenizers differ: contractions in either case, runs of digits, of spaces and of line
+/// ends, punctuation of every kind, scripts without spaces, characters of several code points.
 const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 12.5e-3 $1,234.50 x=y+z<=>~|^\n\n\n \t\tdef \
      f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé ÀÉÎ ﬁ ßẞ 日本語のテキスト 中文，标点。 한국어 ไทย हिन्दी العربية עברית \
      Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 e\u{a0}f\u{2003}g\u{200b}h — “quotes” ‘it’s’ …!!! ??? ((())) [[]] {{}} <|x|> </s> \
      a_b-c/d\\e 'quoted' ''' \"\"\" C++ C# @you #tag  end   ";
 
-/// What a tokenizer.json says, and the texts of the model's ids.
+/// A tokenizer, its tokenizer.json, and the text of each of the model's ids.
 struct Source<'a> {
     tokenizer: &'a Tokenizer,
     json: Value,
     tokens: Vec<String>,
 }
 
-/// Writes a tokenizer of so many ids; an error where GGUF has no name for what it does.
+/// Writes a tokenizer's metadata for a vocabulary of `vocab_size` ids.
+///
+/// # Errors
+/// Where no pre-tokenizer that GGUF has a name for splits texts as this tokenizer does.
 pub fn write(
     tokenizer: &Tokenizer,
     vocab_size: u32,
@@ -59,11 +63,11 @@ pub fn write(
     ))
 }
 
-/// What a tokenizer could be called.
+/// A way to describe the tokenizer in GGUF metadata.
 struct Candidate {
     kind: &'static str,
     pre: &'static str,
-    /// Whether a space goes before every text.
+    /// Whether a space is added before every text.
     spaced: bool,
 }
 
@@ -80,7 +84,7 @@ impl Source<'_> {
             _ => file.texts(&key("merges"), &merges.iter().map(|pair| pair.join(" ")).collect::<Vec<_>>()),
         }
         file.bool(&key("add_space_prefix"), as_this.spaced);
-        // The tokens that it puts around a text are the start and the end, whatever config.json says.
+        // The tokens that the tokenizer itself adds are the start and end tokens, whatever config.json says.
         let (plain, whole) = (self.tokenizer.encode("a", false)?, self.tokenizer.encode("a", true)?);
         let around = whole.len().saturating_sub(plain.len());
         let starts = around > 1 || around == 1 && whole.ends_with(&plain);
@@ -104,7 +108,7 @@ impl Source<'_> {
         self.tokenizer.0.token_to_id(self.json["model"]["unk_token"].as_str()?)
     }
 
-    /// What each token is.
+    /// The type of each token (`tokenizer.ggml.token_type`).
     fn types(&self) -> Vec<i32> {
         let mut types: Vec<i32> = (0..self.tokens.len() as u32)
             .map(|id| match self.tokenizer.0.id_to_token(id) {
@@ -124,7 +128,7 @@ impl Source<'_> {
         types
     }
 
-    /// The pairs that merge, the first first.
+    /// The pairs that merge, in order of priority.
     fn merges(&self) -> Vec<[String; 2]> {
         let pair = |merge: &Value| match merge {
             Value::Array(pair) => {
@@ -137,7 +141,7 @@ impl Source<'_> {
             .map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
     }
 
-    /// SentencePiece's scores: the earlier a token is merged, the higher.
+    /// SentencePiece's scores: the earlier a token is merged, the higher its score.
     fn scores(&self, merges: &[[String; 2]]) -> Vec<f32> {
         let mut scores = vec![0.0; self.tokens.len()];
         for (rank, pair) in merges.iter().enumerate().rev() {
@@ -150,7 +154,7 @@ impl Source<'_> {
     }
 }
 
-/// Whether one tokenizer cuts an awkward text into the ids that the other does, and, if `by_words`, into the words.
+/// Whether two tokenizers give [`AWKWARD`] the same ids, and, if `by_words`, split it into the same words.
 fn is_like(a: &Tokenizer, b: &Tokenizer, by_words: bool) -> bool {
     let words = |tokenizer: &Tokenizer| {
         let mut words = PreTokenizedString::from(AWKWARD);

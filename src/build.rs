@@ -1,4 +1,4 @@
-//! Tells the binary which commit it was built from, where there is a git checkout to ask.
+//! Build script: passes the version and, in a git checkout, the commit to the crate as `WGPT_VERSION`.
 
 fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");

@@ -1,7 +1,8 @@
-//! Conversations: what was said, and the template by which a model wants it as a prompt.
+//! Conversations, and the templates that turn them into prompts.
 //!
-//! Templates are Jinja's, rendered as transformers does (`apply_chat_template`): with its whitespace rules, its
-//! functions `raise_exception` and `strftime_now`, Python's methods, and JSON as Python writes it.
+//! Templates are written in Jinja and rendered as transformers does (`apply_chat_template`): with the same
+//! whitespace rules, the functions `raise_exception` and `strftime_now`, Python's methods, and JSON in
+//! Python's style.
 
 use crate::{
     engine::Features,
@@ -17,12 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Something said, and by whom: system, user or assistant.
+/// A message, and the role of its author: system, user or assistant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub role: String,
     pub content: String,
-    /// What stands for images that are shown with it.
+    /// The features of the images that are shown with the message.
     #[serde(skip)]
     pub images: Vec<Features>,
 }
@@ -32,38 +33,38 @@ impl Message {
         Self { role: role.to_owned(), content: content.into(), images: Vec::new() }
     }
 
-    /// As most templates of models that see have it: its parts, images first.
+    /// The form that most templates of vision models expect: content as a list of parts, images first.
     fn in_parts(&self) -> serde_json::Value {
         let mut parts = vec![json!({"type": "image"}); self.images.len()];
         parts.push(json!({"type": "text", "text": self.content}));
         json!({"role": self.role, "content": parts})
     }
 
-    /// As the others have it: images by the model's word for one, before the text.
+    /// The form for other templates: the model's image token for each image, then the text.
     fn in_words(&self, image: &str) -> Self {
         let images = format!("{image}\n").repeat(self.images.len());
         Self { content: images + &self.content, ..self.clone() }
     }
 }
 
-/// The form for a model without a template, as base models are: nobody taught it where a turn ends, so that an answer is
-/// to stop at [`Template::stop`].
+/// The template for models that have none, such as base models. Such a model was not taught to end a turn, so
+/// an answer must be stopped at [`Template::stop`].
 const PLAIN: &str = "{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\n\
     {% else %}{{ message.role | title }}: {{ message.content | trim }}\n{% endif %}{% endfor %}\
     {% if add_generation_prompt %}Assistant:{% endif %}";
 
-/// How conversations become prompts.
+/// Turns conversations into prompts.
 pub struct Template {
     environment: Environment<'static>,
-    /// bos_token, eos_token and their like, as templates name them.
+    /// `bos_token`, `eos_token` and so on, by the names that templates use.
     special_tokens: BTreeMap<String, String>,
     is_plain: bool,
-    /// Whether the content of a message is a list of parts.
+    /// Whether a message's content is a list of parts.
     in_parts: bool,
 }
 
 impl Template {
-    /// A model's own template, or the plain form where it has none.
+    /// A model's own template, or the plain form where the model has none.
     pub fn of(model: &Model) -> Result<Self> {
         match &model.chat_template {
             Some(text) => {
@@ -79,7 +80,7 @@ impl Template {
         }
     }
 
-    /// A template; `name` is what errors call its model.
+    /// Compiles a template. `name` is what error messages call the model.
     pub fn new(name: &str, text: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -98,25 +99,28 @@ impl Template {
         Ok(Self { environment, special_tokens, is_plain: false, in_parts: false })
     }
 
-    /// Whether it makes a text of a message's parts, rather than writing them down as a list or failing.
+    /// Whether the template renders a message's parts as text, rather than as a literal list or an error.
     fn takes_parts(&self) -> bool {
         const TEXT: &str = "A text of no other use";
         let text = self.render(&[Message::new("user", TEXT)], true).unwrap_or_default();
         text.contains(TEXT) && !text.contains("'type'") && !text.contains("\"type\"")
     }
 
-    /// Whether it is the plain form, for want of the model's own.
+    /// Whether this is the plain form, because the model has no template.
     pub fn is_plain(&self) -> bool {
         self.is_plain
     }
 
-    /// Where an answer in the plain form ends.
+    /// The text at which an answer in the plain form ends.
     pub fn stop(&self) -> Option<&'static str> {
         self.is_plain.then_some("\nUser:")
     }
 
-    /// The prompt of a conversation; with `add_generation_prompt`, up to where the assistant is to speak. An error where
-    /// the template refuses it, as some do where roles do not alternate.
+    /// Renders a conversation as a prompt. With `add_generation_prompt`, it ends where the assistant's answer
+    /// begins.
+    ///
+    /// # Errors
+    /// Where the template refuses the conversation, as some do if roles do not alternate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self.environment.get_template("chat").expect("added above");
         let messages = match self.in_parts {
@@ -139,7 +143,7 @@ impl Template {
         })
     }
 
-    /// What stands right after each answer; nothing where the template refuses a conversation of one.
+    /// The text that follows each answer; empty where the template refuses a conversation with one answer.
     pub fn end_of_turn(&self) -> String {
         const ANSWER: &str = "An answer of no other use";
         let messages = [Message::new("user", "Hello"), Message::new("assistant", ANSWER)];
@@ -152,7 +156,8 @@ fn one_line(error: &minijinja::Error) -> String {
     error.to_string().replace('\n', " ")
 }
 
-/// transformers marks what an assistant said by `{% generation %}`, which changes nothing of the text.
+/// Replaces transformers' `{% generation %}` tags, which mark the assistant's text and do not change the
+/// output.
 fn without_generation_tags(text: &str) -> String {
     let mut out = text.to_owned();
     for (tag, instead) in [("generation", "if true"), ("endgeneration", "endif")] {
@@ -165,10 +170,10 @@ fn without_generation_tags(text: &str) -> String {
     out
 }
 
-/// JSON with Python's spaces, indented where that is asked for.
+/// JSON with Python's spacing, indented if asked.
 fn to_json(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
-    // transformers has these two besides, which change nothing here.
+    // transformers accepts these two options as well; they change nothing here.
     let _: (Option<bool>, Option<bool>) = (options.get("ensure_ascii")?, options.get("sort_keys")?);
     options.assert_all_used()?;
     let failed = |e: serde_json::Error| {
@@ -188,7 +193,7 @@ fn to_json(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
     Ok(String::from_utf8(out).expect("JSON is UTF-8"))
 }
 
-/// `{"a": 1, "b": [2, 3]}`
+/// Formats JSON as `{"a": 1, "b": [2, 3]}`.
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {

@@ -1,8 +1,10 @@
-//! From an image file to the pixels that a CLIP vision tower takes, as transformers' CLIPImageProcessor makes them.
+//! Image files → the pixels that a CLIP vision tower takes, as transformers' CLIPImageProcessor computes
+//! them.
 //!
-//! The resizing gives Pillow's `Image.resize` bit by bit: no crate does, and a tower was trained on Pillow's pixels. Along
-//! rows, then along columns, that is, as Pillow did up to 12.1, and torchvision does; where a picture loses more than twice
-//! as many rows as columns, 13 takes the columns first, which changes a colour by a level or so.
+//! Resizing gives the same bits as Pillow's `Image.resize`, since towers were trained on Pillow's pixels; no
+//! crate does this. The horizontal pass runs before the vertical one, as in Pillow up to 12.1 and in
+//! torchvision. Where an image loses more than twice as many rows as columns, Pillow 13 runs the vertical
+//! pass first, which changes a colour by about one level.
 
 use crate::{
     error::{Error, Result},
@@ -16,13 +18,13 @@ use std::{
     path::Path,
 };
 
-/// The longest side that a configuration may ask for.
+/// The longest side of an image that a configuration may ask for, in pixels.
 const MOST_SIDE: u32 = 4096;
 
-/// Pillow's weights and sums are whole numbers with this many bits after the point.
+/// Pillow computes in fixed point: weights and sums have this many fractional bits.
 const PRECISION: u32 = 22;
 
-/// A filter to resize with: how far it reaches, in pixels of the smaller image, and its weight at a distance.
+/// A resampling filter: its radius, in pixels of the smaller image, and its weight at a distance.
 #[derive(Clone, Copy, Debug)]
 struct Filter {
     support: f64,
@@ -31,7 +33,7 @@ struct Filter {
 
 const BILINEAR: Filter = Filter { support: 1.0, weight: |x| (1.0 - x.abs()).max(0.0) };
 
-/// Keys' cubic with a = -0.5.
+/// Keys' cubic filter with a = -0.5.
 const BICUBIC: Filter = Filter {
     support: 2.0,
     weight: |x| match x.abs() {
@@ -41,7 +43,7 @@ const BICUBIC: Filter = Filter {
     },
 };
 
-/// What an image is resized to; sizes are height, width.
+/// The size that an image is resized to. Sizes are (height, width).
 #[derive(Clone, Copy, Debug)]
 enum Target {
     Unchanged,
@@ -64,7 +66,7 @@ impl Target {
     }
 }
 
-/// What is done to an image before a vision tower sees it: a preprocessor_config.json.
+/// The steps from an image to a vision tower's input, as preprocessor_config.json describes them.
 #[derive(Clone, Debug)]
 pub struct Preprocessor {
     target: Target,
@@ -76,13 +78,13 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// Reads a preprocessor_config.json; what is absent is as in transformers' CLIPImageProcessor.
+    /// Reads a preprocessor_config.json. Absent fields have the defaults of transformers' CLIPImageProcessor.
     ///
     /// `do_convert_rgb` changes nothing: every image becomes RGB, as with transformers' `load_image`.
     ///
     /// # Errors
-    /// [`Kind::Model`](crate::error::Kind::Model) for a wrong value, a filter other than bilinear and bicubic,
-    /// padding, or where images of one size would not come out.
+    /// [`Kind::Model`](crate::error::Kind::Model) for a wrong value, a filter other than bilinear and
+    /// bicubic, padding, or settings with which images would come out in different sizes.
     pub fn read(config: &Config) -> Result<Self> {
         if config.bool("do_pad", false)? {
             return Err(config.wrong("do_pad", "padding is not supported"));
@@ -117,13 +119,13 @@ impl Preprocessor {
         })
     }
 
-    /// The height and the width of what comes out, in pixels.
+    /// The height and the width of the result, in pixels.
     pub fn size(&self) -> (u32, u32) {
         self.size
     }
 
-    /// The image resized, cropped at its centre and normalised: height × width × 3 numbers, by row, column and
-    /// channel (red, green, blue). Where the crop is larger than the image, black surrounds it.
+    /// The image resized, cropped at its centre and normalised: `[height, width, 3]`, the channels being red,
+    /// green and blue. Where the crop is larger than the image, the border is black.
     pub fn pixels(&self, image: &Image) -> Vec<f32> {
         let image = &image.0;
         let (width, height) = image.dimensions();
@@ -139,15 +141,17 @@ impl Preprocessor {
     }
 }
 
-/// A picture, in three colours of eight bits.
+/// An image in RGB, eight bits per channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image(RgbImage);
 
 impl Image {
-    /// Reads an image file and turns it upright, as its EXIF data says; of an animation, the first image counts.
+    /// Reads an image file and turns it upright, as its EXIF data says. Of an animation, the first frame is
+    /// taken.
     ///
     /// # Errors
-    /// Of the kind Request where the file is missing, is no image, or takes more than 512 MiB once decoded.
+    /// Of the kind Request where the file is missing, is not an image, or takes more than 512 MiB once
+    /// decoded.
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display();
         let failed = |e: &dyn fmt::Display| format!("{name} cannot be read as an image: {}", without_stop(e));
@@ -155,7 +159,7 @@ impl Image {
         Self::read(reader).map_err(|e| Error::request(format!("{}; {FORMATS}", failed(&e))).because(e))
     }
 
-    /// Reads what an image file holds.
+    /// Reads an image from the bytes of a file.
     ///
     /// # Errors
     /// As for [`Image::open`].
@@ -167,7 +171,7 @@ impl Image {
 
     fn read<R: BufRead + Seek>(reader: ImageReader<R>) -> Result<Self, ImageError> {
         let mut decoder = reader.with_guessed_format()?.into_decoder()?;
-        // The reader's own limits leave out the decoded image, and what it becomes here.
+        // The reader's own limits count neither the decoded image nor its RGBA copy made here.
         let (width, height) = decoder.dimensions();
         Limits::default().reserve(decoder.total_bytes().max(4 * u64::from(width) * u64::from(height)))?;
         let orientation = decoder.orientation()?;
@@ -183,7 +187,7 @@ fn without_stop(e: &dyn fmt::Display) -> String {
     e.to_string().trim_end_matches('.').to_owned()
 }
 
-/// What is transparent lies on white, composed as Pillow does it.
+/// Composes an image on a white background, with Pillow's rounding.
 fn on_white(image: DynamicImage) -> RgbImage {
     if matches!(image.color(), ColorType::L8 | ColorType::Rgb8) {
         return image.into_rgb8();
@@ -198,7 +202,7 @@ fn on_white(image: DynamicImage) -> RgbImage {
     })
 }
 
-/// Of sixteen bits the upper eight count, as in Pillow.
+/// Keeps the upper eight of sixteen bits per channel, as Pillow does.
 fn eight_bits(image: DynamicImage) -> RgbaImage {
     match image.color() {
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
@@ -210,16 +214,18 @@ fn eight_bits(image: DynamicImage) -> RgbaImage {
     }
 }
 
-/// A pixel of the output along one axis: the first pixel of the input that it is made of, and their weights.
+/// One output pixel along one axis: the first input pixel that contributes to it, and the weights from there
+/// on.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
 }
 
-/// The taps of the `window` pixels at the centre of `output`, which `input` pixels are resized to. Beside the
-/// output are pixels made of nothing, which are black. With `input` = `output` each weight is 1.
+/// The taps of the `window` pixels at the centre of the `output` pixels that `input` pixels are resized to.
+/// Pixels outside of the output have no taps, and so are black. With `input` = `output`, each pixel has
+/// weight 1.
 ///
-/// The arithmetic is Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` (Resample.c).
+/// The arithmetic is that of Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` (Resample.c).
 fn taps(filter: Filter, input: u32, output: u32, window: u32) -> Vec<Taps> {
     let scale = f64::from(input) / f64::from(output);
     let stretch = scale.max(1.0);
@@ -241,7 +247,8 @@ fn taps(filter: Filter, input: u32, output: u32, window: u32) -> Vec<Taps> {
     (start..start + i64::from(window)).map(tap).collect()
 }
 
-/// Resizes the rows of an image; the result is transposed, so that a second call does the columns and turns it back.
+/// Resizes an image along its rows: `[height, width]` → `[taps, height]`. The result is transposed, so that a
+/// second call resizes the columns and transposes back.
 fn resample(pixels: &[[u8; 3]], width: usize, taps: &[Taps]) -> Vec<[u8; 3]> {
     let height = pixels.len() / width.max(1);
     let mut out = vec![[0; 3]; taps.len() * height];
@@ -276,7 +283,7 @@ fn filter(config: &Config) -> Result<Filter> {
     Err(config.wrong("resample", format!("{name} is not supported: 2 (bilinear) and 3 (bicubic) are")))
 }
 
-/// A size by a number, which is the shortest edge, or by an object of named sides.
+/// A size, given as a number, which is the shortest edge, or as an object with named sides.
 fn target(config: &Config, field: &str) -> Result<Option<Target>> {
     let Some(value) = config.get(field) else { return Ok(None) };
     if !value.is_object() {
@@ -292,7 +299,7 @@ fn target(config: &Config, field: &str) -> Result<Option<Target>> {
     }
 }
 
-/// A crop is square where one number stands there.
+/// The size of the centre crop: an object with height and width, or one number for a square.
 fn crop(config: &Config) -> Result<(u32, u32)> {
     match target(config, "crop_size")? {
         None => Ok((224, 224)),
@@ -304,7 +311,7 @@ fn crop(config: &Config) -> Result<(u32, u32)> {
     }
 }
 
-/// A number for each channel, or one for all three.
+/// A list of three numbers, or one number for all three channels.
 fn channels(config: &Config, field: &str, default: [f32; 3]) -> Result<[f32; 3]> {
     let Some(value) = config.get(field) else { return Ok(default) };
     let number = |value: &Value| value.as_f64().map(|n| n as f32).filter(|n| n.is_finite());
@@ -329,7 +336,7 @@ mod tests {
         read(config).expect_err("the configuration is wrong").to_string()
     }
 
-    /// A gradient of five by four, as Pillow resizes it.
+    /// A gradient of 5 by 4 pixels. The expected values are Pillow's.
     #[test]
     fn resizes_like_pillow() {
         let image =

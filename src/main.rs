@@ -1,4 +1,4 @@
-//! The program `wgpt`: all of it is in the library, under cli.
+//! The program `wgpt`. Its code is in the library, in the module `cli`.
 
 fn main() -> std::process::ExitCode {
     wgpt::cli::main()

@@ -1,4 +1,5 @@
-//! A model's files, read but not yet loaded: config.json, weights, tokenizer, and what its makers recommend.
+//! A model's files, opened but not loaded: config.json, weights, tokenizer, and the recommended sampling
+//! settings.
 
 use crate::{
     architecture::Architecture,
@@ -12,26 +13,26 @@ use crate::{
 use serde_json::Value;
 use std::{collections::BTreeMap, fs::File, io::Read, ops::RangeInclusive, path::Path};
 
-/// A model to be loaded.
+/// A model that can be loaded onto a device.
 pub struct Model {
     pub name: String,
     pub architecture: Architecture,
     pub tensors: ModelTensors,
     pub checkpoint: Checkpoint,
     pub defaults: Defaults,
-    /// The id that a text starts with where nothing else does.
+    /// The token that an otherwise empty prompt starts with.
     pub bos: Option<u32>,
-    /// The ids that end a text.
+    /// The token ids that end a text.
     pub eos: Vec<u32>,
-    /// How a conversation becomes a prompt, in Jinja's language.
+    /// The Jinja template that turns a conversation into a prompt.
     pub chat_template: Option<String>,
-    /// How images become pixels for it, if it sees.
+    /// Turns images into pixels, for a model that takes images.
     pub preprocessor: Option<Preprocessor>,
-    /// bos_token, eos_token and their like, by the names that templates have for them.
+    /// `bos_token`, `eos_token` and so on, by the names that templates use.
     pub special_tokens: BTreeMap<String, String>,
 }
 
-/// What generation_config.json recommends.
+/// The sampling settings that generation_config.json recommends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Defaults {
     pub temperature: Option<f32>,
@@ -40,7 +41,7 @@ pub struct Defaults {
     pub min_p: Option<f32>,
     pub typical_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
-    /// The ids that end a text.
+    /// The token ids that end a text.
     pub eos: Vec<u32>,
 }
 
@@ -64,7 +65,7 @@ impl Defaults {
         };
         Ok(Self {
             temperature,
-            // Some say -1 for all.
+            // Some files have -1, which means all tokens.
             top_k: number("top_k", -1.0..=f64::from(u32::MAX))?.map(|k| k as u32),
             top_p: number("top_p", 1e-6..=1.0)?,
             min_p: number("min_p", 0.0..=1.0)?,
@@ -76,7 +77,7 @@ impl Defaults {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder or a GGUF file, and its tokenizer.
+    /// Opens a Hugging Face folder or a GGUF file, with its tokenizer.
     pub fn open(path: &Path) -> Result<(Self, Tokenizer)> {
         if is_gguf(path) {
             let gguf = Gguf::open(path)?;
@@ -113,7 +114,7 @@ impl Model {
         let name =
             folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into());
         let config_name = folder.join("config.json").display().to_string();
-        // The config first: what it says is wrong in fewer words than what the weights would.
+        // The config comes first: its errors are easier to understand than those of mismatched weights.
         let (architecture, mut tensors) = families::read(&config_name, &config)?;
         let checkpoint = Checkpoint::open(folder)?;
         tensors.untie(&checkpoint);
@@ -128,7 +129,7 @@ impl Model {
         Ok(Self { chat_template, preprocessor, special_tokens: special_tokens(&tokenizer), ..model })
     }
 
-    /// The model of a GGUF file.
+    /// The model in a GGUF file.
     pub fn from_gguf(name: String, gguf: &Gguf) -> Result<Self> {
         let (architecture, tensors) = families::read_gguf(gguf)?;
         let chat_template = gguf.string("tokenizer.chat_template")?.map(str::to_owned);
@@ -143,7 +144,7 @@ impl Model {
         Ok(Self { chat_template, special_tokens, ..model })
     }
 
-    /// The model built into the binary, and its tokenizer.
+    /// The model built into the binary, with its tokenizer.
     pub fn built_in() -> Result<(Self, Tokenizer)> {
         let config = serde_json::from_str(demo::CONFIG).expect("the built-in config.json is JSON");
         let (architecture, tensors) = families::read("the built-in config.json", &config)?;
@@ -187,18 +188,19 @@ impl Model {
         }
     }
 
-    /// A prompt's ids: where these are none, the token that a text starts with, if the model has one.
+    /// A prompt's ids. An empty prompt becomes the start token, if the model has one.
     pub fn begun(&self, tokens: Vec<u32>) -> Vec<u32> {
         if tokens.is_empty() { self.bos.into_iter().collect() } else { tokens }
     }
 
-    /// Has the weights packed as `to` when they are loaded.
+    /// Sets the weights to be packed as `to` when they are loaded.
     pub fn quantize(&mut self, to: Format) -> Quantized {
         self.tensors.quantize(to, &self.checkpoint)
     }
 }
 
-/// preprocessor_config.json, or, since transformers 5, a part of processor_config.json; for images of this side.
+/// Reads preprocessor_config.json, or, since transformers 5, a section of processor_config.json. Its images
+/// must have `side` pixels a side.
 fn preprocessor(folder: &Path, side: u32) -> Result<Preprocessor> {
     let (own, of_all) = (folder.join("preprocessor_config.json"), folder.join("processor_config.json"));
     let part = || -> Result<Option<Value>> {
@@ -225,8 +227,8 @@ fn preprocessor(folder: &Path, side: u32) -> Result<Preprocessor> {
     }
 }
 
-/// A folder's chat template: chat_template.jinja, or what tokenizer_config.json holds, the one called default where
-/// there are several, or chat_template.json.
+/// A folder's chat template: chat_template.jinja, else the one in tokenizer_config.json, else
+/// chat_template.json. Where a file holds several templates, the one named `default`.
 fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
     let jinja = folder.join("chat_template.jinja");
     if jinja.is_file() {
@@ -245,7 +247,7 @@ fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
     .map(str::to_owned))
 }
 
-/// The special tokens that tokenizer_config.json names, each a text or an object that holds it.
+/// The special tokens in tokenizer_config.json. Each is a string, or an object with its text in `content`.
 fn special_tokens(tokenizer: &Value) -> BTreeMap<String, String> {
     let entries = tokenizer.as_object().into_iter().flatten();
     let token = |(name, value): (&String, &Value)| {
@@ -255,7 +257,7 @@ fn special_tokens(tokenizer: &Value) -> BTreeMap<String, String> {
     entries.filter_map(token).collect()
 }
 
-/// What a file is called without its extension and which part it is.
+/// A file's name without its extension and without the number of its part.
 fn stem(path: &Path) -> String {
     let name = path.file_name().and_then(|name| name.to_str());
     match name.and_then(Split::parse) {
@@ -264,7 +266,7 @@ fn stem(path: &Path) -> String {
     }
 }
 
-/// A file of that name, or one that begins as GGUF files do.
+/// Whether a file is GGUF, by its extension or its first four bytes.
 pub(crate) fn is_gguf(path: &Path) -> bool {
     let begins_so = || {
         let mut magic = [0; 4];
@@ -274,7 +276,7 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
     path.is_file() && (path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || begins_so())
 }
 
-/// A file's JSON.
+/// Reads a file as JSON.
 fn json(path: &Path) -> Result<Value> {
     let name = path.display();
     let text = std::fs::read_to_string(path)

@@ -1,4 +1,4 @@
-//! A model's files → a GGUF file, its matrices packed anew.
+//! Writes a model as a GGUF file with quantised matrices.
 
 use crate::{
     error::Result,
@@ -9,9 +9,9 @@ use crate::{
 };
 use std::{path::Path, sync::Arc};
 
-/// Writes the model of a Hugging Face folder or a GGUF file as a GGUF file whose matrices are packed as `to`, the
-/// embedding and the head finer. `progress` is told of each run of bytes, and how many there are, and says
-/// whether to go on.
+/// Converts a Hugging Face folder or a GGUF file to a GGUF file whose matrices have the format `to`; the
+/// embedding and the head get a finer one. `progress` receives the bytes just written and the bytes in all,
+/// and returns whether to continue.
 pub fn quantize(
     from: &Path,
     to: Format,
@@ -30,12 +30,12 @@ pub fn quantize(
     Ok(quantized)
 }
 
-/// A GGUF file with all that it says, but for its matrices.
+/// Repacks the matrices of a GGUF file. Everything else is copied.
 fn packed_anew(gguf: &Gguf, to: Format, file: &mut Writer) -> Result<Quantized> {
     let (_, mut tensors) = families::read_gguf(gguf)?;
     tensors.layers.iter_mut().for_each(LayerTensors::keep_order);
     let quantized = tensors.quantize(to, &gguf.checkpoint);
-    // These say how the file is laid out and packed.
+    // These entries describe the layout and the packing of a file, so the new file has its own.
     let own = ["general.alignment", "general.file_type", "general.quantization_version"];
     let is_own = |key: &str| own.contains(&key) || key.starts_with("split.");
     gguf.entries().filter(|(key, _)| !is_own(key)).for_each(|(key, entry)| file.copy(key, entry));
@@ -51,10 +51,10 @@ fn packed_anew(gguf: &Gguf, to: Format, file: &mut Writer) -> Result<Quantized> 
     Ok(quantized)
 }
 
-/// A Hugging Face folder in GGUF's words.
+/// Converts a Hugging Face folder.
 fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> {
     let mut model = Model::open_weights(folder)?;
-    // What cannot be said is found out before anything else is read.
+    // First, so that a model that GGUF cannot describe fails before anything else is read.
     let factors = families::write_gguf(&model.architecture, &model.name, file)?;
     let tokenizer = tokenizer::Tokenizer::open(folder, model.architecture.family)?;
     tokenizer::write_gguf(&tokenizer, model.architecture.vocab_size, model.bos, &model.eos, file)?;
@@ -75,15 +75,15 @@ fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> 
     Ok(quantized)
 }
 
-/// The tensor beside the others that holds what each pair's rotary frequency is divided by.
+/// The tensor that holds the divisor of each rotary pair's frequency.
 const ROPE_FREQS: &str = "rope_freqs.weight";
 
 fn vector(values: Vec<f32>) -> Made {
     Made { shape: vec![values.len()], format: Format::F32, contents: Arc::new(Values(values)) }
 }
 
-/// llama.cpp's number for files of mostly one format: of those with 256 values to a block the small kind, which has
-/// it in every layer's matrices.
+/// llama.cpp's number of a file type with mostly this format. Where a K-quant has several variants it is the
+/// small one (`_S`), which has the same format in every layer's matrices.
 fn file_type(format: Format) -> u32 {
     match format {
         Format::F32 => 0,

@@ -1,31 +1,31 @@
-//! Which devices there are, how good each is, and which one is meant.
+//! Lists the devices, scores them, and picks the one the user means.
 
 use crate::{
     error::{Error, Result},
     simd::Simd,
 };
 
-/// What the user asked for.
+/// The device that the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best real GPU, else the CPU.
+    /// The best real GPU, or the CPU where there is none.
     Auto,
     Cpu,
-    /// A real GPU.
+    /// The best real GPU.
     Gpu,
-    /// One of [`adapters`], by number.
+    /// A device by its index in [`adapters`].
     Index(usize),
-    /// Part of a name, in any case.
+    /// A device by a part of its name, in lower case.
     Name(String),
-    /// One reached through an API, `vulkan`, `metal`, `dx12` or `gl`: the best real GPU, or by part of a name. On Windows the
-    /// same GPU is there through two or three of them.
+    /// A device that an API (`vulkan`, `metal`, `dx12` or `gl`) reaches: the best real GPU, or the best one
+    /// with a part of a name. On Windows the same GPU is reached through two or three APIs.
     Through {
         api: &'static str,
         name: Option<String>,
     },
 }
 
-/// What wgpu reaches GPUs through, as [`AdapterSummary::backend`] and `--device` call it.
+/// The APIs through which wgpu reaches GPUs, as [`AdapterSummary::backend`] and `--device` name them.
 const APIS: [&str; 4] = ["vulkan", "metal", "dx12", "gl"];
 
 impl From<&str> for DeviceChoice {
@@ -44,7 +44,7 @@ impl From<&str> for DeviceChoice {
     }
 }
 
-/// A device as `wgpt devices` shows it.
+/// A device, as `wgpt devices` shows it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct AdapterSummary {
     pub index: usize,
@@ -55,7 +55,7 @@ pub struct AdapterSummary {
     pub driver: String,
     pub features: Vec<&'static str>,
     pub limits: serde_json::Value,
-    /// The higher the better; zero: not usable, or only when named.
+    /// Higher is better. Zero means that the device is not usable, or only when it is named.
     pub score: u32,
     pub chosen: bool,
 }
@@ -63,7 +63,7 @@ pub struct AdapterSummary {
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // Dispatches here are never indirect: their validation would only cost.
+        // There are no indirect dispatches, so validating them would only cost time.
         flags: wgpu::InstanceFlags::empty(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     })
@@ -79,13 +79,14 @@ pub(super) fn backend_name(backend: wgpu::Backend) -> &'static str {
     }
 }
 
-/// What kernels need of any device: WebGPU's default limits and compute shaders.
+/// Whether an adapter has what every kernel needs: WebGPU's default limits and compute shaders.
 pub(super) fn is_usable(adapter: &wgpu::Adapter) -> bool {
     wgpu::Limits::defaults().check_limits(&adapter.limits())
         && adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
 }
 
-/// Real GPUs before others, dedicated ones first; GL last among equals.
+/// Scores an adapter: discrete GPUs first, then integrated and virtual ones; software devices and unusable
+/// ones get zero. Among equals Vulkan and Metal come before DX12, and GL last.
 fn score(adapter: &wgpu::Adapter) -> u32 {
     let info = adapter.get_info();
     let kind = match info.device_type {
@@ -145,7 +146,7 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     }
 }
 
-/// The processor, as the last entry of every list.
+/// The CPU, which is the last entry of every list.
 fn processor(index: usize) -> AdapterSummary {
     AdapterSummary {
         index,
@@ -166,13 +167,14 @@ pub(super) fn cpu_name(threads: usize) -> String {
     format!("CPU ({}, {simd}, {threads} thread{plural})", std::env::consts::ARCH)
 }
 
-/// A thread for each physical core that the process may use.
+/// The number of physical cores that the process may use.
 pub fn default_threads() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
     num_cpus::get_physical().clamp(1, allowed)
 }
 
-/// Every adapter of Vulkan, Metal and DX12, and where none of them is a real GPU, or GL is asked for, those of GL.
+/// All adapters of Vulkan, Metal and DX12. GL's are added if none of these is a real GPU, or if `choice` asks
+/// for GL.
 pub(super) fn enumerate(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
     let through = |backends| pollster::block_on(instance(backends).enumerate_adapters(backends));
     let mut found = through(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
@@ -189,7 +191,7 @@ pub(super) fn list(found: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
     all
 }
 
-/// Every device, the CPU last, the one that `choice` picks marked.
+/// All devices, the CPU last. The one that `choice` picks is marked.
 pub fn adapters(choice: &DeviceChoice) -> Result<Vec<AdapterSummary>> {
     let mut all = list(&enumerate(choice));
     let (picked, _) = pick(choice, &all, false)?;
@@ -205,7 +207,7 @@ fn first_word(name: &str) -> String {
     name.split_whitespace().next().unwrap_or(name).to_lowercase()
 }
 
-/// The device that is meant, and why it is.
+/// The index of the device that `choice` means, and the reason.
 pub(super) fn pick(
     choice: &DeviceChoice,
     all: &[AdapterSummary],

@@ -1,23 +1,23 @@
-//! What a device's memory gives: the roof that tokens per second are held against.
+//! Measures the bandwidth of a device's memory, the upper bound for tokens per second.
 
 use super::Gpu;
 use crate::error::Result;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Bytes per second, in billions.
+/// Memory bandwidth in GB/s (10^9 bytes per second).
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Bandwidth {
     pub read_gb_s: f64,
-    /// Read and written bytes together.
+    /// Bytes read plus bytes written.
     pub copy_gb_s: f64,
 }
 
-/// Several times any cache.
+/// Several times larger than any cache.
 const BYTES: u64 = 1 << 30;
 const RUNS: usize = 5;
 
-/// The processor's memory, by so many threads: the best of some runs.
+/// The bandwidth of the CPU's memory with `threads` threads: the best of several runs.
 pub fn of_cpu(threads: usize) -> Bandwidth {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let words = BYTES as usize / 16;
@@ -47,11 +47,12 @@ pub fn of_cpu(threads: usize) -> Bandwidth {
     best
 }
 
-/// So long a submission must take that the clock's and the driver's noise is little of it.
+/// A submission must take at least this long, so that noise of clock and driver is small against it.
 const LONG: Duration = Duration::from_millis(40);
 
-/// A GPU's memory, by shaders/bandwidth.wgsl: the time that many runs in one submission take beyond that of one, each
-/// the least of some tries, for what disturbs a try makes it longer.
+/// The bandwidth of a GPU's memory, measured with shaders/bandwidth.wgsl: the time of many runs in one
+/// submission, less the time of a single run. Each time is the minimum of several tries, since disturbances
+/// only add time.
 pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
     const BYTES_OF_A_GROUP: u64 = 256 * 16 * 16;
     let most = gpu.can.most_binding.min(u64::from(gpu.can.most_groups) * BYTES_OF_A_GROUP).min(BYTES / 2);
@@ -75,21 +76,21 @@ pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
             many = many.min(time(1 + more)?);
         }
         let moved = bytes as f64 * f64::from(more) * if copy { 2.0 } else { 1.0 };
-        // A clock too coarse for the difference tells no bandwidth.
+        // Where the clock is too coarse to see a difference, the bandwidth is unknown: zero.
         let seconds = many.saturating_sub(one).as_secs_f64();
         Ok(if seconds > 0.0 { moved / seconds / 1e9 } else { 0.0 })
     };
     Ok(Bandwidth { read_gb_s: measure(false)?, copy_gb_s: measure(true)? })
 }
 
-/// The kernel with its buffers.
+/// The pipeline of the kernel, and the buffers it reads and writes.
 pub(super) struct BandwidthKernel {
     pub pipeline: wgpu::ComputePipeline,
     pub operands: wgpu::BindGroup,
 }
 
 impl BandwidthKernel {
-    /// So many runs, one after the other, in one submission.
+    /// Runs the kernel `count` times in a row, in one submission.
     fn run(&self, gpu: &Gpu, groups: u32, count: u32) -> Result<()> {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {

@@ -1,4 +1,4 @@
-//! A GPU through wgpu: opened, asked what went wrong, and made to hold buffers and programs.
+//! An open GPU, through wgpu: error reporting, buffers, bind groups and pipelines.
 
 use super::{
     DeviceInfo,
@@ -17,14 +17,14 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-/// How a device is opened.
+/// Options for opening a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// Keep wgpu's bounds checks in shaders and the zeroing of workgroup memory: slower, for finding faults.
     pub checked: bool,
-    /// Ask for WebGPU's default limits and no features, whatever the adapter has.
+    /// Request WebGPU's default limits and no features, whatever the adapter supports.
     pub webgpu_defaults: bool,
-    /// Keep compiled programs in the user's cache folder, for the next run to start sooner.
+    /// Keep compiled programs in the user's cache folder, so that the next run starts sooner.
     pub keep_pipelines: bool,
 }
 
@@ -37,9 +37,10 @@ pub struct Gpu {
     pub can: Capabilities,
     options: GpuOptions,
     pub(super) pipeline_cache: Option<PipelineCache>,
-    /// Buffers, bind groups and pipelines made so far: none is to be made while tokens flow.
+    /// The number of buffers, bind groups and pipelines made so far. None may be made while tokens are
+    /// generated.
     pub(super) made: AtomicU32,
-    /// The first thing that went wrong; wgpu reports it out of line.
+    /// The first failure. wgpu reports failures through callbacks.
     failure: Arc<Mutex<Option<(Kind, String)>>>,
 }
 
@@ -49,7 +50,8 @@ impl Gpu {
         let (most, mut limits) = (adapter.limits(), wgpu::Limits::defaults());
         let mut features = wgpu::Features::empty();
         if !options.webgpu_defaults {
-            // Beyond 2^31 − 1 bytes no binding goes anywhere; kept a multiple of what bindings are aligned to.
+            // No binding may exceed 2^31 − 1 bytes; this is the largest multiple of 256, the alignment of
+            // bindings, below that.
             limits.max_storage_buffer_binding_size =
                 most.max_storage_buffer_binding_size.min((1 << 31) - 256);
             limits.max_buffer_size = most.max_buffer_size;
@@ -61,13 +63,13 @@ impl Gpu {
             label: Some("wgpt"),
             required_features: features,
             required_limits: limits,
-            // Small buffers share small blocks of memory: the large ones have their own anyway.
+            // Small buffers share small blocks of memory. Large buffers have their own blocks in any case.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
             let message = format!("{} could not be opened: {e}; use --device cpu", info.name);
-            // wgpu tells of too little memory in words alone.
+            // wgpu reports a lack of memory only in the text of the error.
             let is_memory = e.to_string().to_lowercase().contains("memory");
             if is_memory { Error::memory(message) } else { Error::device(message) }.because(e)
         })?;
@@ -93,7 +95,7 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// An open device, with all that it was opened with.
+    /// Wraps an open device. `options` must be those that it was opened with.
     pub fn new(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -102,7 +104,7 @@ impl Gpu {
     ) -> Self {
         let limits = device.limits();
         let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        // Beyond 2^31 − 1 bytes no binding goes anywhere; kept a multiple of what bindings are aligned to.
+        // No binding may exceed 2^31 − 1 bytes; see `open`.
         let most_binding = most_binding.min((1 << 31) - 256);
         let can = Capabilities {
             subgroups: device.features().contains(wgpu::Features::SUBGROUP),
@@ -128,7 +130,7 @@ impl Gpu {
         }
     }
 
-    /// An error, where something went wrong since the device was opened.
+    /// An error, if anything has failed since the device was opened.
     pub fn check(&self) -> Result<()> {
         match &*self.failure.lock().expect("no panic while it is held") {
             None => Ok(()),
@@ -142,12 +144,12 @@ impl Gpu {
         }
     }
 
-    /// What went wrong with the device, or else with a call to it.
+    /// The recorded failure of the device if there is one, else an error about the call `what` that failed.
     pub fn failed(&self, what: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
         self.check().err().unwrap_or_else(|| Error::run(format!("{}: {what}", self.info.name)).because(cause))
     }
 
-    /// Waits for a submission, or for all.
+    /// Waits for a submission, or for all submissions.
     pub fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index, timeout: None };
         self.device.poll(wait).map_err(|e| self.failed("waiting for it failed", e))?;
@@ -160,12 +162,13 @@ impl Gpu {
         self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
     }
 
-    /// A buffer that results are read back through, in whole words.
+    /// A buffer through which results are read back, of `bytes` bytes, a multiple of 4.
     pub(super) fn readback(&self, bytes: u64) -> wgpu::Buffer {
         self.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    /// The first bytes of a buffer that is being mapped, once a submission is done; it is unmapped again.
+    /// The first bytes of a buffer whose mapping was requested, once a submission is done. The buffer is
+    /// unmapped again.
     pub(super) fn mapped(
         &self,
         buffer: &wgpu::Buffer,
@@ -181,7 +184,7 @@ impl Gpu {
         copy
     }
 
-    /// A layout of storage buffers, by whether each is written.
+    /// The layout of a bind group of storage buffers. `writes` says for each whether the shader writes it.
     pub(super) fn layout(&self, writes: &[bool], dynamic: bool) -> wgpu::BindGroupLayout {
         let entry = |(binding, writes): (usize, &bool)| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
@@ -199,7 +202,7 @@ impl Gpu {
         })
     }
 
-    /// Buffers bound in order.
+    /// A bind group of the buffers, in order.
     pub(super) fn bind_group<'a>(
         &self,
         label: &str,
@@ -231,8 +234,9 @@ impl Gpu {
         let module = if self.options.checked {
             self.device.create_shader_module(descriptor)
         } else {
-            // SAFETY: without bounds checks a program must not reach beyond its buffers: that holds by the plan's
-            // sizes, and the tests run every program with the checks too. Every loop of ours ends.
+            // SAFETY: without bounds checks, a program must not access memory beyond its buffers. The sizes
+            // in the plan ensure that, and the tests also run every program with the checks. Every loop in
+            // the shaders ends.
             unsafe {
                 self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
             }
@@ -249,7 +253,7 @@ impl Gpu {
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &program.constants,
-                // Workgroup memory is written before it is read, in every program.
+                // Every program writes workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: self.options.checked,
             },
             cache: self.pipeline_cache.as_ref().map(|kept| &kept.cache),
@@ -258,7 +262,7 @@ impl Gpu {
 }
 
 impl Gpu {
-    /// The kernel that measures bandwidth, over buffers of so many bytes.
+    /// The kernel that measures bandwidth, with buffers of `bytes` bytes each.
     pub(super) fn bandwidth_kernel(&self, bytes: u64, copy: bool) -> Result<BandwidthKernel> {
         let program = Program {
             name: "bandwidth",

@@ -1,8 +1,9 @@
-//! What the driver made of the programs, kept between runs: a file for each adapter in `wgpt/pipelines` of the user's
-//! cache folder. Only Vulkan hands it out.
+//! Keeps compiled pipelines between runs, in one file for each adapter, in `wgpt/pipelines` below the user's
+//! cache folder. Only Vulkan supports this.
 //!
-//! A file that another build of wgpt wrote, or that is not whole, is not read, for a driver trusts what it is given;
-//! wgpu itself sees to another driver or adapter. Nothing here fails a run: without the file, programs are compiled.
+//! A driver trusts this data, so a file is ignored if it is damaged or from another build of wgpt; wgpu
+//! itself checks the driver and the adapter. Nothing here makes a run fail: without a file, programs are
+//! compiled.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -12,18 +13,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bytes beyond which a file is begun anew, for nothing in it is ever forgotten.
+/// The size in bytes beyond which a file is discarded, since entries are never removed.
 const MOST: usize = 64 << 20;
 
 pub(super) struct PipelineCache {
     pub cache: wgpu::PipelineCache,
     path: PathBuf,
-    /// Bytes that an earlier run left.
+    /// The size of the data from earlier runs, in bytes.
     known: Option<usize>,
 }
 
 impl PipelineCache {
-    /// None where the device does not hand it out, or the user has no cache folder.
+    /// None where the device does not support pipeline caches, or the user has no cache folder.
     pub fn open(device: &wgpu::Device, adapter: &wgpu::AdapterInfo) -> Option<Self> {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -32,14 +33,14 @@ impl PipelineCache {
         let kept = fs::read(&path).ok();
         let data = kept.as_deref().and_then(whole);
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("wgpt"), data, fallback: true };
-        // SAFETY: the data are those that `keep` had from wgpu, as their hash says.
+        // SAFETY: `whole` has checked by the hash that the data is what `keep` got from wgpu in this build.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         let known = data.and_then(|_| cache.get_data()).map(|data| data.len());
         tracing::debug!("{}: {} bytes of compiled programs", path.display(), known.unwrap_or(0));
         Some(Self { cache, path, known })
     }
 
-    /// Writes what there is by now, if something came to it.
+    /// Writes the pipelines to the file, if new ones were added.
     pub fn keep(&self) {
         let Some(data) = self.cache.get_data().filter(|data| Some(data.len()) != self.known) else { return };
         if let Err(e) = write(&self.path, &data) {
@@ -48,7 +49,7 @@ impl PipelineCache {
     }
 }
 
-/// Under another name first: a file is there whole or not at all.
+/// Writes to another name and renames, so that the file is never incomplete.
 fn write(path: &Path, data: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("a file in a folder");
     fs::create_dir_all(folder)?;
@@ -61,13 +62,13 @@ fn write(path: &Path, data: &[u8]) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// What [`write`] wrote in this build, if it is that.
+/// The data in a file, if [`write`] of this build wrote all of it.
 fn whole(file: &[u8]) -> Option<&[u8]> {
     let (known, data) = file.split_first_chunk::<8>()?;
     (data.len() <= MOST && *known == hash(data)).then_some(data)
 }
 
-/// Of data and build.
+/// The hash of the data and the build's version.
 fn hash(data: &[u8]) -> [u8; 8] {
     let mut hasher = DefaultHasher::new();
     (env!("WGPT_VERSION"), data).hash(&mut hasher);

@@ -1,7 +1,7 @@
-//! How long each pass of a plan takes on a GPU, by timestamps before and after each dispatch.
+//! Measures how long each pass of a plan takes on a GPU, with timestamps before and after each dispatch.
 //!
-//! Each dispatch is a compute pass of its own, for not every device can take the time within one; that costs a little
-//! more than the single pass that a step otherwise is.
+//! Each dispatch gets its own compute pass, because not every device can take timestamps within a pass. This
+//! costs slightly more than the single compute pass of a normal step.
 
 use super::{Gpu, executor::Ready};
 use crate::{
@@ -10,10 +10,11 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Dispatches in one submission: a query set holds two times for each.
+/// The most dispatches in one submission: each takes two entries of a query set.
 const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
-/// Runs the dispatches of some passes and times each pass. `step` is the bind group of group 0 and its offset.
+/// Runs the dispatches of all passes and returns the time of each pass. `step` is the bind group of group 0,
+/// and its dynamic offset.
 pub(super) fn profile(
     gpu: &Gpu,
     (passes, pipelines): (&[Vec<Ready>], &[wgpu::ComputePipeline]),

@@ -1,26 +1,27 @@
-//! Weights on their way to the GPU: through a fixed ring of staging buffers, so that the host's memory does not
+//! Uploads weights to the GPU through a fixed ring of staging buffers, so that the host's memory use does not
 //! grow with the model.
 
 use super::gpu::Gpu;
 use crate::{error::Result, weights::Contents};
 use std::sync::mpsc::{Receiver, channel};
 
-/// Bytes of one staging buffer. A row larger than that has a ring of its own size.
+/// The size of a staging buffer in bytes. A larger row gets a ring of buffers of its size.
 const CHUNK: usize = 8 << 20;
 const SLOTS: usize = 3;
 
 struct Slot {
     staging: wgpu::Buffer,
-    /// The submission that copies out of it, and word that it may be written again.
+    /// The submission that copies from the buffer, and the signal that the buffer is mapped again.
     busy: Option<(wgpu::SubmissionIndex, Receiver<()>)>,
 }
 
-/// The ring.
+/// The ring of staging buffers.
 pub struct Upload<'a> {
     gpu: &'a Gpu,
     slots: Vec<Slot>,
     next: usize,
-    /// What goes into a staging buffer next: a mapped one can only be written, and rows are made in place.
+    /// The bytes for the next staging buffer. Rows are built here in place, since a mapped buffer is
+    /// write-only.
     chunk: Vec<u8>,
 }
 
@@ -42,7 +43,7 @@ impl<'a> Upload<'a> {
         self.chunk = vec![0; bytes];
     }
 
-    /// Fills a buffer. `progress` is told of each run of bytes.
+    /// Fills a buffer with rows of weights. `progress` receives the size of each chunk in bytes.
     pub fn fill(
         &mut self,
         buffer: &wgpu::Buffer,
@@ -68,7 +69,7 @@ impl<'a> Upload<'a> {
         self.next = (self.next + 1) % SLOTS;
         if let Some((submission, ready)) = slot.busy.take() {
             self.gpu.wait(Some(submission))?;
-            // The callback has run by then; where it has not, the device is lost and says so.
+            // The callback has run by now. If it has not, the device is lost, and `check` reports that.
             if ready.try_recv().is_err() {
                 self.gpu.check()?;
             }

@@ -1,4 +1,4 @@
-//! `wgpt bench`
+//! `wgpt bench`: tokens per second, compared with the device's memory bandwidth.
 
 use super::{
     DeviceArgs, open_weights, terminal,
@@ -66,7 +66,7 @@ enum Output {
     Jsonl,
 }
 
-/// All that came of a model.
+/// All results for one model.
 #[derive(Serialize)]
 struct Report {
     model: String,
@@ -161,7 +161,8 @@ impl Bench {
         let (info, driver) = (device.info(), device.driver());
         let model = match self.shape.is_empty() {
             true => open_weights(Some(name).filter(|name| !name.is_empty()), format, terminal)?,
-            // A GPU holds its own copy of every matrix; on the CPU, equal ones would share a cache.
+            // A GPU has its own copy of each matrix. On the CPU, layers with the same random weights would
+            // share the processor's cache and measure too fast, so each layer gets its own.
             false => shapes::model(name, format.unwrap_or(Format::F16), info.backend != "cpu")?,
         };
         let mut prepared = {
@@ -247,7 +248,7 @@ impl Bench {
     }
 }
 
-/// A step's time as a table of its own.
+/// Writes where a step's time goes, as a table of its own.
 fn write_profile(line: &Line, bandwidth_gb_s: f64) -> Result<()> {
     let mut text = format!(
         "\n| {}, a step | passes | µs | share | GB/s | of the bandwidth | GFLOP/s |\n\

@@ -1,4 +1,4 @@
-//! `wgpt chat`
+//! `wgpt chat`: a conversation on the terminal or over stdin.
 
 use super::{
     DeviceArgs, ModelArgs, interrupt,
@@ -33,7 +33,7 @@ pub struct Chat {
     /// End an answer where it says this; may be given again
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    // Last, for its heading stays.
+    // Last, because its help heading applies to all flags after it.
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -52,7 +52,8 @@ A line that ends in \\ goes on in the next, and what stands between two lines of
 Ctrl-C ends an answer, Ctrl-D the conversation.
 ";
 
-/// What /set sets; none where a value is no number of its kind.
+/// A name for /set, and a function that sets its value; the function returns none where the value does not
+/// parse.
 type Setting = (&'static str, fn(&mut Request, &str) -> Option<()>);
 const SETTINGS: [Setting; 15] = [
     ("temperature", |r, v| set(&mut r.sampling.temperature, v)),
@@ -128,9 +129,9 @@ impl Chat {
             };
             match outcome {
                 Ok(true) => (),
-                // Nobody reads any more.
+                // The reader of stdout has gone.
                 Ok(false) => break,
-                // A wrong word of somebody at a terminal ends nothing.
+                // A wrong command or setting does not end a conversation that someone types.
                 Err(e) if lines.are_typed() && e.exit_code() == 2 => terminal.fail(&e),
                 Err(e) => return Err(e),
             }
@@ -139,21 +140,21 @@ impl Chat {
     }
 }
 
-/// A conversation, and who has it.
+/// A conversation, with the terminal and the device of the user.
 struct Session<'a> {
     conversation: Conversation<'a>,
-    /// Of the last answer: how long it took, and the tokens of the conversation after it.
+    /// After the last answer: how long it took, and the number of tokens in the conversation.
     last: Option<(Timing, usize)>,
-    /// Whether somebody types what is said.
+    /// Whether someone types at a terminal, rather than a program piping lines in.
     is_typed: bool,
     terminal: &'a Terminal,
     device: &'a DeviceArgs,
-    /// Of the device, once somebody asked.
+    /// The device's bandwidth, measured when it is first asked for.
     bandwidth: OnceCell<Option<Bandwidth>>,
 }
 
 impl<'a> Session<'a> {
-    /// Says something and shows the answer; false where nobody reads it any more.
+    /// Runs one turn and shows the answer. Returns false where nobody reads stdout any more.
     fn turn(
         &mut self,
         say: impl for<'b> FnOnce(&'b mut Conversation<'a>) -> Result<Answer<'b>>,
@@ -181,7 +182,7 @@ impl<'a> Session<'a> {
             outcome =
                 piece.and_then(|piece| if piece.is_empty() { Ok(true) } else { terminal::write(piece) });
         }
-        // What was interrupted while it read is no failure.
+        // An interruption while the prompt is read is not a failure.
         let mut open = if interrupt::interrupted() { outcome.unwrap_or(true) } else { outcome? };
         let rest = answer.finish();
         open = open && terminal::write(rest + "\n")?;
@@ -190,7 +191,7 @@ impl<'a> Session<'a> {
         self.last = Some((timing, answer.prompt_tokens + timing.decode_tokens + 1));
         drop(answer);
         if interrupt::interrupted() {
-            // Somebody at a terminal ends an answer by it, and a program that only pipes lines in, all.
+            // At a terminal, Ctrl-C ends the answer; if lines are piped in, it ends the conversation.
             open = open && self.is_typed;
         } else if is_cut {
             self.terminal.say(format_args!(
@@ -203,7 +204,7 @@ impl<'a> Session<'a> {
         Ok(open)
     }
 
-    /// Does what a line after its / says; false where nobody reads any more.
+    /// Runs a command: `line` is what follows the /. Returns false where nobody reads stdout any more.
     fn command(&mut self, line: &str) -> Result<bool> {
         let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
@@ -272,7 +273,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A command's file.
+/// The file that a command names; an error where it names none.
 fn file<'a>(command: &str, name: &'a str) -> Result<&'a str> {
     match name.is_empty() {
         true => Err(Error::request(format!("/{command} takes the name of a file"))),

@@ -1,4 +1,4 @@
-//! `wgpt devices`
+//! `wgpt devices`: lists the devices.
 
 use super::{terminal, terminal::Terminal};
 use crate::{

@@ -1,4 +1,4 @@
-//! `wgpt generate`
+//! `wgpt generate`: continues a prompt.
 
 use super::{
     ModelArgs, interrupt,
@@ -41,7 +41,7 @@ pub struct Generate {
     /// One JSON object at the end instead of text
     #[arg(long)]
     json: bool,
-    // Last, for its heading stays.
+    // Last, because its help heading applies to all flags after it.
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -135,7 +135,8 @@ impl Generate {
         Ok(())
     }
 
-    /// Shows a piece of the answer, unless all of it will come as JSON; false where nobody reads it any more.
+    /// Shows a piece of the answer, unless the whole answer comes as JSON later. Returns false where nobody
+    /// reads stdout any more.
     fn show(&self, text: &str) -> Result<bool> {
         if self.json || text.is_empty() { Ok(true) } else { terminal::write(text) }
     }

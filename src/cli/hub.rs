@@ -81,7 +81,7 @@ impl Remove {
     }
 }
 
-/// Where a model is that somebody names, fetched where it must be.
+/// Locates a model by path or name. Downloads it where necessary, with a progress bar.
 pub fn located(model: &str, terminal: &Terminal) -> Result<Located> {
     let bar = terminal.progress("fetching", Unit::Bytes);
     locate(model, &|text| terminal.say(format_args!("{text}")), &|new, all| bar.advance(new, all))

@@ -1,14 +1,14 @@
-//! Ctrl-C: ends the output cleanly while there is any, and the program at once otherwise.
+//! Ctrl-C: ends an answer cleanly while one is being written, and the program at once otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// What the shell expects of a program that SIGINT ended.
+/// The exit code that shells use for a program ended by SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// Catches the signal; a second one ends the program wherever it is.
+/// Installs the signal handler. A second Ctrl-C always ends the program.
 pub fn install() {
     let handler = || {
         if INTERRUPTED.swap(true, Relaxed) || !WATCHED.load(Relaxed) {
@@ -20,12 +20,12 @@ pub fn install() {
     }
 }
 
-/// From now on somebody asks [`interrupted`] often enough to end by it.
+/// Call before work that checks [`interrupted`] often enough to end cleanly.
 pub fn watch() {
     WATCHED.store(true, Relaxed);
 }
 
-/// It was heard, and nobody asks any more: the next ends the program.
+/// Call when that work is done and the interruption handled: the next Ctrl-C ends the program.
 pub fn unwatch() {
     WATCHED.store(false, Relaxed);
     INTERRUPTED.store(false, Relaxed);

@@ -1,37 +1,37 @@
-//! What somebody says to a program, message by message: typed with an editor's help, or read from stdin.
+//! Reads what a user says, message by message: typed in a line editor, or piped into stdin.
 
 use crate::error::{Error, Result};
 use rustyline::{DefaultEditor, error::ReadlineError};
 use std::io::{BufRead, IsTerminal};
 
-/// Messages, typed or read.
+/// A source of messages.
 pub struct Lines {
-    /// Of a terminal.
+    /// The line editor; none where stdin or stdout is not a terminal.
     editor: Option<DefaultEditor>,
 }
 
-/// What begins and ends a message of several lines.
+/// A line of its own that begins and ends a message of several lines.
 const FENCE: &str = "\"\"\"";
 
 impl Lines {
-    /// An editor with the history of earlier conversations where stdin and stdout are a terminal.
+    /// Opens a line editor with the history of earlier conversations if stdin and stdout are a terminal.
     pub fn open() -> Self {
         let typed = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let editor = typed.then(|| DefaultEditor::new().ok()).flatten();
         let mut lines = Self { editor };
         if let (Some(editor), Some(path)) = (&mut lines.editor, history()) {
-            // The first time there is none.
+            // The first time there is no history.
             let _ = editor.load_history(&path);
         }
         lines
     }
 
-    /// Whether somebody types them.
+    /// Whether messages are typed at a terminal.
     pub fn are_typed(&self) -> bool {
         self.editor.is_some()
     }
 
-    /// The next message; none at the end.
+    /// The next message; none at the end of the input.
     pub fn next(&mut self) -> Result<Option<String>> {
         let Some(editor) = &mut self.editor else { return from_stdin() };
         let mut message = String::new();
@@ -39,7 +39,7 @@ impl Lines {
         loop {
             let line = match editor.readline(if message.is_empty() && !fenced { ">>> " } else { "... " }) {
                 Ok(line) => line,
-                // What was begun is dropped.
+                // Ctrl-C drops the unfinished message.
                 Err(ReadlineError::Interrupted) => {
                     (message, fenced) = (String::new(), false);
                     continue;
@@ -70,7 +70,7 @@ impl Drop for Lines {
     fn drop(&mut self) {
         if let (Some(editor), Some(path)) = (&mut self.editor, history()) {
             let _ = path.parent().map(std::fs::create_dir_all);
-            // A history that cannot be kept is no reason to fail.
+            // Failing to save the history is not an error.
             let _ = editor.save_history(&path);
         }
     }
@@ -80,7 +80,7 @@ fn history() -> Option<std::path::PathBuf> {
     Some(dirs::data_local_dir()?.join("wgpt/history.txt"))
 }
 
-/// A line is a message.
+/// Reads one line as a message.
 fn from_stdin() -> Result<Option<String>> {
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line) {

@@ -1,4 +1,4 @@
-//! The command line: arguments in, words out. stdout holds the answer alone; all else goes to stderr.
+//! The command line. stdout holds only the answer; everything else goes to stderr.
 
 mod bench;
 mod chat;
@@ -148,7 +148,7 @@ impl DeviceArgs {
     }
 }
 
-/// Says what quantising a model made of it.
+/// Says how many matrices a quantisation packs, and how many differ from the requested format.
 fn say_quantized(to: Format, quantized: Quantized, terminal: &Terminal) {
     let Quantized { packed, fallbacks, kept } = quantized;
     let mut text = format!("quantising {packed} matrices to {}", to.name());
@@ -161,7 +161,7 @@ fn say_quantized(to: Format, quantized: Quantized, terminal: &Terminal) {
     terminal.say(format_args!("{text}"));
 }
 
-/// Opens a model without its tokenizer, to be quantised if that is wanted.
+/// Opens a model without its tokenizer, set to be quantised if asked.
 fn open_weights(name: Option<&str>, quantize: Option<Format>, terminal: &Terminal) -> Result<Model> {
     let mut model = match name {
         None => Model::built_in()?.0,
@@ -176,7 +176,7 @@ fn open_weights(name: Option<&str>, quantize: Option<Format>, terminal: &Termina
     Ok(model)
 }
 
-/// A model by the name that it was asked for.
+/// Renames a model to the name it was asked for by.
 fn named(model: Model, name: Option<String>) -> Model {
     Model { name: name.unwrap_or(model.name), ..model }
 }
@@ -204,9 +204,9 @@ impl ModelArgs {
         Ok((model, tokenizer))
     }
 
-    /// Opens the device and loads the model onto it, saying which and why.
+    /// Opens the device and loads the model onto it. Says which device it is and why.
     fn load(&self, model: &Model, options: EngineOptions, terminal: &Terminal) -> Result<Engine> {
-        // Scores are for comparing, and so are to be exact.
+        // Scores are compared with each other, so they are computed exactly.
         let is_exact = options.scores || options.insight;
         let math = self.math.unwrap_or(if is_exact { Math::F32 } else { Math::Fast });
         let device = self.device.open()?.with_math(math);
@@ -218,7 +218,7 @@ impl ModelArgs {
     }
 }
 
-/// The program.
+/// Runs the program; returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let terminal = Terminal::new(cli.verbosity);
@@ -255,7 +255,7 @@ fn completions(shell: clap_complete::Shell) -> Result<()> {
     terminal::write(String::from_utf8_lossy(&text)).map(|_| ())
 }
 
-/// The page of the program, then one of each command.
+/// Writes the manual page of the program, followed by one page for each command.
 fn manual() -> Result<()> {
     let mut text = Vec::new();
     let mut program = Cli::command();

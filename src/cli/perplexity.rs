@@ -1,4 +1,4 @@
-//! `wgpt perplexity`
+//! `wgpt perplexity`: how well a model predicts a text.
 
 use super::{
     ModelArgs, interrupt, open_weights,
@@ -44,18 +44,18 @@ struct Score<'a> {
     against: Option<Comparison>,
 }
 
-/// How far a model's predictions are from another's.
+/// How far a model's predictions are from those of another model.
 #[derive(Serialize)]
 struct Comparison {
     model: String,
     perplexity: f64,
-    /// The mean over tokens of Σ p ln(p / q), p the other model's.
+    /// The mean over tokens of Σ p ln(p / q), in nats; p is the other model's distribution.
     kl: f64,
-    /// The share of tokens for which both find the same one most probable.
+    /// The share of tokens for which both models rank the same token first.
     same_top: f64,
 }
 
-/// Sums over the tokens so far.
+/// Sums over the tokens scored so far.
 #[derive(Default)]
 struct Sums {
     nll: f64,
@@ -167,8 +167,8 @@ impl Perplexity {
     }
 }
 
-/// Windows start at multiples of the stride and hold `context` tokens; those past the last token's first are left
-/// out.
+/// Windows of `context` tokens, starting at multiples of the stride. Windows that would score no new token
+/// are left out.
 fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
     let last = tokens.saturating_sub(context).div_ceil(stride);
     (0..=last).map(move |i| i * stride..tokens.min(i * stride + context))
@@ -178,7 +178,8 @@ fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<Item =
 mod tests {
     use super::*;
 
-    /// Every token but the first is scored once, in the first window that holds it with a predecessor.
+    /// Every token except the first is scored once, in the first window that contains both it and a
+    /// predecessor.
     #[test]
     fn windows_score_each_token_once() {
         for (tokens, context, stride) in [

@@ -1,4 +1,4 @@
-//! `wgpt plan`
+//! `wgpt plan`: the memory that a model takes and the passes that run, without loading it.
 
 use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
@@ -19,7 +19,7 @@ pub struct Plan {
     json: bool,
 }
 
-/// What a model takes on a device, and how much is dispatched.
+/// The memory that a model takes on a device, and the number of dispatches.
 #[derive(Serialize)]
 struct Needs {
     weights_bytes: u64,

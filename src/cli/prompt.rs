@@ -1,4 +1,4 @@
-//! Where a prompt comes from.
+//! Reads the prompt from an argument, a file or stdin.
 
 use super::terminal::Terminal;
 use crate::{
@@ -29,7 +29,7 @@ pub struct PromptArgs {
 }
 
 impl PromptArgs {
-    /// The prompt's ids. An empty text starts with the model's start token, where it has one.
+    /// The prompt's token ids. An empty prompt becomes the model's start token, if it has one.
     pub fn tokens(&self, model: &Model, tokenizer: &Tokenizer, terminal: &Terminal) -> Result<Vec<u32>> {
         if let Some(tokens) = &self.prompt_tokens {
             return Ok(tokens.clone());
@@ -53,7 +53,7 @@ impl PromptArgs {
     }
 }
 
-/// A text file's content.
+/// Reads a UTF-8 text file. `flag` is the flag that names it, for errors.
 pub fn read_text(flag: &str, path: &Path) -> Result<String> {
     let name = path.display();
     let bytes = std::fs::read(path)

@@ -1,4 +1,4 @@
-//! `wgpt quantize`
+//! `wgpt quantize`: writes a quantised GGUF file.
 
 use super::{
     hub::located,

@@ -1,4 +1,4 @@
-//! The flags that say how tokens are picked.
+//! The flags that control sampling.
 
 use crate::{
     error::{Error, Result},
@@ -91,12 +91,12 @@ pub struct SamplingArgs {
     pub seed: Option<u64>,
 }
 
-/// How far back something looks, as llama.cpp says it.
+/// Parses how many tokens a window holds, as in llama.cpp: -1 means all.
 fn window() -> RangedI64ValueParser {
     clap::value_parser!(i64).range(-1..=i64::from(u32::MAX))
 }
 
-/// `15=-1.5`, or as llama.cpp has it, `15-1.5`.
+/// Parses a token's bias: `15=-1.5`, or llama.cpp's form, `15-1.5`.
 fn bias(text: &str) -> Result<(u32, f32)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (id, bias) = text.split_at(end);
@@ -126,7 +126,7 @@ impl SamplingArgs {
             penalties: match self.repeat_last_n {
                 0 => Penalties::NONE,
                 last => Penalties {
-                    // Greedy is plain, unless a flag says otherwise.
+                    // Greedy decoding has no penalty unless a flag sets one.
                     repetition: self
                         .repeat_penalty
                         .or(defaults.repetition_penalty.filter(|_| temperature > 0.0))
@@ -155,7 +155,7 @@ impl SamplingArgs {
         Ok(sampling)
     }
 
-    /// The tokens over which DRY's repetitions do not go on.
+    /// The tokens that interrupt a repetition for DRY.
     fn breakers(&self, tokenizer: &Tokenizer) -> BTreeSet<u32> {
         if self.dry_multiplier == 0.0 {
             return BTreeSet::new();

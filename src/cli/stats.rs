@@ -1,4 +1,4 @@
-//! What an answer took: `--stats`, and /stats of a conversation.
+//! The cost of an answer, for `--stats` and for /stats in a conversation.
 
 use super::DeviceArgs;
 use crate::{
@@ -9,24 +9,24 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// The numbers, in words.
+/// Formats the numbers as text.
 pub struct Stats<'a> {
     pub engine: &'a Engine,
-    /// Tokens of the prompt, whether or not they had to be read.
+    /// All tokens of the prompt, including those that were in the cache already.
     pub prompt_tokens: usize,
     pub timing: Timing,
-    /// What the device's memory gives, where it could be measured.
+    /// The bandwidth of the device's memory, if it could be measured.
     pub bandwidth: Option<Bandwidth>,
 }
 
-/// What the memory of a device gives, measured now, beside a model that is on it.
+/// Measures the bandwidth of a device's memory now, while the model is loaded.
 pub fn bandwidth(device: &DeviceArgs) -> Option<Bandwidth> {
-    // Too little memory for that is no reason to say nothing of the rest.
+    // Where memory is too short to measure it, the other numbers are still shown.
     device.open().and_then(|device| device.bandwidth()).ok()
 }
 
 impl Stats<'_> {
-    /// Bytes that were read and written for each token of the answer, in the middle of it.
+    /// Bytes read and written for each token of the answer, at the context length in the middle of it.
     fn bytes_per_token(&self) -> u64 {
         let context = (self.prompt_tokens + self.timing.decode_tokens / 2) as u32;
         let load = Load { rows: 1, outputs: 1, context, ..Load::default() };

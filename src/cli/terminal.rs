@@ -1,4 +1,4 @@
-//! What goes to stderr, and how stdout is written.
+//! Messages and progress bars on stderr, and writing to stdout.
 
 use super::Verbosity;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use std::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
-/// The terminal, or what stands in its place.
+/// The user's side of the program.
 pub struct Terminal {
     verbosity: Verbosity,
 }
@@ -34,14 +34,14 @@ impl Terminal {
         Self { verbosity }
     }
 
-    /// A line on stderr, unless it is to be quiet.
+    /// Writes a line to stderr, unless `--quiet` is given.
     pub fn say(&self, text: Arguments) {
         if !self.verbosity.quiet {
             eprintln!("{text}");
         }
     }
 
-    /// An error, with its causes where more is asked for.
+    /// Writes an error to stderr, with its causes if `--verbose` is given.
     pub fn fail(&self, error: &Error) {
         eprintln!("error: {error}");
         if self.verbosity.verbose {
@@ -53,14 +53,14 @@ impl Terminal {
         }
     }
 
-    /// A bar that shows itself on a terminal, once the work has taken a second.
+    /// A progress bar. It appears only on a terminal, once the work has taken a second.
     pub fn progress(&self, what: &'static str, of: Unit) -> Progress {
         let shown = !self.verbosity.quiet && std::io::stderr().is_terminal();
         Progress { bar: ProgressBar::hidden(), what, of, shown, start: Instant::now() }
     }
 }
 
-/// What a bar counts.
+/// The unit that a progress bar counts.
 #[derive(Clone, Copy)]
 pub enum Unit {
     Bytes,
@@ -77,12 +77,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// So many more of so many in all.
+    /// Adds `count` to the progress.
     pub fn advance(&self, count: u64, total: u64) {
         self.reach(self.bar.position() + count, total);
     }
 
-    /// So many of so many in all.
+    /// Sets the progress to `count` of `total`.
     pub fn reach(&self, count: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(count);
@@ -100,7 +100,7 @@ impl Progress {
             self.bar.set_prefix(self.what);
             self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         }
-        // The bar's own estimate knows nothing of the time before it was shown.
+        // The bar's own estimate would ignore the time before it was shown.
         let rate = count as f64 / elapsed.as_secs_f64();
         let left =
             FormattedDuration(Duration::from_secs_f64((total.saturating_sub(count) as f64 / rate).min(1e7)));
@@ -117,7 +117,8 @@ impl Drop for Progress {
     }
 }
 
-/// Writes to stdout at once; false where its reader has gone, which is no error: `wgpt … | head -1`.
+/// Writes text to stdout and flushes it. Returns false where the reader has gone, which is not an error:
+/// `wgpt … | head -1`.
 pub fn write(text: impl Display) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
@@ -127,7 +128,7 @@ pub fn write(text: impl Display) -> Result<bool> {
     }
 }
 
-/// Writes an object as one line of JSON.
+/// Writes a value as one line of JSON.
 pub fn write_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value).expect("plain data");
     write(text + "\n").map(|_| ())

@@ -1,4 +1,4 @@
-//! `wgpt verify`
+//! `wgpt verify`: checks every kernel on a device against its definition, or writes the programs to files.
 
 use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
@@ -79,7 +79,7 @@ impl Verify {
         }
     }
 
-    /// Writes the programs, and tells their files' names.
+    /// Writes the programs to `folder`, and the paths of the files to stdout.
     fn write(&self, folder: &Path, terminal: &Terminal) -> Result<()> {
         let model = open_weights(self.model.as_deref(), self.quantize, terminal)?;
         let device = self.device.open()?;
@@ -90,7 +90,7 @@ impl Verify {
         fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
         let mut names = String::new();
         for target in self.target.map_or(Compiler::ALL.to_vec(), |target| vec![target]) {
-            // For its own API the device's limits count, for others those that every device has.
+            // For the device's own API its limits apply; for other APIs, the limits that every device has.
             let is_own = target.name() == info.backend;
             let can = if is_own { device.capabilities() } else { Capabilities::webgpu() };
             let all = programs::of_model(&model, target, &can)?;

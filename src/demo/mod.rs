@@ -1,4 +1,4 @@
-//! The model that is built into the binary: stories260K, a LLaMA of 260 thousand weights that tells simple stories
+//! The model built into the binary: stories260K, a LLaMA with 260 thousand weights that tells simple stories
 //! (karpathy/tinyllamas; see NOTICE beside this file).
 
 pub const NAME: &str = "stories260K";

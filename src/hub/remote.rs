@@ -82,7 +82,7 @@ impl Failure {
     }
 }
 
-/// Repeats a request after temporary failures, with growing pauses. Gives up after [`TRIES`] failures in a
+/// Repeats a request after temporary failures, with growing pauses. Gives up after `TRIES` failures in a
 /// row that made no progress.
 pub(super) fn persist<T>(endpoint: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
     let mut tries = 0;

@@ -147,7 +147,8 @@ fn add_special(tokenizer: &mut HfTokenizer, token: &str) -> tokenizers::Result<(
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     ids: Vec<u32>,
-    /// Where the text last given out begins, and ends, among the ids: the former is decoded again as context.
+    /// Positions in `ids` where the text returned last begins and ends. The ids from `from` to `read` are
+    /// decoded again as context for the next ones.
     from: usize,
     read: usize,
 }

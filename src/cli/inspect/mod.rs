@@ -1,4 +1,4 @@
-//! `wgpt inspect`
+//! `wgpt inspect`: the contents of a checkpoint, or a look into the model while it reads a prompt.
 
 mod prompt;
 
@@ -85,7 +85,7 @@ fn positions(positions: &Positions) -> String {
     }
 }
 
-/// A tensor as its header describes it, or as quantising would pack it.
+/// A tensor as the checkpoint's header describes it, or as `--quantize` would pack it.
 struct Tensor<'a> {
     name: &'a str,
     dtype: String,
@@ -121,19 +121,19 @@ fn tensors(model: &Model) -> Vec<Tensor<'_>> {
     all.collect()
 }
 
-/// Values in all of them.
+/// The number of values in all tensors.
 fn parameters(tensors: &[Tensor]) -> u64 {
     tensors.iter().map(Tensor::values).sum()
 }
 
-/// Bits that a value takes on average.
+/// The average number of bits per value.
 fn bits_per_weight<'a>(tensors: impl IntoIterator<Item = &'a Tensor<'a>>) -> f64 {
     let (bytes, values) =
         tensors.into_iter().fold((0, 0), |(bytes, values), t| (bytes + t.bytes, values + t.values()));
     if values == 0 { 0.0 } else { bytes as f64 * 8.0 / values as f64 }
 }
 
-/// Tensors by type.
+/// Groups tensors by data type.
 fn by_type<'a>(tensors: &'a [Tensor<'a>]) -> BTreeMap<&'a str, Vec<&'a Tensor<'a>>> {
     let mut types = BTreeMap::<_, Vec<_>>::new();
     for tensor in tensors {

@@ -1,4 +1,4 @@
-//! `wgpt inspect --prompt`: what a model makes of a text, token by token, layer by layer, head by head.
+//! `wgpt inspect --prompt`: predictions after each token and layer, and the attention weights of each head.
 
 use crate::{
     backend::DeviceInfo,
@@ -14,16 +14,16 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use std::{fmt::Write, ops::ControlFlow, path::Path};
 
-/// Candidates that are named for each prediction.
+/// The number of candidates shown for each prediction.
 const CANDIDATES: usize = 5;
 
-/// How what is seen is shown.
+/// The output formats that were asked for.
 pub struct Shown<'a> {
     pub html: Option<&'a Path>,
     pub json: bool,
 }
 
-/// Looks into a model while it reads a text.
+/// Runs a prompt through the model and shows what happens inside.
 pub fn run(text: &str, model: &ModelArgs, shown: Shown, terminal: &Terminal) -> Result<()> {
     let (opened, tokenizer) = model.open(terminal)?;
     let tokens = opened.begun(tokenizer.encode(text, true)?);
@@ -35,7 +35,7 @@ pub fn run(text: &str, model: &ModelArgs, shown: Shown, terminal: &Terminal) -> 
             opened.name
         )));
     }
-    // What the prompt needs and no more.
+    // By default the context is just long enough for the prompt.
     let context = model.ctx.unwrap_or((tokens.len() as u32).max(1));
     let options = EngineOptions { context: Some(context), insight: true, ..EngineOptions::default() };
     let mut engine = model.load(&opened, options, terminal)?;
@@ -76,7 +76,7 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// A token's text, as it stands after those before it; special tokens spelt out.
+    /// A token's text after the tokens before it. Special tokens are spelt out.
     fn spelt(&self, before: &[u32], id: u32) -> String {
         match self.tokenizer.stream(before).push(id) {
             text if text.is_empty() => self.tokenizer.decode(&[id], false),
@@ -84,12 +84,12 @@ impl Seen<'_> {
         }
     }
 
-    /// The text of the prompt's tokens.
+    /// The text of each token of the prompt.
     fn tokens(&self) -> impl Iterator<Item = String> {
         self.tokens.iter().enumerate().map(|(i, id)| self.spelt(&self.tokens[..i], *id))
     }
 
-    /// What comes after each token, and after the last one by each layer.
+    /// The candidates after each token, and those after the last token by each layer.
     fn text(&self) -> String {
         let listed = |before: &[u32], candidates: &[Candidate]| {
             let one =
@@ -114,7 +114,7 @@ impl Seen<'_> {
         text
     }
 
-    /// All but the weights of attention.
+    /// Everything except the attention weights.
     fn head(&self) -> Value {
         let token = |(id, text): (&u32, String)| json!({"id": id, "text": text});
         let of_token = |(i, candidates): (usize, &Vec<Candidate>)| {
@@ -140,7 +140,8 @@ impl Seen<'_> {
         all
     }
 
-    /// A page that stands by itself: of attention's weights a byte each, for each head and token those up to itself.
+    /// A self-contained HTML page. Each attention weight is one byte; for each head and token, there are
+    /// weights for the tokens up to itself.
     fn page(&self) -> String {
         let layer = |heads: &Vec<Vec<Vec<f32>>>| {
             let weights = heads.iter().flatten().flatten();
@@ -148,7 +149,7 @@ impl Seen<'_> {
         };
         let mut all = self.head();
         all["attention"] = self.insight.attention.iter().map(layer).collect();
-        // A text may hold what ends a script.
+        // Text may contain `</script>`, which would end the page's script.
         let data = all.to_string().replace('<', "\\u003c");
         include_str!("page.html").replacen("null/*DATA*/", &data, 1)
     }

@@ -154,7 +154,7 @@ impl Source<'_> {
     }
 }
 
-/// Whether two tokenizers give [`AWKWARD`] the same ids, and, if `by_words`, split it into the same words.
+/// Whether two tokenizers give `AWKWARD` the same ids, and, if `by_words`, split it into the same words.
 fn is_like(a: &Tokenizer, b: &Tokenizer, by_words: bool) -> bool {
     let words = |tokenizer: &Tokenizer| {
         let mut words = PreTokenizedString::from(AWKWARD);

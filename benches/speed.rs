@@ -1,9 +1,10 @@
-//! Watched by criterion: `cargo bench`, or some by name, `cargo bench -- decode/gpt2`.
+//! Benchmarks with criterion: `cargo bench`, or some of them by name, `cargo bench -- decode/gpt2`.
 //!
-//! Known shapes with random weights: each kernel by format (`kernel`, timed on the device itself), tokens one after the
-//! other (`decode`), prompts (`prefill`), from the checkpoint to a device made ready (`load`), and what a decoded token costs
-//! the host, by dispatch (`encode`). WGPT_BENCH_DEVICE, WGPT_BENCH_SHAPES and WGPT_BENCH_FORMATS say on and of what. Beside
-//! every time stands a rate; `wgpt bench --profile` has them as shares of the bandwidth that it measures.
+//! They use known shapes with random weights and measure each kernel by format (`kernel`, timed on the device
+//! itself), generating token after token (`decode`), prompts (`prefill`), loading from a checkpoint until the
+//! device is ready (`load`), and the host's time to encode a decoded token, per dispatch (`encode`).
+//! WGPT_BENCH_DEVICE, WGPT_BENCH_SHAPES and WGPT_BENCH_FORMATS choose the device, shapes and formats. Every
+//! time comes with a rate; `wgpt bench --profile` shows rates as shares of the bandwidth that it measures.
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 use std::{env, str::FromStr, time::Duration};
@@ -26,7 +27,7 @@ fn device() -> Device {
     Device::open(&choice, false, None, GpuOptions::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Names of what is measured: shape and format.
+/// The models to measure: shape and format.
 fn models() -> Vec<(String, Format)> {
     let shapes = setting("WGPT_BENCH_SHAPES", "gpt2,smollm2-135m");
     let formats = setting("WGPT_BENCH_FORMATS", "f16,q8_0,q4_k");
@@ -42,7 +43,7 @@ fn load(shape: &str, format: Format) -> Bench {
     Bench::load(&model, device, &[PREFILL, DECODE], &|_| ()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// So many times what `once` takes.
+/// The sum of `n` calls of `once`.
 fn times(n: u64, mut once: impl FnMut() -> Duration) -> Duration {
     (0..n).map(|_| once()).sum()
 }

@@ -1,4 +1,4 @@
-//! Conversations: templates against transformers' rendering, and `wgpt chat` from outside.
+//! Conversations: templates compared with transformers' rendering, and `wgpt chat` run as a program.
 
 use crate::{
     models::engine,
@@ -17,7 +17,8 @@ use wgpt::{
     sampling::Sampling,
 };
 
-/// Every template and conversation of tests/fixtures/chat.py: the same text, or a refusal where transformers has one.
+/// Each template and conversation of tests/fixtures/chat.py gives the text that transformers gives, or is
+/// refused where transformers refuses it.
 #[test]
 fn templates_render_as_transformers_renders_them() {
     let text = std::fs::read(path("fixtures/chat.json")).expect("a file");
@@ -39,7 +40,7 @@ fn templates_render_as_transformers_renders_them() {
     assert_eq!(checked, 75, "all cases are there");
 }
 
-/// The tokens that follow, and how many of the prompt's were computed.
+/// The tokens that continue a prompt, and how many of the prompt's tokens were computed.
 fn resume(engine: &mut Engine, prompt: &[u32], taken: usize) -> (Vec<u32>, usize) {
     let mut generation = engine.generate(prompt, Sampling::GREEDY, 40).expect("a prompt that fits");
     let tokens = generation.by_ref().take(taken).map(|id| id.expect("a token")).collect();
@@ -83,7 +84,8 @@ fn what_is_in_the_cache_is_not_computed_again() {
     }
 }
 
-/// A line, a turn; the answers alone on stdout; the oldest turns go when the context is full, and it says so.
+/// Each line is a turn. Only answers go to stdout. When the context is full the oldest turns are dropped, and
+/// stderr says so.
 #[test]
 fn lines_on_stdin_are_turns() {
     let chat = |more: &[&str], lines: &str| {
@@ -114,7 +116,7 @@ fn lines_on_stdin_are_turns() {
     assert!(!chat(&["--stop", "a"], "Tell me of a dog.\n").1.contains('a'));
 }
 
-/// SIGINT ends a conversation that lines are piped into, as it ends everything else.
+/// SIGINT ends a conversation whose lines are piped in, as it ends every other command.
 #[cfg(unix)]
 #[test]
 fn sigint_ends_piped_conversations_with_130() {

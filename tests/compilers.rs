@@ -1,8 +1,9 @@
-//! What the compilers of DX12, of browsers and of other makers' drivers say of the programs, no device at hand.
+//! Checks that the compilers of DX12, of browsers and of several makers' drivers accept the programs, without
+//! any device.
 //!
-//! A plan that holds every kernel in every variant and format is written for each target always, and goes through
-//! Microsoft's newer compiler where that is there. `tests/run --compilers` sends the programs of all fixtures and of well-known
-//! shapes through all compilers; they are reached by a script of the project's workshop, ../shared/gpu-lab/lab.
+//! A plan with every kernel in every variant and format is always written for each target, and goes through
+//! DXC, Microsoft's newer compiler, where that is installed. `tests/run --compilers` sends the programs of
+//! all fixtures and of well-known shapes through all compilers, which the script ../shared/gpu-lab/lab runs.
 
 use crate::{
     images,
@@ -24,7 +25,7 @@ use wgpt::{
     weights::{Format, Layout},
 };
 
-/// Whether everything is to go through every compiler.
+/// Whether all programs are to go through all compilers.
 pub fn thorough() -> bool {
     let is_asked_for = std::env::var_os("WGPT_TEST_COMPILERS").is_some();
     if !is_asked_for {
@@ -33,12 +34,13 @@ pub fn thorough() -> bool {
     is_asked_for
 }
 
-/// Every kernel in every variant and format.
+/// The programs of every kernel in every variant and format.
 fn kernels(compiler: Compiler) -> Vec<Written> {
     written(compiler, &Capabilities::webgpu(), |can| Ok(vec![verify::plans(can)])).expect("programs")
 }
 
-/// Those, and the programs of all fixtures, also where bindings are small, and of well-known shapes in every format.
+/// The programs of [`kernels`], of all fixtures, with large and with small bindings, and of well-known shapes
+/// in every format. Duplicates are removed.
 fn everything(compiler: Compiler) -> Vec<Written> {
     let small =
         Capabilities { layout: Layout::gpu(700), most_binding: 41_000, split: 8, ..Capabilities::webgpu() };
@@ -49,7 +51,7 @@ fn everything(compiler: Compiler) -> Vec<Written> {
     let fixtures = Fixture::all().into_iter().map(|fixture| fixture.model);
     for model in fixtures.chain(images::models()) {
         for (limits, can) in [("webgpu", &Capabilities::webgpu()), ("small", &small)] {
-            // Not all fit into small bindings.
+            // Some models do not fit into small bindings.
             if let Ok(programs) = of_model(&model, compiler, can) {
                 add(&format!("{}.{limits}", model.name), programs);
             }
@@ -67,7 +69,7 @@ fn everything(compiler: Compiler) -> Vec<Written> {
     all
 }
 
-/// Writes programs into a folder; their files' names.
+/// Writes programs into a folder. Returns the names of their files.
 fn put(programs: &[Written], folder: &Path) -> Vec<String> {
     for Written { name, text } in programs {
         fs::write(folder.join(name), text).expect("a file");
@@ -75,18 +77,18 @@ fn put(programs: &[Written], folder: &Path) -> Vec<String> {
     programs.iter().map(|program| program.name.clone()).collect()
 }
 
-/// One at a time: what runs under Wine shares a Wine.
+/// One command at a time, because compilers that run under Wine share one Wine.
 static LAB: Mutex<()> = Mutex::new(());
 
-/// Runs the workshop's script, with `set` on the command. None where it is not there.
+/// Runs ../shared/gpu-lab/lab; `set` can change the command. None where the script is missing.
 pub fn lab(folder: &Path, args: &[&str], set: impl FnOnce(Command) -> Command) -> Option<Output> {
     let script = shared("gpu-lab/lab");
-    // Who asks for all compilers is not told that they agree where there are none.
+    // With --compilers, a missing script is a failure, so that the run does not pass without any compiler.
     assert!(script.is_some() || !thorough(), "../shared/gpu-lab/lab, which --compilers needs, is not there");
     let script = script?.canonicalize().expect("a path");
     let _alone = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let mut command = Command::new(script);
-    // What stands in arguments and files may be of any script.
+    // Arguments and file names may contain any Unicode characters.
     command.args(args).current_dir(folder).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
     Some(set(command).output().expect("it starts"))
 }
@@ -95,12 +97,12 @@ pub fn words(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat()
 }
 
-/// A compiler's word on programs.
+/// Asserts that a compiler accepts all programs.
 fn accepted(compiler: &str, programs: &[Written]) {
     let folder = tempfile::tempdir().expect("a folder");
     let files = put(programs, folder.path());
     println!("{compiler}, {} programs", files.len());
-    // As many at once as a command line holds.
+    // In batches, because the length of a command line is limited.
     for files in files.chunks(500) {
         let args: Vec<_> = [compiler].into_iter().chain(files.iter().map(String::as_str)).collect();
         let Some(output) = lab(folder.path(), &args, |command| command) else { return };
@@ -158,15 +160,15 @@ fn browsers_accept_every_program() {
     assert!(text.contains(&format!("{count} programs seen")), "{text}");
 }
 
-/// Set for a child, which is to make every pipeline on the one device that its driver pretends.
+/// Set in a child process that makes every pipeline on the one device of a simulated driver.
 const PIPELINES: &str = "WGPT_TEST_PIPELINES";
 
-/// Every kernel in every variant and format, as pipelines of the first device there is.
+/// Makes a pipeline of every kernel in every variant and format on the first device.
 fn make_pipelines(subgroups: bool) {
     if std::env::var_os(PIPELINES).is_none() {
         return;
     }
-    // Such a driver lets its device be looked for and opened once.
+    // A simulated driver allows its device to be enumerated and opened only once.
     let choice = DeviceChoice::from("vulkan");
     let mut device = Device::open(&choice, true, None, GpuOptions::default()).expect("a device");
     assert!(device.capabilities().subgroups, "{} has subgroups", device.info().name);
@@ -219,7 +221,7 @@ fn drivers_of_four_makers_make_every_pipeline() {
             let here = Path::new(env!("CARGO_MANIFEST_DIR"));
             let Some(output) = lab(here, &args, |command| command) else { return };
             let text = words(&output);
-            // A line for each pipeline, which begins with its number.
+            // Each pipeline prints a line that begins with its number.
             let is_pipeline =
                 |line: &&str| line.split_whitespace().next().is_some_and(|w| w.parse::<u32>().is_ok());
             let made = text.lines().filter(is_pipeline).count();

@@ -1,9 +1,9 @@
-//! The examples of the library, run.
+//! Runs the examples of the library.
 
 use crate::support::adapter_name;
 use std::process::Command;
 
-/// An example's stdout; `cargo test` builds them beside the tests.
+/// Runs an example and returns its stdout. `cargo test` builds the examples beside the tests.
 fn run(name: &str) -> String {
     let tests = std::env::current_exe().expect("a test's own path");
     let built =

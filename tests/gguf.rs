@@ -1,4 +1,4 @@
-//! GGUF: formats against the `gguf` package, programs of every format, and headers that lie.
+//! GGUF: formats compared with the `gguf` package, programs for every format, and damaged headers.
 
 use crate::{
     models::engine,
@@ -21,7 +21,7 @@ pub fn blocks() -> impl Iterator<Item = Format> {
     Format::ALL.into_iter().filter(|format| format.is_blocks())
 }
 
-/// Bit for bit what the `gguf` package's dequantisation gives.
+/// Unpacked values equal those of the `gguf` package, bit for bit.
 #[test]
 fn formats_mean_what_the_gguf_package_says() {
     let bytes = std::fs::read(path("fixtures/formats.safetensors")).expect("the fixture");
@@ -40,7 +40,7 @@ fn formats_mean_what_the_gguf_package_says() {
     }
 }
 
-/// Bit for bit what the `gguf` package's quantisation gives, where it has one.
+/// Packed bytes equal those of the `gguf` package, where it can pack a format.
 #[test]
 fn formats_are_packed_as_the_gguf_package_packs_them() {
     let bytes = std::fs::read(path("fixtures/formats.safetensors")).expect("the fixture");
@@ -60,11 +60,11 @@ fn formats_are_packed_as_the_gguf_package_packs_them() {
     assert_eq!(compared, 8);
 }
 
-/// What is packed comes back with no more than the error that its levels leave, and zeros and what is not a number
-/// do no harm.
+/// Packing and unpacking loses no more than the format's precision allows. Zeros, infinities and NaN cause no
+/// panic.
 #[test]
 fn what_is_packed_comes_back() {
-    // Random, symmetric and not, small and large.
+    // The values are random: symmetric or one-sided, small or large.
     let mut state = 1u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -105,7 +105,7 @@ fn what_is_packed_comes_back() {
     }
 }
 
-/// A LLaMA of one layer, each of its matrices in the next of the formats.
+/// A GGUF file with a LLaMA of one layer. Its matrices take the formats in turn.
 pub fn llama(formats: &[Format]) -> Vec<u8> {
     let mut next = formats.iter().cycle().copied();
     let (width, kv, inner, vocab) = (256, 128, 512, 61);
@@ -156,7 +156,7 @@ pub fn fixture(name: String, file: Vec<u8>) -> Fixture {
     }
 }
 
-/// Every format in every matrix, and files that mix them.
+/// A model for each block format, with all matrices in it, and models that mix formats.
 fn fixtures() -> Vec<Fixture> {
     let mut all: Vec<_> = blocks().map(|f| fixture(format!("{f:?}"), llama(&[f]))).collect();
     all.push(fixture("Q4_K and Q6_K".into(), llama(&[Format::Q6_K, Format::Q4_K, Format::Q4_K])));
@@ -177,7 +177,7 @@ fn every_format_computes_as_its_definition() {
     }
 }
 
-/// On the GPU weights take what they take in the file, and five hundredths more at most.
+/// Weights take at most 5 % more bytes on the GPU than in the file.
 #[test]
 fn weights_stay_packed_on_the_gpu() {
     use wgpt::{capabilities::Capabilities, engine::plans, plan::Content};
@@ -192,7 +192,8 @@ fn weights_stay_packed_on_the_gpu() {
     }
 }
 
-/// Cut anywhere, and with any byte of the header changed: an error or a model, never a panic, never much memory.
+/// A header that is cut off anywhere, or has any byte changed, gives an error or a model, but never a panic
+/// or a huge allocation.
 #[test]
 fn headers_that_lie_are_refused() {
     let file = llama(&[Format::Q4_0]);
@@ -222,7 +223,7 @@ fn headers_that_lie_are_refused() {
     }
 }
 
-/// A model's tensors dealt out to so many files, as gguf-split does it: the first has the metadata.
+/// Distributes a model's tensors over `count` files, as gguf-split does. The first file has the metadata.
 pub fn split(gguf: &Gguf, count: u16) -> Vec<Vec<u8>> {
     let mut parts: Vec<Writer> = (0..count).map(|_| Writer::default()).collect();
     gguf.entries().for_each(|(key, entry)| parts[0].copy(key, entry));
@@ -238,7 +239,7 @@ pub fn split(gguf: &Gguf, count: u16) -> Vec<Vec<u8>> {
     parts.iter().map(bytes).collect()
 }
 
-/// A tensor to be written as it was read.
+/// The tensor of a file, to be written again unchanged.
 fn made(entry: &Entry) -> Made {
     let tensor = entry.tensor.clone().expect("a tensor that is read");
     let (format, shape) = (tensor.format, tensor.shape.clone());
@@ -259,7 +260,7 @@ fn bytes(file: &Writer) -> Vec<u8> {
     bytes
 }
 
-/// Every part opens the whole model; one that is missing, or another in its place, is named.
+/// Any part opens the whole model. An error names a part that is missing or replaced by another.
 #[test]
 fn parts_of_a_split_model_are_one() {
     let whole = Gguf::read("whole", Bytes::new(llama(&[Format::Q4_0, Format::F16]))).expect("a GGUF file");
@@ -280,7 +281,7 @@ fn parts_of_a_split_model_are_one() {
         }
         let model = Model::open_weights(&at(number)).expect("a model");
         assert_eq!(model.name, "tiny");
-        // Packed anew it is one file.
+        // Quantised again, it is a single file.
         let output = folder.path().join("one.gguf");
         quantize(&at(number), Format::Q8_0, &output, &|_, _| true).expect("a GGUF file");
         let one = Gguf::open(&output).expect("one file");
@@ -302,7 +303,7 @@ fn parts_of_a_split_model_are_one() {
     assert!(error.contains("one of 3 parts"), "{error}");
 }
 
-/// What fuzzing found worth keeping (tests/fuzz): a model or an error, never a panic.
+/// Files that fuzzing found (tests/fuzz) give a model or an error, never a panic.
 #[test]
 fn the_fuzzers_files_do_no_harm() {
     let (mut models, mut refused) = (0, 0);
@@ -318,8 +319,8 @@ fn the_fuzzers_files_do_no_harm() {
     assert!(models >= 5 && refused >= 5, "{models} models, {refused} refused");
 }
 
-/// What files in the wild say in other ways than llama.cpp's own: a list of one size a layer, a factor of 0 for none, an
-/// epsilon of 0.
+/// Files in the wild differ from llama.cpp's own: they give a size as a list with one equal number per layer,
+/// a scaling factor of 0 for none, or an epsilon of 0.
 #[test]
 fn odd_words_for_usual_things_are_read() {
     let whole = Gguf::read("whole", Bytes::new(llama(&[Format::F16]))).expect("a GGUF file");
@@ -345,8 +346,8 @@ fn odd_words_for_usual_things_are_read() {
     assert_eq!(read(epsilon, &|file| file.number(epsilon, 0.0)).expect("zero").norm_epsilon, 0.0);
 }
 
-/// Files of the gguf package (tests/fixtures/gguf_families.py), as llama.cpp's converter arranges them: what transformers makes of the
-/// checkpoints that they are of.
+/// Files of the gguf package, arranged as llama.cpp's converter arranges them
+/// (tests/fixtures/gguf_families.py), give what transformers computes from the same checkpoints.
 #[test]
 fn families_are_as_transformers_has_them() {
     for name in ["qwen2", "qwen3", "smollm3"] {

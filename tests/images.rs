@@ -1,4 +1,4 @@
-//! Models that see images, against transformers.
+//! Vision models compared with transformers.
 
 use crate::{
     models::engine,
@@ -31,7 +31,7 @@ pub fn models() -> impl Iterator<Item = Model> {
     })
 }
 
-/// Features, and what is said of a prompt with two images in it.
+/// Compares image features, and the continuation of a prompt with two images.
 fn check_fixtures(on: On) {
     for (name, model) in NAMES.into_iter().zip(models()) {
         let vision = model.architecture.vision.clone().expect("it sees");
@@ -58,7 +58,7 @@ fn check_fixtures(on: On) {
         let greedy = ids("greedy");
         let said = engine.generate(prompt, Sampling::GREEDY, greedy.len()).expect("a prompt that fits");
         let said: Vec<u32> = said.map(|id| id.expect("a token")).collect();
-        // Ours ends where the text does.
+        // Our continuation may end earlier, at an end-of-text token.
         assert_eq!(said, greedy[..said.len()], "{name} on {on:?}");
         assert!(said.len() == greedy.len() || model.eos.contains(&said[said.len() - 1]));
     }
@@ -81,7 +81,7 @@ fn at_webgpus_default_limits_images_are_seen_as_transformers_sees_them() {
     check_fixtures(On::WebGpu);
 }
 
-/// Every pass of a tower, and of a prefill with parts of an image in it, as its definition has it.
+/// Compares each pass of a vision tower, and of a prefill with image features in it, with its definition.
 fn check_passes(on: On, change: impl Fn(&mut Capabilities)) {
     for model in models() {
         let vision = model.architecture.vision.clone().expect("it sees");
@@ -125,7 +125,8 @@ fn passes_over_images_equal_their_definitions() {
     check_passes(On::WebGpu, |can| (can.layout, can.most_groups) = (Layout::gpu(700), 3));
 }
 
-/// A trained model names what is drawn, as transformers has it do: alone, and in a conversation.
+/// A trained model names the shape in a picture, as transformers does: in a single prompt and in a
+/// conversation.
 #[test]
 fn a_trained_model_says_what_it_sees() {
     let Some(folder) = shared("models/shapes-llava") else { return };
@@ -159,7 +160,7 @@ fn a_trained_model_says_what_it_sees() {
     assert!(asked.images.len() == 1 && *said == Message::new("assistant", said.content.clone()));
 }
 
-/// Where a prompt has other places than images, and where a model sees none.
+/// Refused: a prompt whose image places do not match its images, and images for a model that cannot see.
 #[test]
 fn images_without_a_place_are_refused() {
     let Some(folder) = shared("models/shapes-llava") else { return };
@@ -190,7 +191,8 @@ fn images_without_a_place_are_refused() {
     assert!(Image::open(Path::new("Cargo.toml")).is_err());
 }
 
-/// A template that takes text alone gets the word for an image; what does not fit is not shown again.
+/// A template that takes only text gets the image token. An image whose turn did not fit is not shown again
+/// with the next one.
 #[test]
 fn images_are_shown_by_any_template() {
     let Some(folder) = shared("models/shapes-llava") else { return };

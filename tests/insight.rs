@@ -1,4 +1,5 @@
-//! Looking into models: heads and layers as transformers has them, and `wgpt inspect --prompt` from outside.
+//! Attention weights and each layer's predictions, compared with transformers, and `wgpt inspect --prompt`
+//! run as a program.
 
 use crate::{
     models::engine,
@@ -22,7 +23,7 @@ fn insight(engine: &mut Engine, tokens: &[u32], candidates: usize) -> Result<Ins
     Ok(outcome.expect("nobody breaks it off"))
 }
 
-/// Where each head looks, and what each layer would predict (tests/fixtures/insight.py).
+/// The attention weights of each head and the predictions of each layer (tests/fixtures/insight.py).
 #[test]
 fn heads_and_layers_are_as_transformers_has_them() {
     let text = std::fs::read(path("fixtures/insight.json")).expect("a file");
@@ -67,7 +68,8 @@ fn heads_and_layers_are_as_transformers_has_them() {
     }
 }
 
-/// A prompt of several chunks, looked into twice: the last layer's candidates are what the model predicts.
+/// A prompt of several chunks, inspected twice. The candidates of the last layer are the model's own
+/// predictions.
 #[test]
 fn a_long_prompt_is_looked_into_in_chunks() {
     let (model, _) = wgpt::model::Model::built_in().expect("the built-in model");

@@ -1,4 +1,4 @@
-//! The library as programs embed it: texts and conversations, also where they fail.
+//! The library as applications use it: texts and conversations, including failures.
 
 use crate::support::On;
 use wgpt::{
@@ -32,7 +32,7 @@ fn a_text_ends_before_its_stop_string() {
     assert_eq!((pieces.concat().as_str(), text.text()), (&whole[..at], &whole[..at]));
     assert_eq!((text.finish_reason(), text.next().is_none()), (Some(FinishReason::Stop), true));
     drop(text);
-    // Left in the middle: what is held back is given once.
+    // Stopped in the middle: text that was held back is returned once.
     let mut text = model.generate("Once upon a time", &greedy(30)).expect("a prompt");
     let begun: String = text.by_ref().take(5).map(|piece| piece.expect("a piece")).collect();
     assert_eq!((begun + &text.finish()).as_str(), text.text());
@@ -72,7 +72,7 @@ fn a_conversation_is_as_before_where_an_answer_fails() {
         said.iter().map(|m| m.role.as_str()).collect::<Vec<_>>(),
         ["user", "assistant", "user", "assistant"]
     );
-    // Too long, even alone.
+    // This message does not fit the context, even alone.
     assert!(conversation.say("word ".repeat(400)).is_err_and(|e| e.exit_code() == 2));
     assert_eq!(conversation.said, said);
     let seed = conversation.request.sampling.seed;
@@ -86,7 +86,7 @@ fn a_conversation_is_as_before_where_an_answer_fails() {
     conversation.said = vec![Message::new("assistant", "Hi.")];
     assert!(conversation.regenerate().is_err());
     assert_eq!(conversation.said.len(), 1);
-    // Where there is no room, the oldest turns go; what was just said stays.
+    // When the context is full, the oldest turns are dropped; the newest message stays.
     conversation.said.clear();
     let mut forgotten = 0;
     for turn in 0..12 {

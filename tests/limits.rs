@@ -1,4 +1,4 @@
-//! Models that are larger than a device's limits.
+//! Models that exceed a device's limits.
 
 use crate::support::{Llama, On};
 use wgpt::{
@@ -12,7 +12,7 @@ fn load(model: &Model, device: wgpt::backend::Device) -> Engine {
     Engine::load(model, device, EngineOptions::default(), &|_, _| ()).expect("a model made ready")
 }
 
-/// An embedding of 164 MB, on a device with bindings of 128 MiB.
+/// The embedding has 164 MB, but a binding at most 128 MiB.
 #[test]
 fn a_matrix_larger_than_a_binding_is_split() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -20,15 +20,16 @@ fn a_matrix_larger_than_a_binding_is_split() {
     let model = Model::open_weights(folder.path()).expect("a model");
     let Some(device) = On::WebGpu.open() else { return };
     let mut engine = load(&model, device);
-    // A token of the second part. Weights of zero find all tokens alike: the first of them is picked.
+    // The first token is in the second part of the embedding. With weights of zero all tokens are equally
+    // likely, so the first is picked.
     let generation = engine.generate(&[39_999, 1], Sampling::GREEDY, 2).expect("tokens");
     assert_eq!(generation.map(|id| id.expect("an id")).collect::<Vec<_>>(), [0, 0]);
     let uniform = engine.logprobs(&[39_999, 7], 1).expect("a score")[0];
     assert!((uniform + f64::from(40_000).ln()).abs() < 1e-4, "{uniform}");
 }
 
-/// More workgroups than a side of a grid may have are folded; and where they are not, the device says so, and that
-/// is an error, not a panic.
+/// A grid wider than a device's limit is folded. Without folding, the device reports a validation error,
+/// which becomes an error rather than a panic.
 #[test]
 fn wide_grids_fold_and_a_validation_error_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");

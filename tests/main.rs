@@ -1,4 +1,4 @@
-//! The integration tests, a file a theme.
+//! The integration tests, one file per topic.
 
 mod support;
 

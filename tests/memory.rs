@@ -1,4 +1,5 @@
-//! What loading takes: weights go up through a fixed ring, and on the CPU stay where they are mapped.
+//! Memory while loading: weights are uploaded through a fixed ring of buffers, and on the CPU they stay
+//! memory-mapped.
 
 use crate::support::{Llama, adapter_name};
 use std::{
@@ -7,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// The most anonymous memory that a run takes.
+/// The peak of a run's anonymous memory, in bytes.
 fn peak_anonymous_bytes(args: &[&str]) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_wgpt"))
         .args(args)
@@ -32,7 +33,7 @@ fn peak_anonymous_bytes(args: &[&str]) -> u64 {
     peak
 }
 
-/// Its embedding is larger than a binding of 128 MiB.
+/// The embedding is larger than a binding of 128 MiB.
 const LARGE: Llama = Llama { layers: 6, hidden: 1024, inner: 4096, vocab: 40_000 };
 
 #[test]
@@ -63,7 +64,7 @@ fn loading_takes_the_weights_once() {
         weights / 1_000_000
     );
     assert!(cpu < 300_000_000 + reordered, "{cpu} bytes on the CPU");
-    // A software device's memory is the host's; a real one's is not, or not anonymous.
+    // A software device's memory is anonymous memory of the host; a real GPU's is not.
     let Some(gpu) = adapter_name() else { return };
     quantized(&gpu);
     let gpu = run(&gpu, &[]);
@@ -71,7 +72,7 @@ fn loading_takes_the_weights_once() {
     assert!(gpu < 300_000_000 + weights, "{gpu} bytes on the GPU");
 }
 
-/// Where buffers cannot be made, the program says so and ends with 5.
+/// Where memory for buffers is lacking, the program says so and exits with 5.
 #[test]
 fn too_little_memory_exits_5() {
     if !cfg!(target_os = "linux") {
@@ -93,7 +94,8 @@ fn too_little_memory_exits_5() {
         assert_eq!(output.status.code(), Some(5), "{kib} KiB on {device}: {err}");
         assert!(err.contains("memory") && err.contains("--ctx") && !err.contains("panicked"), "{err}");
     };
-    // Five gigabytes of cache; and no more than the weights, which a software device keeps in the same memory.
+    // Not enough for a cache of five gigabytes; or enough for the weights only once, where a software device
+    // needs a second copy.
     on("cpu", "100000", mapped + 2_000_000);
     if let Some(gpu) = adapter_name() {
         on(&gpu, "512", mapped + 1_100_000);

@@ -1,4 +1,4 @@
-//! Whole models against transformers: every family and option of the fixtures, on every kind of device.
+//! Whole models compared with transformers: every family and option of the fixtures, on every kind of device.
 
 use crate::support::{Fixture, On, path, shared};
 use wgpt::{
@@ -54,8 +54,7 @@ fn at_webgpus_default_limits_fixtures_are_as_transformers_has_them() {
     check_fixtures(On::WebGpu);
 }
 
-/// The trained models tell the same story everywhere, and the same as when every token is computed from scratch:
-/// past many cache blocks and several prefill chunks.
+/// The trained models give the same story on all devices, over many cache blocks and several prefill chunks.
 #[test]
 fn the_trained_models_tell_the_same_story_on_all_devices() {
     let folders =
@@ -77,7 +76,7 @@ fn the_trained_models_tell_the_same_story_on_all_devices() {
     }
 }
 
-/// What the cache remembers is what computing everything anew gives.
+/// Decoding with the cache gives the same tokens as computing the whole text anew for each token.
 #[test]
 fn a_cached_text_equals_one_recomputed_for_each_token() {
     for (model, _) in [Model::built_in().expect("the built-in model")] {
@@ -97,7 +96,8 @@ fn a_cached_text_equals_one_recomputed_for_each_token() {
     }
 }
 
-/// A head that is stored although config.json ties it: transformers takes it where it is another than the embedding.
+/// A checkpoint may store a head although config.json ties it to the embedding. If the two differ, the stored
+/// head is used, as in transformers.
 #[test]
 fn a_head_of_its_own_is_not_tied() {
     for name in ["gpt2-untied", "gpt1-untied", "llama"] {

@@ -1,5 +1,5 @@
-//! Every pass of every plan, one by one: the CPU's fast form and each GPU program against the plain definition,
-//! naming the first pass that differs.
+//! Compares every pass of every plan, one by one, with its plain definition: the fast CPU form and each GPU
+//! program. Names the first pass that differs.
 
 use crate::support::{Fixture, On};
 use wgpt::{
@@ -15,7 +15,8 @@ use wgpt::{
 
 pub const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, context: 43, blocks: 2 };
 
-/// A prompt of 13 tokens, then one token, then three in one step; some rows are outputs. Blocks in no order.
+/// A prompt of 13 tokens, then one token, then three tokens in one step. Some rows are outputs. The cache
+/// blocks are not in order.
 fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
     let step = |positions: std::ops::Range<u32>, outputs: Vec<u32>| Step {
         rows: positions.map(|p| Row { token: tokens[p as usize], position: p, sequence: 0 }).collect(),
@@ -31,14 +32,16 @@ fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
     ]
 }
 
-/// Runs a model pass by pass on `device` and by the plain definitions, both over plans made for the device.
+/// Runs a model on `device` and by the plain definitions, and compares them pass by pass. Both use plans made
+/// for the device.
 pub fn check(fixture: &Fixture, on: On, mut device: Device, change: impl Fn(&mut Capabilities)) {
     device.restrict(&change);
     let make = |can: &Capabilities| plans(&fixture.model, can, SIZES).expect("plans");
     check_plans(&fixture.name, on, device, make, &steps(&fixture.tokens), |_| ());
 }
 
-/// Runs steps pass by pass on `device` and by the plain definitions; `begin` fills what the host is to write.
+/// Runs steps on `device` and by the plain definitions, and compares them pass by pass. `begin` fills the
+/// buffers that the host writes.
 pub fn check_plans(
     name: &str,
     on: On,
@@ -57,7 +60,7 @@ pub fn check_plans(
         for pass in 0..definition.plans().of(shape).passes.len() {
             let Check { kernel, variant, max_error, .. } =
                 compare(&mut definition, &mut *tested, shape, pass, step).expect("both run");
-            // A comparison that NaN fails, too.
+            // This form of the comparison also fails for NaN.
             assert!(
                 max_error < 2e-5,
                 "{name} on {on:?}, pass {pass}: {kernel} ({variant}) is off by {max_error}"
@@ -77,7 +80,7 @@ fn check_all(on: On, change: impl Fn(&mut Capabilities)) {
 fn fast_cpu_forms_equal_the_definitions() {
     check_all(On::Cpu, |_| ());
 }
-/// Joined, padded and split as for a GPU.
+/// With matrices fused, padded and split as for a GPU.
 #[test]
 fn fast_cpu_forms_equal_the_definitions_in_a_gpus_layout() {
     check_all(On::Cpu, |can| {
@@ -88,7 +91,7 @@ fn fast_cpu_forms_equal_the_definitions_in_a_gpus_layout() {
 fn gpu_programs_equal_the_definitions() {
     check_all(On::Gpu, |_| ());
 }
-/// Matrices and caches split over bindings, grids folded: as on a device that allows little.
+/// With matrices and caches split over several bindings, and grids folded, as on a device with low limits.
 #[test]
 fn gpu_programs_equal_the_definitions_where_bindings_and_grids_are_small() {
     check_all(On::Gpu, |can| {

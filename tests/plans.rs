@@ -1,4 +1,5 @@
-//! The plans as listings, committed: a pass more or less shows in the diff. `WGPT_WRITE_PLANS=1` writes them anew.
+//! Compares the listings of plans with committed files, so that every change of a pass shows in the diff.
+//! `WGPT_WRITE_PLANS=1` writes the files again.
 
 use crate::{
     images,

@@ -1,5 +1,5 @@
-//! Programs without a GPU: every program of every plan is parsed and validated, and its bindings, accesses and
-//! overrides are held against the kernel's own words.
+//! Checks programs without a GPU: every program of every plan is parsed and validated, and its bindings,
+//! accesses and overrides are compared with what the kernel declares.
 
 use crate::{
     images,
@@ -26,7 +26,7 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     let text = dispatch.program.wgsl();
     let module =
         naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{what}: {}", e.emit_to_string(&text)));
-    // Reading f16 from u32 is part of WGSL, whatever naga calls it.
+    // Reading f16 values from u32 is standard WGSL, although naga has a capability for it.
     let mut allowed = Allowed::SHADER_FLOAT16_IN_FLOAT32;
     allowed.set(Allowed::SUBGROUP, can.subgroups);
     let mut validator = Validator::new(ValidationFlags::all(), allowed);
@@ -34,7 +34,7 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     let validator = validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
     validator.validate(&module).unwrap_or_else(|e| panic!("{what}: {}", e.emit_to_string(&text)));
 
-    // Bindings: those of the operands, in order, written where and only where the kernel says so.
+    // Bindings: one for each operand, in order, writable exactly where the kernel declares a write.
     let mut bound: Vec<(u32, u32, bool)> = Vec::new();
     for (_, variable) in module.global_variables.iter() {
         if let Some(binding) = &variable.binding {
@@ -52,20 +52,20 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
 
     holds_everywhere(what, dispatch, &module, validator);
 
-    // No buffer is written that another operand names: that would be a second usage in one dispatch.
+    // A buffer that is written must not be bound twice: that would be two usages in one dispatch.
     for (i, u) in dispatch.uses.iter().enumerate() {
         let clash = dispatch.uses[..i]
             .iter()
             .any(|v| v.buffer() == u.buffer() && (matches!(u, Use::Write(_)) || matches!(v, Use::Write(_))));
         assert!(!clash, "{what}: binding {i} is in use already");
     }
-    // What is bound fits a binding.
+    // Each buffer fits into a binding.
     for u in &dispatch.uses {
         let bytes = plans.buffers.bytes(u.buffer(), &plans.sizes);
         assert!(bytes <= can.most_binding, "{what}: {} has {bytes} bytes", plans.buffers.label(u.buffer()));
     }
 
-    // Overrides: each has a value, and each value an override.
+    // Overrides: each one has a value, and each value has an override.
     let constants = &dispatch.program.constants;
     for (_, o) in module.overrides.iter() {
         let name = o.name.as_deref().expect("overrides have names");
@@ -81,8 +81,9 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     );
 }
 
-/// What each API asks for beyond WebGPU's validation and its eight buffers, overrides set: Metal has no 64-bit atomics; every API has 16 KiB of workgroup memory and 256 threads; and nothing may
-/// depend on how wide a subgroup is.
+/// Requirements beyond WebGPU's validation and its eight buffers, checked with overrides set: no 64-bit types
+/// and no atomics, which Metal lacks in part; at most 16 KiB of workgroup memory and 256 threads, which every
+/// API has; and nothing may depend on the width of a subgroup.
 fn holds_everywhere(what: &str, dispatch: &Dispatch, module: &naga::Module, validator: &mut Validator) {
     let info = validator.validate(module).expect("it is valid");
     let constants =
@@ -107,8 +108,8 @@ fn holds_everywhere(what: &str, dispatch: &Dispatch, module: &naga::Module, vali
     }
 }
 
-/// A thread that stores one component of a vector may store all of it (WGSL's memory model, and Metal's): where threads share
-/// the vector, that is a race which most drivers do not show.
+/// A store to one component of a vector may write the whole vector (WGSL's memory model, and Metal's). If
+/// threads share the vector, that is a race, which most drivers do not show.
 fn no_component_of_a_shared_vector_is_stored(what: &str, module: &naga::Module) {
     use naga::{Expression, Statement, TypeInner};
     let functions =
@@ -119,7 +120,7 @@ fn no_component_of_a_shared_vector_is_stored(what: &str, module: &naga::Module) 
                 Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => base,
                 _ => return false,
             };
-            // Down to the variable, and what one step above the pointer is of.
+            // Finds the variable, and the type that the pointer selects a component of.
             let (mut at, mut depth) = (base, 0);
             let variable = loop {
                 match function.expressions[at] {
@@ -158,7 +159,8 @@ fn no_component_of_a_shared_vector_is_stored(what: &str, module: &naga::Module) 
     }
 }
 
-/// Metal's compiler takes it that no number is infinite and every number is one: so is what a step says.
+/// Metal's compiler assumes that there are no infinities and no NaN, so a step must contain only finite
+/// numbers.
 #[test]
 fn a_step_says_finite_numbers() {
     let extreme = Sampling {
@@ -218,7 +220,7 @@ fn check_all(name: &str, plans: &Plans, can: &Capabilities) {
     }
 }
 
-/// Layers share programs: their number adds no pipeline.
+/// Layers share programs: more layers do not mean more pipelines.
 #[test]
 fn layers_share_their_programs() {
     let fixture = Fixture::open("gpt2-inverse-layer");
@@ -234,7 +236,7 @@ fn layers_share_their_programs() {
     assert_eq!(of_layer(0), of_layer(2));
 }
 
-/// A grid folds where it is wider than a side may be, and covers everything.
+/// A grid that is wider than the limit of a dimension is folded, and still covers all groups.
 #[test]
 fn grids_fold_within_the_limit() {
     use wgpt::{

@@ -1,4 +1,4 @@
-//! Quantising: at load, to a file, and that the two are one.
+//! Quantising while loading and to a file. Both give the same model.
 
 use crate::{
     gguf::{self, blocks},
@@ -29,7 +29,7 @@ fn logprobs(model: &Model, on: On, tokens: &[u32]) -> Option<Vec<f64>> {
     Some(engine.logprobs(tokens, 1).expect("tokens that fit"))
 }
 
-/// A tokenizer of single bytes for a fixture, which has none.
+/// A tokenizer of single bytes, for fixtures, which have none.
 fn bytes_tokenizer() -> String {
     let ids: serde_json::Map<_, _> =
         ('!'..='Z').enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
@@ -46,8 +46,8 @@ fn bytes_tokenizer() -> String {
     .to_string()
 }
 
-/// Every fixture that a GGUF file can hold, written as it is, is in GGUF what it was in its folder; the others are
-/// refused.
+/// Every fixture that GGUF can describe gives the same results when written as GGUF without quantising. The
+/// others are refused.
 #[test]
 fn fixtures_are_the_same_in_gguf() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -106,8 +106,8 @@ fn fixtures_are_the_same_in_gguf() {
     assert!(written >= 21, "{written} fixtures");
 }
 
-/// Readers of Qwen's files expect the rows of q and k as Hugging Face has them, those of LLaMA's and SmolLM3's in pairs: also in a
-/// file that is packed anew.
+/// The rows of q and k are in the order that readers of the family expect: Hugging Face's order for Qwen,
+/// adjacent pairs for LLaMA and SmolLM3. This also holds for a file that is quantised again.
 #[test]
 fn q_and_k_stand_as_readers_of_a_family_expect_them() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -145,7 +145,7 @@ fn q_and_k_stand_as_readers_of_a_family_expect_them() {
     }
 }
 
-/// What `--quantize` makes while loading, and what the quantised file holds, give the same bits.
+/// Quantising while loading and loading a quantised file give the same bits.
 #[test]
 fn at_load_and_in_a_file_are_one() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -156,14 +156,15 @@ fn at_load_and_in_a_file_are_one() {
         let (from_file, tokenizer) = Model::open(&output).expect("a model");
         let (mut at_load, own) = Model::built_in().expect("the built-in model");
         let quantized = at_load.quantize(format);
-        // 172 columns of its MLP are no whole number of any blocks, and 64 no whole number of 256.
+        // The MLP's width, 172, is not a multiple of any format's block length, and the hidden size, 64, is
+        // not a multiple of 256.
         let matrices = at_load.tensors.layers.len() * 7 + 1;
         let short = at_load.tensors.layers.len();
         assert_eq!(quantized.packed, matrices, "{format:?}");
         let fallbacks = match format {
             Format::F16 => 0,
             Format::Q4_K | Format::Q2_K => matrices,
-            // The head, which is the embedding, would be Q6_K.
+            // The head, which is also the embedding, would be packed as Q6_K.
             Format::Q4_0 => short + 1,
             _ => short,
         };
@@ -179,8 +180,8 @@ fn at_load_and_in_a_file_are_one() {
     }
 }
 
-/// A GGUF file quantised again: every pass as its definition, in every format; on the GPU no more bytes than the
-/// formats take, and five hundredths.
+/// A GGUF file that is quantised while loading: in every format each pass equals its definition, and weights
+/// take at most 5 % more bytes on the GPU than the formats need.
 #[test]
 fn quantised_at_load_computes_as_its_definition() {
     let file = gguf::llama(&[Format::F16]);
@@ -206,7 +207,7 @@ fn quantised_at_load_computes_as_its_definition() {
     }
 }
 
-/// More bits bring nothing back: what is stored in fewer stays so.
+/// Packing coarse weights into more bits gains nothing, so they stay as they are.
 #[test]
 fn coarser_weights_stay_as_they_are() {
     let folder = tempfile::tempdir().expect("a folder");

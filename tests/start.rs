@@ -1,4 +1,4 @@
-//! Starting: what a run keeps for the next.
+//! What one run keeps to make the next start faster.
 
 use crate::support::adapter_name;
 use std::{
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// A run on the GPU with a cache folder of its own; what it says.
+/// Runs the program on the GPU with its own cache folder. Returns its stderr.
 fn generate(adapter: &str, cache: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
     command.args(["-v", "generate", "--greedy", "-n", "3", "--device", adapter, "Once"]);
@@ -17,10 +17,11 @@ fn generate(adapter: &str, cache: &Path) -> String {
     err
 }
 
-/// Compiled programs are found again; a damaged file is not read but written anew, and a folder that can't be written
-/// hinders nothing.
+/// Compiled programs are found by the next run. A damaged file is ignored and written again, and a folder
+/// that cannot be written causes no failure.
 #[test]
-#[cfg(target_os = "linux")] // elsewhere no variable says where the cache is, or no driver hands programs out
+// elsewhere no variable sets the cache folder, or no driver supports pipeline caches
+#[cfg(target_os = "linux")]
 fn compiled_programs_are_kept() {
     let Some(adapter) = adapter_name() else { return };
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! What the tests share: devices to run on, fixtures to run.
+//! Shared by all tests: devices and fixtures.
 
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
@@ -12,13 +12,13 @@ use wgpt::{
     model::Model,
 };
 
-/// A device of the tests, by what is special about it.
+/// The kinds of device that tests run on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum On {
     Cpu,
-    /// As the program opens it.
+    /// With the program's own options.
     Gpu,
-    /// With bounds checks.
+    /// With bounds checks in shaders.
     Checked,
     /// With WebGPU's default limits and no features.
     WebGpu,
@@ -27,8 +27,8 @@ pub enum On {
 impl On {
     pub const ALL: [Self; 4] = [Self::Cpu, Self::Gpu, Self::Checked, Self::WebGpu];
 
-    /// The device; none, and a word on it, where the machine has no GPU, not even a software one. `tests/run` says
-    /// with WGPT_TEST_GPU that there is one: then it must be found.
+    /// Opens the device. Prints a note and returns none on a machine without a GPU, real or software.
+    /// `tests/run` sets WGPT_TEST_GPU where there is one: then it is a failure not to find it.
     pub fn open(self) -> Option<Device> {
         let choice = match self {
             Self::Cpu => DeviceChoice::Cpu,
@@ -43,12 +43,12 @@ impl On {
     }
 }
 
-/// The first adapter that there is, in software or not.
+/// The first adapter, real or software.
 fn gpu() -> Option<DeviceChoice> {
     adapter_name().map(|name| DeviceChoice::from(&*name))
 }
 
-/// Its number, as `--device` takes it.
+/// The number of the first adapter, as `--device` takes it.
 pub fn adapter_name() -> Option<String> {
     let there_are = adapters(&DeviceChoice::Auto).expect("auto always chooses");
     let found = there_are.iter().find(|a| a.backend != "cpu").map(|a| a.index.to_string());
@@ -64,14 +64,14 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// A checkpoint of tests/fixtures/models, with what transformers made of it.
+/// A checkpoint of tests/fixtures/models, with transformers' results for it.
 pub struct Fixture {
     pub name: String,
     pub model: Model,
     pub tokens: Vec<u32>,
-    /// A row for each token.
+    /// `[tokens, vocab]`.
     pub logits: Vec<Vec<f32>>,
-    /// What follows them.
+    /// The greedy continuation of the tokens.
     pub greedy: Vec<u32>,
 }
 
@@ -103,7 +103,7 @@ impl Fixture {
         names.iter().map(|name| Self::open(name)).collect()
     }
 
-    /// The natural logarithm of the probability that transformers gives each token after the first.
+    /// The log-probability, in nats, that transformers gives to each token after the first.
     pub fn logprobs(&self) -> Vec<f64> {
         let logprob = |(logits, id): (&Vec<f32>, &u32)| {
             let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
@@ -113,7 +113,7 @@ impl Fixture {
     }
 }
 
-/// The folder with the larger models of the project's workshop, which a clone need not have beside it.
+/// A path in ../shared, which holds larger models and may be absent.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
     if !path.exists() {
@@ -122,7 +122,7 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// A LLaMA of any size whose weights are all zero: a file with a hole, so that the disk has little to hold.
+/// A LLaMA of any size whose weights are all zero. Its file is sparse, so it takes little disk space.
 pub struct Llama {
     pub layers: u64,
     pub hidden: u64,
@@ -131,7 +131,8 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Writes the folder, with the built-in model's tokenizer; the bytes of the weights.
+    /// Writes the model's folder, with the built-in model's tokenizer. Returns the size of the weights in
+    /// bytes.
     pub fn write(&self, folder: &Path) -> u64 {
         let Self { layers, hidden, inner, vocab } = *self;
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo");

@@ -1,4 +1,4 @@
-//! Text to ids and back, against transformers.
+//! Text → token ids and back, compared with transformers.
 
 use crate::support::shared;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use wgpt::{
     weights::{Bytes, Gguf, Writer},
 };
 
-/// The real GPT-1 and GPT-2 vocabularies: ids of awkward texts, and what they decode to.
+/// The published GPT-1 and GPT-2 vocabularies: the ids of awkward texts, and the text that they decode to.
 #[test]
 fn the_published_vocabularies_are_read_as_transformers_reads_them() {
     #[derive(serde::Deserialize)]
@@ -37,7 +37,7 @@ fn the_published_vocabularies_are_read_as_transformers_reads_them() {
     }
 }
 
-/// A stream's pieces are whole characters and add up to the text.
+/// Checks that a stream's pieces are whole characters and add up to the text.
 fn check_stream(tokenizer: &Tokenizer, prompt: &[u32], ids: &[u32], expected: &str) {
     let mut stream = tokenizer.stream(prompt);
     let mut text = String::new();
@@ -54,7 +54,7 @@ fn check_stream(tokenizer: &Tokenizer, prompt: &[u32], ids: &[u32], expected: &s
 fn a_stream_spaces_the_first_word_and_keeps_characters_whole() {
     let (_, tokenizer) = Model::built_in().expect("the built-in model");
     let prompt = tokenizer.encode("Once upon a time", true).expect("ids");
-    // Beyond its 512 pieces the vocabulary spells in bytes: é is two of them, € three, 🦀 four.
+    // Characters outside of the 512 tokens are spelt in bytes: é takes two, € three, 🦀 four.
     for continuation in [" there was", "s, and é", "€ 🦀 crab", "\n\nThe end"] {
         let all = tokenizer.encode(&format!("Once upon a time{continuation}"), true).expect("ids");
         let shared = prompt.iter().zip(&all).take_while(|(a, b)| a == b).count();
@@ -76,7 +76,7 @@ const AWKWARD: [&str; 8] = [
     " ",
 ];
 
-/// A tokenizer.json's vocabulary and merges, as GGUF metadata holds them: what is in no order there has scores.
+/// Converts a tokenizer.json's vocabulary and merges to GGUF metadata. SentencePiece's merges become scores.
 fn as_gguf(json: &[u8], kind: &str, pre: Option<&str>) -> Tokenizer {
     let json: Value = serde_json::from_slice(json).expect("JSON");
     let vocabulary = json["model"]["vocab"].as_object().expect("a vocabulary");
@@ -128,7 +128,8 @@ fn check_same(a: &Tokenizer, b: &Tokenizer) {
     }
 }
 
-/// SentencePiece with scores, from GGUF, gives the ids that tokenizer.json does; likewise byte-level BPE.
+/// A tokenizer read from GGUF gives the same ids as its tokenizer.json: SentencePiece with scores, and
+/// byte-level BPE.
 #[test]
 fn tokenizers_from_gguf_equal_those_from_json() {
     let json = include_bytes!("../src/demo/tokenizer.json");
@@ -139,7 +140,8 @@ fn tokenizers_from_gguf_equal_those_from_json() {
     check_same(&expected, &as_gguf(&json, "gpt2", Some("gpt-2")));
 }
 
-/// The ids that llama.cpp's own tests expect of its vocabulary files. WGPT_LLAMA_CPP names a folder with its sources.
+/// Compares with the ids that llama.cpp's tests expect of its vocabulary files. WGPT_LLAMA_CPP names a folder
+/// with llama.cpp's sources.
 #[test]
 fn gguf_vocabularies_give_the_ids_that_llama_cpp_expects() {
     let Some(folder) = std::env::var_os("WGPT_LLAMA_CPP") else {

@@ -1,5 +1,5 @@
-//! The program for Windows, under Wine: `tests/run --compilers`, with the workshop's script. Its CPU backend, Vulkan (Mesa's
-//! llvmpipe) and DX12 (Wine's own, programs by FXC).
+//! Runs the Windows program under Wine, with `tests/run --compilers` and the script ../shared/gpu-lab/lab: on
+//! its CPU backend, on Vulkan (Mesa's llvmpipe) and on DX12 (Wine's own; programs compiled by FXC).
 
 use crate::{
     compilers::{lab, thorough, words},
@@ -20,7 +20,7 @@ use std::{
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const DEVICES: [&str; 3] = ["cpu", "vulkan:llvmpipe", "dx12"];
 
-/// Runs wgpt.exe: its exit code, what it answers, and what it says beside that.
+/// Runs wgpt.exe: its exit code, its stdout and its stderr.
 fn wgpt(args: &[&str], set: impl FnOnce(Command) -> Command) -> Option<(i32, String, String)> {
     let output = lab(Path::new(HERE), &[&["windows"], args].concat(), set)?;
     let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));
@@ -34,14 +34,14 @@ fn answer(args: &[&str]) -> Option<String> {
     Some(out)
 }
 
-/// The same of the program for this machine.
+/// The stdout of the program for this machine.
 fn native(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_wgpt")).args(args).output().expect("it starts");
     assert!(output.status.success(), "{args:?}: {}", words(&output));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// One test, for it builds what it tries, and Wine is shared.
+/// A single test, because it builds the program first, and all runs share one Wine.
 #[test]
 fn under_wine_it_does_as_here() {
     if !thorough() {
@@ -84,7 +84,7 @@ fn fixtures_give_their_tokens() {
         for file in fs::read_dir(from).expect("a fixture").map(|file| file.expect("a file")) {
             fs::copy(file.path(), folder.path().join(file.file_name())).expect("a copy");
         }
-        // Ids go in and come out; what they mean does not matter.
+        // The prompt and the output are ids, so it does not matter that the tokenizer is another model's.
         let tokenizer = path("../src/demo/tokenizer.json");
         fs::copy(tokenizer, folder.path().join("tokenizer.json")).expect("a copy");
         let ids = fixture.tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
@@ -135,7 +135,7 @@ fn files_are_mapped_written_and_named_in_any_script() {
 
 fn models_are_pulled_and_run_by_name() {
     let (hub, home) = (FakeHub::start(&demo()), tempfile::tempdir().expect("a folder"));
-    // Wine's system need not know a localhost.
+    // Wine may not resolve localhost.
     hub.troubled(Trouble { one_host: true, ..Trouble::default() });
     let run = |args: &[&str]| {
         let (code, out, err) = wgpt(args, |command| hub.asked_by(command, &home)).expect("the script");

@@ -161,8 +161,8 @@ impl Bench {
         let (info, driver) = (device.info(), device.driver());
         let model = match self.shape.is_empty() {
             true => open_weights(Some(name).filter(|name| !name.is_empty()), format, terminal)?,
-            // A GPU has its own copy of each matrix. On the CPU, layers with the same random weights would
-            // share the processor's cache and measure too fast, so each layer gets its own.
+            // A GPU copies every matrix, so equal ones can share their bytes in host memory. On the CPU they
+            // would share the processor's cache, so each matrix gets its own bytes.
             false => shapes::model(name, format.unwrap_or(Format::F16), info.backend != "cpu")?,
         };
         let mut prepared = {

@@ -1,4 +1,4 @@
-//! `generate`: what it says, where prompts come from, how it ends.
+//! `wgpt generate`: its output, the sources of prompts, and how it ends.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn prompts_come_from_one_place() {
     let expected = of(&["Once upon a time"]);
     assert_eq!(of(&["--prompt-file", file]), expected);
     assert_eq!(of(&["--prompt-tokens", "1,403,407,261,378"]), expected);
-    // A start token that the text names is the one that is added otherwise.
+    // A start token that the text spells out is the same token that is otherwise added.
     assert_eq!(of(&["<s>Once upon a time", "--raw"]), expected);
     let (code, out, _) = run_with_stdin(&[&["generate"], &tail[..]].concat(), b"Once upon a time");
     let answer: Value = serde_json::from_str(&out).expect("JSON");
@@ -66,7 +66,7 @@ fn the_same_seed_tells_the_same_story() {
     assert_ne!(story("1", "cpu"), story("2", "cpu"));
     let (_, _, err) = run(&[&["generate", "Once", "-n", "1"], CPU].concat());
     assert!(err.contains("seed "), "a random seed is said: {err}");
-    // Filters that leave one candidate make it greedy, whatever the seed.
+    // Filters that leave one candidate give the greedy text, whatever the seed.
     let greedy = run(&[&["generate", "Once", "--greedy", "-n", "30"], CPU].concat()).1;
     for only in [["--top-k", "1"], ["--top-p", "0.000001"], ["--min-p", "1"], ["--temperature", "0"]] {
         assert_eq!(run(&[&["generate", "Once", "-n", "30"], &only[..], CPU].concat()).1, greedy, "{only:?}");
@@ -86,7 +86,7 @@ fn a_generation_ends_where_it_should() {
         (15, &json!("length"))
     );
     assert_eq!(of(&["-n", "0"])["tokens"], json!([]));
-    // The token that ends the text counts, and is not part of it.
+    // The token that ends the text is counted, but is not part of the text.
     let ending = configured(json!({"eos_token_id": [999_999, 432]}));
     let folder = ending.path().to_str().expect("UTF-8");
     let ended = of(&["--model", folder, "-n", "40"]);
@@ -96,7 +96,7 @@ fn a_generation_ends_where_it_should() {
     assert!(err.contains("999999"), "an end beyond the vocabulary is named: {err}");
 }
 
-/// Biases, bans and what refuses them; a token that would end the text is a token like any other.
+/// Biases, bans, and values that are refused. --ignore-eos makes the end token impossible.
 #[test]
 fn biases_and_bans_say_what_is_drawn() {
     let tokens = |more: &[&str]| {
@@ -176,11 +176,11 @@ fn published_vocabularies_are_read() {
         "cpu",
     ]);
     assert_eq!(answer["tokens"].as_array().expect("ids").len(), 3);
-    // Its real ids are beyond this model's 61.
+    // The vocabulary's ids exceed this model's 61 tokens.
     fails(&["generate", "Hello, world!", "--model", folder, "--device", "cpu"], 2, &["15496"]);
 }
 
-/// `wgpt generate … | head -1` ends quietly.
+/// `wgpt generate … | head -1` ends without an error.
 #[test]
 fn a_closed_pipe_is_no_error() {
     let mut child =
@@ -195,7 +195,7 @@ fn a_closed_pipe_is_no_error() {
 #[cfg(unix)]
 #[test]
 fn sigint_ends_with_130() {
-    // A long text: the model is fast, and its end would come first.
+    // A high temperature makes the text long, so that it does not end before the signal.
     let args = ["generate", "Once", "-n", "500", "--quiet", "--temperature", "1.5", "--checked", "--device"];
     let device = if run(&["devices", "--json"]).1.contains("llvmpipe") { "llvmpipe" } else { "cpu" };
     let mut child = wgpt(&[&args[..], &[device]].concat()).spawn().expect("it starts");
@@ -209,7 +209,8 @@ fn sigint_ends_with_130() {
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// An image, where the prompt names it or before it; the ids are those that transformers' processor makes.
+/// An image goes where the prompt has its token, or before the prompt. The ids are those of transformers'
+/// processor.
 #[test]
 fn generate_sees_images() {
     fails(&["generate", "--image", "Cargo.toml", "x"], 2, &["Cargo.toml", "PNG, JPEG"]);
@@ -227,7 +228,7 @@ fn generate_sees_images() {
     for key in ["prompt_tokens", "tokens"] {
         assert_eq!(said[key], expected[key], "{key}");
     }
-    // The ids of such a prompt, as they came out.
+    // The expanded ids of such a prompt can be given as a prompt again.
     let ids = said["prompt_tokens"]
         .as_array()
         .expect("ids")

@@ -1,4 +1,4 @@
-//! The program from outside: words, JSON, exit codes.
+//! Runs the program and checks its output, JSON and exit codes.
 
 mod generate;
 mod refused;
@@ -21,7 +21,7 @@ fn wgpt(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it, and holds against it what is always wrong: a panic, an answer beside an error.
+/// Runs the program. It must not panic.
 fn run(args: &[&str]) -> (i32, String, String) {
     outcome(args, wgpt(args).output().expect("it starts"))
 }
@@ -38,7 +38,8 @@ fn outcome(args: &[&str], output: Output) -> (i32, String, String) {
     (output.status.code().unwrap_or_else(|| panic!("{args:?} was killed: {err}")), out, err)
 }
 
-/// Runs it, sure that it fails with this code, an error of one sentence that says all of `words`, and no answer.
+/// Runs the program and checks that it fails with this code, prints an error that contains all of `words`,
+/// and writes nothing to stdout.
 fn fails(args: &[&str], code: i32, words: &[&str]) {
     let (got, out, err) = run(args);
     assert_eq!(got, code, "{args:?}: {err}");
@@ -58,7 +59,7 @@ fn json_of(args: &[&str]) -> Value {
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
 const CPU: &[&str] = &["--device", "cpu"];
 
-/// A copy of the built-in model's files, changed.
+/// A copy of the built-in model's files, with a change made to it.
 fn model(change: impl FnOnce(&Path)) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
@@ -68,7 +69,7 @@ fn model(change: impl FnOnce(&Path)) -> TempDir {
     folder
 }
 
-/// The same with fields of config.json set; null takes one away.
+/// A copy of the built-in model with fields of config.json set; null removes a field's value.
 fn configured(fields: Value) -> TempDir {
     model(|folder| {
         let file = folder.join("config.json");

@@ -1,4 +1,4 @@
-//! What is refused: one sentence, and the exit code of its kind.
+//! Requests and files that are refused, with one sentence and the right exit code.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn wrong_devices_exit_4() {
     fails(&["generate", "a", "--device", "cpu", "--require-gpu"], 4, &["--require-gpu"]);
 }
 
-/// Each with exit 3, one sentence, and little memory: a limit on the address space would show.
+/// Each model is refused with exit code 3 and one sentence.
 #[test]
 fn bad_models_exit_3() {
     let check = |folder: &TempDir, words: &[&str]| {
@@ -109,7 +109,7 @@ fn bad_models_exit_3() {
     check(&index, &["model.safetensors.index.json"]);
 }
 
-/// GGUF files that are damaged or beyond what is read: one sentence, and 3.
+/// GGUF files that are damaged or not supported: one sentence, and exit code 3.
 #[test]
 fn gguf_files_that_cannot_be_run_are_refused() {
     use wgpt::weights::Writer;
@@ -140,7 +140,7 @@ fn gguf_files_that_cannot_be_run_are_refused() {
     let mut other = Writer::default();
     other.text("general.architecture", "mamba");
     refused(&other.header(), &["general.architecture", "mamba", "llama"]);
-    // A whole model whose tokenizer is not: its parts go by other names.
+    // The model is complete, but a key of its tokenizer is renamed.
     for missing in ["tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.model"] {
         let at = bytes.windows(missing.len()).position(|w| w == missing.as_bytes()).expect("the key");
         let mut renamed = bytes.clone();
@@ -164,7 +164,7 @@ fn quantize_refuses_what_it_cannot_do() {
     let gpt1 = path("fixtures/models/gpt1");
     let gpt1 = gpt1.to_str().expect("UTF-8");
     fails(&["quantize", gpt1, output, "--format", "q8_0"], 3, &["openai-gpt", "at load only"]);
-    // A tokenizer that GGUF has no name for: another expression between words.
+    // A tokenizer that GGUF has no name for: it splits text with another expression.
     let odd = model(|folder| {
         let file = folder.join("tokenizer.json");
         let mut json: Value = serde_json::from_slice(&fs::read(&file).expect("a tokenizer")).expect("JSON");
@@ -181,7 +181,7 @@ fn quantize_refuses_what_it_cannot_do() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Weights that are no numbers: an error on every device, not a text.
+/// Weights that are NaN give an error on every device, not a text.
 #[test]
 fn logits_that_are_not_numbers_exit_1() {
     let damaged = model(|folder| {
@@ -214,7 +214,7 @@ fn a_context_that_memory_cannot_hold_exits_5() {
     }
 }
 
-/// Tensors that the model has no use for are named, and the rest runs.
+/// Tensors that the model does not use are named in a warning, and the model runs.
 #[test]
 fn unexpected_tensors_are_a_warning() {
     let fewer = configured(json!({"num_hidden_layers": 4}));

@@ -1,4 +1,4 @@
-//! The commands beside `generate`.
+//! All commands except `generate`.
 
 use super::*;
 
@@ -19,13 +19,13 @@ fn perplexity_scores_each_token_once() {
     assert!((score["nll"].as_f64().expect("nll") - nll).abs() < 1e-9);
     assert!((score["perplexity"].as_f64().expect("perplexity") - nll.exp()).abs() < 1e-6);
     assert!(nll < 1.5, "a story of its own kind: {nll}");
-    // Windows: the first one's tokens score as before, later ones with less before them.
+    // Windows: tokens of the first window score as before, later ones have fewer tokens before them.
     let args = ["perplexity", "--file", file, "--json", "--ctx", "8", "--stride", "3"];
     let windowed = numbers(&json_of(&[&args, CPU].concat()), "logprobs");
     assert_eq!(windowed.len(), logprobs.len());
     assert!(windowed[..7].iter().zip(&logprobs).all(|(a, b)| (a - b).abs() < 1e-9));
     assert!(windowed[7..] != logprobs[7..]);
-    // Each window is what the model says of it alone: tokens 6..14 hold 8, 9 and 10 of which 11, 12, 13 are new.
+    // Without --json, only the perplexity goes to stdout.
     let (code, out, _) = run(&[&["perplexity", "--file", file], CPU].concat());
     assert_eq!((code, out.trim().parse::<f64>().expect("a number") > 1.0), (0, true));
     for stride in ["0", "8"] {
@@ -84,7 +84,7 @@ fn devices_are_listed_with_one_chosen() {
     assert!(run(&["devices"]).1.contains("CPU"));
 }
 
-/// Through which API, alone or before a name; a software device is used only when named.
+/// Devices chosen by API, alone or with a name. A software device is used only when it is named.
 #[test]
 fn devices_are_asked_for_by_their_api() {
     fn story(device: &str) -> [&str; 8] {
@@ -130,7 +130,7 @@ fn programs_are_written_for_every_compiler() {
     assert!(vulkan.iter().all(|text| text[..4] == 0x0723_0203_u32.to_le_bytes()), "SPIR-V");
     assert!(dx12.iter().all(|text| contains(text, "[numthreads(")));
     assert!(metal.iter().all(|text| contains(text, "kernel void main_(")));
-    // Constants are set, and what a browser must be asked for is asked for.
+    // The values of overrides are set, and features that a browser must enable are declared.
     assert!(web.iter().any(|text| contains(text, "override VOCAB: u32 = 512u;")));
     let with = |files: &[Vec<u8>], word: &str| files.iter().filter(|text| contains(text, word)).count();
     assert!(with(&web, "enable subgroups;") > 5);
@@ -172,11 +172,12 @@ fn plan_says_what_a_model_takes() {
     let [weights, cache, activations] =
         ["weights_bytes", "cache_bytes", "activation_bytes"].map(|key| of(&on_cpu, key));
     assert_eq!(of(&on_cpu, "total_bytes"), weights + cache + activations);
-    // A key and a value of 4 heads of 8 in f32, in 5 layers, for each of 512 positions.
+    // Keys and values of 4 heads of 8 values in f32, in 5 layers, for each of 512 positions.
     assert_eq!(cache, 2 * 4 * 8 * 4 * 5 * 512);
     assert!((1_040_128..1_100_000).contains(&weights), "{weights}");
     assert_eq!(of(&on_cpu, "max_context"), 512);
-    // A layer: qkv, attention, out, up, down. In a prefill norms, rope and the cache are passes of their own.
+    // A layer is qkv, attention, out, up, down. In a prefill, norms, rope and cache writes are separate
+    // passes.
     assert_eq!(of(&on_cpu, "passes_per_layer_decode"), 5);
     assert_eq!(of(&on_cpu, "passes_decode"), 5 * 5 + 3);
     assert_eq!(of(&on_cpu, "passes_prefill"), 5 * 9 + 4);
@@ -205,7 +206,7 @@ fn quantize_writes_a_file_that_runs() {
     assert_eq!((count("Q8_0"), count("F16"), count("F32")), (31, 5, 11));
     let bits = inspected["bits_per_weight"].as_f64().expect("a number");
     assert!((8.5..10.5).contains(&bits), "{bits}");
-    // What inspect foretells of a folder is what the file holds, but for norms, which are f32 in it.
+    // The size that inspect predicts for a folder is the size of the file's tensors.
     let foretold = json_of(&["inspect", "--json", "--model", DEMO, "--quantize", "q8_0"]);
     assert_eq!(foretold["size_bytes"], inspected["size_bytes"]);
     let generate = |model: &[&str]| {
@@ -215,7 +216,7 @@ fn quantize_writes_a_file_that_runs() {
         out
     };
     assert_eq!(generate(&["--model", output]), generate(&["--model", DEMO, "--quantize", "q8_0"]));
-    // Quantised again, onto itself.
+    // Quantise the file again, replacing it.
     let (code, _, err) = run(&["quantize", output, output, "--format", "q4_0"]);
     assert_eq!(code, 0, "{err}");
     generate(&["--model", output]);
@@ -223,7 +224,7 @@ fn quantize_writes_a_file_that_runs() {
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
-/// Every kernel as defined, on each device there is.
+/// On each device, every kernel computes as defined.
 #[test]
 fn verify_finds_every_kernel_as_defined() {
     let devices = ["cpu".to_owned()].into_iter().chain(crate::support::adapter_name());

@@ -1,5 +1,5 @@
-//! A conversation, whose earlier turns the model remembers without reading them again:
-//! `cargo run --release --example chat [MODEL]`.
+//! A conversation in which the model does not read earlier turns again: `cargo run --release --example chat
+//! [MODEL]`.
 
 use std::io::Write;
 use wgpt::{LanguageModel, Request, chat::Message, sampling::Sampling};

@@ -1,5 +1,5 @@
-//! A model on a wgpu device that the application has opened for itself, as a game or an editor has:
-//! `cargo run --release --example embed`. The application goes on using its device and queue.
+//! A model on a wgpu device that the application itself opened, such as a game or an editor: `cargo run
+//! --release --example embed`. The application keeps using its device and queue.
 
 use wgpt::{
     LanguageModel, Request, backend::Device, engine::EngineOptions, model::Model, sampling::Sampling,
@@ -13,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Some(adapter) = pollster::block_on(instance.enumerate_adapters(backends)).into_iter().next() else {
         return Err("there is no GPU".into());
     };
-    // The application's own: limits beyond WebGPU's defaults let larger models run, subgroups let all run faster.
+    // The application's own device. Limits beyond WebGPU's defaults allow larger models; subgroups make all
+    // models faster.
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         required_features: adapter.features() & wgpu::Features::SUBGROUP,
         ..Default::default()
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text: String = model.generate("Once upon a time", &request)?.collect::<Result<_, _>>()?;
     println!("{text}");
 
-    // It is still the application's.
+    // The application can still use the device.
     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("the application's"),
         size: 16,

@@ -1,5 +1,5 @@
-//! A text that goes on, piece by piece: `cargo run --release --example generate [MODEL [PROMPT]]`, MODEL being a folder, a
-//! .gguf file or a name on the Hub.
+//! Continues a text, piece by piece: `cargo run --release --example generate [MODEL [PROMPT]]`. MODEL is a
+//! folder, a .gguf file or a name on the Hub.
 
 use std::io::Write;
 use wgpt::{LanguageModel, Request};

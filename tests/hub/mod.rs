@@ -1,4 +1,4 @@
-//! Models by name, from a server on this machine that speaks as the Hub does.
+//! Models by name, from a local server with the Hub's API.
 
 pub mod server;
 
@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::Command};
 use tempfile::TempDir;
 use wgpt::weights::{Bytes, Gguf};
 
-/// The built-in model's files, and some that nobody needs.
+/// The built-in model's files, and some files that are not needed.
 pub fn demo() -> Vec<(&'static str, Vec<u8>)> {
     let read = |name: &str| fs::read(path("../src/demo").join(name)).expect("the built-in model");
     vec![
@@ -74,7 +74,7 @@ fn a_model_is_pulled_listed_run_and_removed() {
     let (_, out, _) = hub.run(&home, &["list", "--json"]);
     let listed: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&listed["name"], &listed["complete"]), (&json!("tiny/demo"), &json!(true)));
-    // Again: looked up, and nothing fetched.
+    // A second pull asks the server, but downloads nothing.
     let large = hub.of_large("range").len();
     assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
     assert_eq!(hub.of_large("range").len(), large);
@@ -83,7 +83,7 @@ fn a_model_is_pulled_listed_run_and_removed() {
     assert_eq!(hub.run(&home, &["list"]).1, "");
     let (code, _, err) = hub.run(&home, &["rm", "tiny/demo"]);
     assert!(code == 3 && err.contains("tiny/demo"), "{code} {err}");
-    // A name given to --model is fetched too.
+    // --model downloads a model too.
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
 }
 
@@ -97,7 +97,7 @@ fn what_breaks_off_goes_on_where_it_ended() {
     let from = |part: usize| Some(format!("bytes={}-", part * (bytes / 3 + 1)));
     assert_eq!(hub.of_large("range"), [None, from(1), from(2)]);
 
-    // Cut for good: an error, and nothing that looks whole.
+    // The download fails for good: an error, and no file that looks complete.
     assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
     hub.troubled(Trouble { cut_after: Some(bytes / 2), answers: Some(1), ..Trouble::default() });
     let (code, out, err) = hub.run(&home, &story("tiny/demo"));
@@ -112,19 +112,20 @@ fn what_breaks_off_goes_on_where_it_ended() {
         offline
     });
     assert!(code == 3 && err.contains("HF_HUB_OFFLINE"), "half of it is no model: {code} {err}");
-    // The next day it goes on.
+    // A later run resumes the download.
     hub.troubled(Trouble::default());
     let (code, _, err) = hub.run(&home, &story("tiny/demo"));
     assert_eq!(code, 0, "{err}");
     assert_eq!(hub.of_large("range").last(), Some(&Some(format!("bytes={}-", bytes / 2))));
 
-    // A server that knows no ranges begins anew, and so does what is kept.
+    // A server that ignores ranges sends the whole file, so the partial file starts over.
     assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
     hub.troubled(Trouble { cut_after: Some(bytes / 2), answers: Some(1), ..Trouble::default() });
     assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 1);
     hub.troubled(Trouble { no_ranges: true, ..Trouble::default() });
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
-    // Or one that refuses them; unless it never has as much as the Hub says.
+    // A server that refuses ranges: the download restarts, but fails if the file is shorter than the Hub
+    // says.
     assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
     hub.troubled(Trouble { cut_after: Some(bytes / 2), answers: Some(1), ..Trouble::default() });
     assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 1);
@@ -134,7 +135,7 @@ fn what_breaks_off_goes_on_where_it_ended() {
     hub.troubled(Trouble { refuses_ranges: true, ..Trouble::default() });
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
 
-    // Who fetches is not to lose what is under way.
+    // A model must not be removed while a process downloads it.
     let locks = home.path().join("hub/.locks/models--tiny--demo");
     let lock = fs::File::open(locks.join(format!("{name}.lock"))).expect("a lock");
     lock.lock().expect("nobody has it");
@@ -200,19 +201,20 @@ fn who_may_not_read_is_told_why() {
     assert!(code == 0 && !out.is_empty(), "in the cache, and no network");
 }
 
-/// Files of another tool, that copied what links lead to; a blob that was cut; and what a repository cannot be.
+/// Caches in which another tool copied files instead of linking them, a truncated blob, and repositories with
+/// impossible contents.
 #[test]
 fn what_is_odd_in_a_cache_or_repository_is_mended_or_refused() {
     let (hub, home) = (FakeHub::start(&demo()), home());
     assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
     let snapshot = repository(&home).join("snapshots").join(COMMIT);
     let weights = snapshot.join("model.safetensors");
-    // The blob is cut: the next pull fetches it again.
+    // The blob is truncated: the next pull downloads it again.
     fs::write(fs::canonicalize(&weights).expect("a blob"), b"cut").expect("a file");
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 3);
     assert_eq!(hub.run(&home, &["pull", "tiny/demo"]).0, 0);
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
-    // No links, but the files themselves.
+    // Replaces the links by copies of the files.
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         let bytes = fs::read(snapshot.join(name)).expect("a file");
         fs::remove_file(snapshot.join(name)).expect("a link");
@@ -224,18 +226,18 @@ fn what_is_odd_in_a_cache_or_repository_is_mended_or_refused() {
     assert_eq!(hub.of_large("range").len(), fetched, "all of it is there");
     assert_eq!(hub.run(&home, &story("tiny/demo")).0, 0);
     assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
-    // Names that lead out of the folder are no files of it.
+    // Paths that lead out of the folder are ignored.
     hub.troubled(Trouble { odd_names: true, ..Trouble::default() });
     let (code, _, err) = hub.run(&home, &story("tiny/demo"));
     assert!(code == 0 && !err.contains('\u{1b}'), "{err}");
     let (code, _, err) = hub.run(&home, &["pull", "tiny/demo:evil"]);
     assert!(code == 3 && !err.contains('\u{1b}') && err.lines().count() == 1, "{err}");
-    // More than there is, however often it is asked for.
+    // The server sends more bytes than the file has, on every attempt.
     assert_eq!(hub.run(&home, &["rm", "tiny/demo"]).0, 0);
     hub.troubled(Trouble { beyond: 1 << 20, ..Trouble::default() });
     let (code, _, err) = hub.run(&home, &["pull", "tiny/demo"]);
     assert!(code == 1 && err.contains("more came"), "{code} {err}");
-    // What a text is read by is missing: known before the weights come.
+    // A repository without a tokenizer is refused before the weights are downloaded.
     let files: Vec<_> = demo().into_iter().filter(|(name, _)| *name != "tokenizer.json").collect();
     let hub = FakeHub::start(&files);
     let (code, _, err) = hub.run(&home, &["pull", "tiny/demo"]);
@@ -243,7 +245,7 @@ fn what_is_odd_in_a_cache_or_repository_is_mended_or_refused() {
     assert_eq!(hub.of_large("range").len(), 0);
 }
 
-/// Weights in two files, as the index says, and one that it does not name.
+/// Weights in two files that the index lists, and one file that it does not list.
 #[test]
 fn sharded_weights_come_whole() {
     let mut files = demo();
@@ -281,7 +283,7 @@ fn packed(format: &str) -> Vec<u8> {
     fs::read(to).expect("a file")
 }
 
-/// Every part comes; together they are listed as one, run and go.
+/// All parts are downloaded; they are listed, run and removed as one model.
 #[test]
 fn a_split_model_is_pulled_listed_run_and_removed() {
     let whole = packed("q8_0");
@@ -322,14 +324,14 @@ fn a_quantisation_names_a_gguf_file() {
     assert_eq!(names, ["tiny/demo:demo-F16.gguf", "tiny/demo:demo-Q8_0.gguf"]);
     let (code, _, err) = hub.run(&home, &["pull", "tiny/demo:Q5_K"]);
     assert!(code == 3 && err.contains("demo-F16.gguf, demo-Q8_0.gguf"), "{err}");
-    // A later commit has the one alone: the other is there all the same.
+    // A later commit has only one of the files; the other one stays in the cache.
     const LATER: &str = "89abcdef0123456789abcdef0123456789abcdef";
     hub.troubled(Trouble { later: Some((LATER, vec!["demo-Q8_0.gguf"])), ..Trouble::default() });
     let (code, out, err) = hub.run(&home, &["pull", "tiny/demo:q8_0"]);
     assert!(code == 0 && out.contains(LATER), "{out} {err}");
     assert_eq!(hub.run(&home, &story("tiny/demo:F16")).0, 0);
     assert_eq!(hub.run(&home, &["list"]).1.lines().count(), 2);
-    // Of both commits.
+    // Removed from both commits.
     assert_eq!(hub.run(&home, &["rm", "tiny/demo:q8_0"]).0, 0);
     let (_, out, _) = hub.run(&home, &["list"]);
     assert!(out.starts_with("tiny/demo:demo-F16.gguf ") && out.lines().count() == 1, "{out}");

@@ -1,4 +1,4 @@
-//! A server that speaks as the Hub does, and whatever can go wrong there.
+//! A server with the Hub's API, and everything that can go wrong there.
 
 use serde_json::{Value, json};
 use sha2::Digest;
@@ -16,26 +16,26 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What goes wrong at the server.
 #[derive(Clone, Default)]
 pub struct Trouble {
-    /// Large files break off after so many bytes of each answer.
+    /// Each response with a large file breaks off after this many bytes.
     pub cut_after: Option<usize>,
-    /// So many answers with a large file's bytes, and then the server is out of service.
+    /// After this many responses with large files, the server is unavailable.
     pub answers: Option<usize>,
-    /// One byte of large files is another.
+    /// One byte of each large file is wrong.
     pub damaged: bool,
-    /// All of a large file is sent, whatever range is asked for.
+    /// The server ignores ranges and sends the whole file.
     pub no_ranges: bool,
-    /// A range is refused.
+    /// The server refuses ranges.
     pub refuses_ranges: bool,
-    /// Only who has the token may read.
+    /// Requests without the token are refused.
     pub private: bool,
     pub gated: bool,
-    /// Another commit, with these files alone.
+    /// The main branch is at another commit, with only these files.
     pub later: Option<(&'static str, Vec<&'static str>)>,
-    /// Names of files that no repository has.
+    /// The list of files has paths that no repository has.
     pub odd_names: bool,
-    /// Large files come from the same host, for who does not know this machine by name.
+    /// Large files come from the same host name, for clients that cannot resolve localhost.
     pub one_host: bool,
-    /// Bytes that come after the end of large files.
+    /// The number of bytes that follow the end of a large file.
     pub beyond: usize,
 }
 
@@ -93,7 +93,7 @@ impl FakeHub {
         self.asked_by(command, home)
     }
 
-    /// The same of another program.
+    /// Prepares any command to use this server and the cache in `home`.
     pub fn asked_by(&self, mut command: Command, home: &TempDir) -> Command {
         for variable in [
             "HF_HUB_CACHE",
@@ -125,7 +125,7 @@ pub fn outcome(mut command: Command) -> (i32, String, String) {
     (output.status.code().expect("an exit code"), out, err)
 }
 
-/// Files that the Hub keeps elsewhere, by their SHA-256.
+/// Whether the Hub stores a file as a large file, identified by its SHA-256.
 fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
@@ -221,7 +221,7 @@ fn answer(
         };
     }
     let resolved = target.strip_prefix("/tiny/demo/resolve/").and_then(|at| Some(at.split_once('/')?.1));
-    // Small files lie elsewhere on the same host, for whom the token is, too.
+    // Small files redirect to another path on the same host, which gets the token too.
     if let Some(name) = resolved.filter(|name| !is_large(name) && files.contains_key(*name)) {
         return send("307 Temporary Redirect", &[("Location", format!("/resolve-cache/{name}"))], b"", 0);
     }
@@ -231,7 +231,7 @@ fn answer(
         Some((name, bytes)) if is_large(name) => {
             let sha = etag(name, bytes);
             let headers = [
-                // Another host, as far as a client can tell.
+                // A client must take this for another host.
                 (
                     "Location",
                     format!(

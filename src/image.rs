@@ -247,8 +247,8 @@ fn taps(filter: Filter, input: u32, output: u32, window: u32) -> Vec<Taps> {
     (start..start + i64::from(window)).map(tap).collect()
 }
 
-/// Resizes an image along its rows: `[height, width]` → `[taps, height]`. The result is transposed, so that a
-/// second call resizes the columns and transposes back.
+/// Resizes an image along its rows: `[height, width]` → `[taps, height]`. The result is transposed, so that
+/// a second call resizes the columns and transposes back.
 fn resample(pixels: &[[u8; 3]], width: usize, taps: &[Taps]) -> Vec<[u8; 3]> {
     let height = pixels.len() / width.max(1);
     let mut out = vec![[0; 3]; taps.len() * height];

@@ -97,7 +97,8 @@ impl Model {
         let folder = path;
         if !folder.is_dir() {
             return Err(Error::model(format!(
-                "the model {} is neither a .gguf file nor a folder with config.json, *.safetensors and a tokenizer",
+                "the model {} is neither a .gguf file nor a folder with config.json, *.safetensors and a \
+                 tokenizer",
                 folder.display()
             )));
         }
@@ -220,8 +221,8 @@ fn preprocessor(folder: &Path, side: u32) -> Result<Preprocessor> {
     let preprocessor = Preprocessor::read(&Config::new(&name, &value)?)?;
     match preprocessor.size() {
         (height, width) if (height, width) != (side, side) => Err(Error::model(format!(
-            "{name} makes images of {height} by {width} pixels, but the model looks at {side} by {side}: are they of one \
-             model?"
+            "{name} makes images of {height} by {width} pixels, but the model looks at {side} by {side}: are \
+             they of one model?"
         ))),
         _ => Ok(preprocessor),
     }

@@ -93,7 +93,7 @@ fn lines_on_stdin_are_turns() {
         command.args(["chat", "--device", "cpu", "-n", "12", "--greedy"]).args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
-        // One that refuses its arguments ends before it reads.
+        // A run that refuses its arguments ends before it reads stdin.
         let _ = child.stdin.take().expect("piped").write_all(lines.as_bytes());
         let output = child.wait_with_output().expect("it ends");
         let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));

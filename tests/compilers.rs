@@ -39,7 +39,7 @@ fn kernels(compiler: Compiler) -> Vec<Written> {
     written(compiler, &Capabilities::webgpu(), |can| Ok(vec![verify::plans(can)])).expect("programs")
 }
 
-/// The programs of [`kernels`], of all fixtures, with large and with small bindings, and of well-known shapes
+/// The programs of `kernels`, of all fixtures, with large and with small bindings, and of well-known shapes
 /// in every format. Duplicates are removed.
 fn everything(compiler: Compiler) -> Vec<Written> {
     let small =

@@ -82,8 +82,8 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
 }
 
 /// Requirements beyond WebGPU's validation and its eight buffers, checked with overrides set: no 64-bit types
-/// and no atomics, which Metal lacks in part; at most 16 KiB of workgroup memory and 256 threads, which every
-/// API has; and nothing may depend on the width of a subgroup.
+/// and no atomics (Metal has no 64-bit atomics); at most 16 KiB of workgroup memory and 256 threads, which
+/// every API has; and no dependence on the width of a subgroup.
 fn holds_everywhere(what: &str, dispatch: &Dispatch, module: &naga::Module, validator: &mut Validator) {
     let info = validator.validate(module).expect("it is valid");
     let constants =

@@ -40,7 +40,8 @@ fn bytes_tokenizer() -> String {
         "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
         "model": {
             "type": "BPE", "vocab": ids, "merges": [], "dropout": null, "unk_token": null,
-            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+            "byte_fallback": false,
         },
     })
     .to_string()

@@ -138,9 +138,9 @@ impl Llama {
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo");
         fs::copy(demo.join("tokenizer.json"), folder.join("tokenizer.json")).expect("a copy");
         let config = json!({
-            "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
-            "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": vocab, "tie_word_embeddings": true,
-            "max_position_embeddings": 100_000,
+            "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner,
+            "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "vocab_size": vocab, "tie_word_embeddings": true, "max_position_embeddings": 100_000,
         });
         fs::write(folder.join("config.json"), config.to_string()).expect("a file");
         let (mut header, mut end) = (Map::new(), 0);

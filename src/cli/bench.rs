@@ -18,13 +18,14 @@ use std::str::FromStr;
 
 #[derive(Args)]
 pub struct Bench {
-    /// A .gguf file, a Hugging Face folder or a name on the Hub; may be given again. Default: the small model built in
+    /// A .gguf file, a Hugging Face folder or a name on the Hub; may be given again. Default: the small model
+    /// built in
     #[arg(short, long, value_name = "MODEL", value_delimiter = ',')]
     model: Vec<String>,
-    /// A known shape with random weights instead: gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2-135m, llama-3.2-1b,
-    /// llama-3.2-3b, llama-3.1-8b
-    #[arg(long, value_name = "SHAPE", value_delimiter = ',', conflicts_with = "model", value_parser = shapes::SHAPES,
-        hide_possible_values = true)]
+    /// A known shape with random weights instead: gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2-135m,
+    /// llama-3.2-1b, llama-3.2-3b, llama-3.1-8b
+    #[arg(long, value_name = "SHAPE", value_delimiter = ',', conflicts_with = "model",
+        value_parser = shapes::SHAPES, hide_possible_values = true)]
     shape: Vec<String>,
     /// What matrices are packed as; shapes: f16 where nothing is said, models: as stored
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = Format::from_str)]
@@ -48,7 +49,8 @@ pub struct Bench {
         value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: Vec<u32>,
     /// How often each test is run
-    #[arg(short, long, value_name = "TIMES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "TIMES", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
     /// Tell where the time of a step goes, kernel by kernel
     #[arg(long)]
@@ -113,12 +115,13 @@ impl Bench {
         };
         let mut header = match self.output {
             Output::Md => {
-                "| model | size | params | device | test | t/s | GB/s | of the bandwidth | dispatches | encode + submit |\n\
+                "| model | size | params | device | test | t/s | GB/s | of the bandwidth | dispatches | \
+                 encode + submit |\n\
                  | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
             }
             Output::Csv => {
-                "model,params,size_bytes,format,math,backend,device,driver,bandwidth_gb_s,test,tokens,tps_mean,tps_sd,\
-                 gb_s,bandwidth_share,dispatches,encode_us,submit_us\n"
+                "model,params,size_bytes,format,math,backend,device,driver,bandwidth_gb_s,test,tokens,\
+                 tps_mean,tps_sd,gb_s,bandwidth_share,dispatches,encode_us,submit_us\n"
             }
             Output::Json | Output::Jsonl => "",
         };
@@ -221,8 +224,8 @@ impl Bench {
             let line = if self.output == Output::Csv {
                 let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
                 format!(
-                    "{},{params},{size_bytes},{format},{math},{},{},{},{bandwidth_gb_s},{test},{tokens},{tps_mean},{tps_sd},\
-                     {gb_s},{bandwidth_share},{dispatches},{encode_us},{submit_us}\n",
+                    "{},{params},{size_bytes},{format},{math},{},{},{},{bandwidth_gb_s},{test},{tokens},\
+                     {tps_mean},{tps_sd},{gb_s},{bandwidth_share},{dispatches},{encode_us},{submit_us}\n",
                     quoted(model),
                     device.backend,
                     quoted(&device.name),
@@ -230,8 +233,8 @@ impl Bench {
                 )
             } else {
                 format!(
-                    "| {model} | {:.2} MiB | {:.2} M | {} | {test} | {tps_mean:.2} ± {tps_sd:.2} | {gb_s:.1} | {:.0} % | {dispatches} | \
-                     {encode_us:.0} + {submit_us:.0} µs |\n",
+                    "| {model} | {:.2} MiB | {:.2} M | {} | {test} | {tps_mean:.2} ± {tps_sd:.2} | \
+                     {gb_s:.1} | {:.0} % | {dispatches} | {encode_us:.0} + {submit_us:.0} µs |\n",
                     *size_bytes as f64 / f64::from(1 << 20),
                     *params as f64 / 1e6,
                     device.name,
@@ -258,7 +261,8 @@ fn write_profile(line: &Line, bandwidth_gb_s: f64) -> Result<()> {
     for Profiled { kernel, note, passes, us, share, gb_s, gflop_s } in &line.profile {
         let (share, of_bandwidth) = (100.0 * share, 100.0 * gb_s / bandwidth_gb_s);
         text += &format!(
-            "| {kernel} {note} | {passes} | {us:.1} | {share:.0} % | {gb_s:.1} | {of_bandwidth:.0} % | {gflop_s:.1} |\n"
+            "| {kernel} {note} | {passes} | {us:.1} | {share:.0} % | {gb_s:.1} | {of_bandwidth:.0} % | \
+             {gflop_s:.1} |\n"
         );
     }
     terminal::write(text).map(|_| ())

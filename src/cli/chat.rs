@@ -28,7 +28,8 @@ pub struct Chat {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// The most tokens of an answer
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 1024,
+        value_parser = clap::value_parser!(u64).range(1..))]
     max_tokens: u64,
     /// End an answer where it says this; may be given again
     #[arg(long, value_name = "TEXT")]
@@ -97,8 +98,8 @@ impl Chat {
         let mut conversation = language_model.chat(request)?;
         if conversation.is_plain() {
             tracing::warn!(
-                "{} has no chat template: it is asked in the plain form \"User: …\" and \"Assistant: …\", which it was \
-                 hardly taught",
+                "{} has no chat template: it is asked in the plain form \"User: …\" and \"Assistant: \
+                 …\", which it was hardly taught",
                 conversation.language_model().model.name
             );
         }

@@ -10,7 +10,8 @@ use std::fmt::Write;
 
 #[derive(Args)]
 pub struct Devices {
-    /// Mark the one that `--device` would choose so: auto, cpu, gpu, a number, part of a name, vulkan, dx12:4090, …
+    /// Mark the one that `--device` would choose so: auto, cpu, gpu, a number, part of a name, vulkan,
+    /// dx12:4090, …
     #[arg(long, default_value = "auto")]
     device: String,
     /// One JSON array

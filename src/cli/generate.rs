@@ -26,7 +26,8 @@ pub struct Generate {
     prompt: PromptArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// An image for a model that sees, in the place of `<image>` in the prompt, or before it; may be given again
+    /// An image for a model that sees, in the place of `<image>` in the prompt, or before it; may be given
+    /// again
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
     /// The most tokens to generate

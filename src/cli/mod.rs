@@ -125,8 +125,8 @@ struct ModelArgs {
 /// Which device, and how it is opened.
 #[derive(Args)]
 struct DeviceArgs {
-    /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`; vulkan, metal, dx12 or gl, alone or before a
-    /// colon and a name (dx12:4090), for one API only
+    /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`; vulkan, metal, dx12 or gl, alone or
+    /// before a colon and a name (dx12:4090), for one API only
     #[arg(long, default_value = "auto")]
     device: String,
     /// Fail rather than run on the CPU

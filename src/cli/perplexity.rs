@@ -26,7 +26,8 @@ pub struct Perplexity {
     /// Tokens from one window's start to the next. Default: half the context
     #[arg(long, value_name = "TOKENS")]
     stride: Option<u32>,
-    /// Another model with the same tokens, such as this one before it was quantised: how far from it the predictions are
+    /// Another model with the same tokens, such as this one before it was quantised: how far from it the
+    /// predictions are
     #[arg(long, value_name = "MODEL")]
     against: Option<String>,
     /// One JSON object with every token's log-probability
@@ -82,8 +83,8 @@ impl Perplexity {
         }
         if stride == 0 || stride >= context {
             return Err(Error::request(format!(
-                "--stride is {stride}, but it must be from 1 to {}, one less than the context: each token is scored \
-                 after a predecessor",
+                "--stride is {stride}, but it must be from 1 to {}, one less than the context: each token is \
+                 scored after a predecessor",
                 context - 1
             )));
         }
@@ -140,7 +141,8 @@ impl Perplexity {
         terminal.say(format_args!("perplexity of {} tokens, {nll:.4} nats each", logprobs.len()));
         if let Some(Comparison { model, perplexity, kl, same_top }) = against {
             terminal::write(format_args!(
-                "against {model}: perplexity {perplexity:.4}, mean KL divergence {kl:.6}, {:.2} % of the top tokens equal\n",
+                "against {model}: perplexity {perplexity:.4}, mean KL divergence {kl:.6}, {:.2} % of the top \
+                 tokens equal\n",
                 100.0 * same_top
             ))?;
         }
@@ -158,7 +160,8 @@ impl Perplexity {
         let [one, two] = [model, &other].map(|model| model.architecture.vocab_size);
         if one != two {
             return Err(Error::request(format!(
-                "--against {name}: it has {two} tokens, but {} {one}: only models with the same tokens can be compared",
+                "--against {name}: it has {two} tokens, but {} {one}: only models with the same tokens can \
+                 be compared",
                 model.name
             )));
         }

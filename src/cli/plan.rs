@@ -65,8 +65,8 @@ impl Plan {
             format!("an image, {count} dispatches:\n{}\n", tower.listing(Shape::Prefill))
         });
         let text = format!(
-            "{} on {}, a context of {}\n\n{image}prefill, {} dispatches:\n{}\ndecode, {} dispatches, {} in a layer:\n{}\nweights {}, \
-             cache {}, activations {}, in all {}; the longest context is {}\n",
+            "{} on {}, a context of {}\n\n{image}prefill, {} dispatches:\n{}\ndecode, {} dispatches, {} in a \
+             layer:\n{}\nweights {}, cache {}, activations {}, in all {}; the longest context is {}\n",
             model.name,
             device.info().name,
             sizes.context,

@@ -21,7 +21,8 @@ pub struct PromptArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
     prompt_file: Option<PathBuf>,
     /// The prompt as token ids, used verbatim: 1,2,3
-    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = |id: &str| id.trim().parse::<u32>())]
+    #[arg(long, value_name = "IDS", value_delimiter = ',',
+        value_parser = |id: &str| id.trim().parse::<u32>())]
     prompt_tokens: Option<Vec<u32>>,
     /// Add no special tokens to the prompt
     #[arg(long)]

@@ -31,7 +31,8 @@ pub struct SamplingArgs {
     /// Consider only tokens at least P times as probable as the best
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Consider only the fewest tokens that reach P, those first that are about as surprising as is to be expected
+    /// Consider only the fewest tokens that reach P, those first that are about as surprising as is to be
+    /// expected
     #[arg(long, value_name = "P", visible_alias = "typical-p", allow_negative_numbers = true)]
     typical: Option<f32>,
     /// How often, of one, to leave out the likely tokens but the least likely of them (XTC)
@@ -40,7 +41,8 @@ pub struct SamplingArgs {
     /// From which probability on XTC calls a token likely
     #[arg(long, value_name = "P", default_value_t = Xtc::NONE.threshold, allow_negative_numbers = true)]
     xtc_threshold: f32,
-    /// 2: keep the surprise of what is drawn near a target, by mirostat 2, in place of all filters above; 0: don't
+    /// 2: keep the surprise of what is drawn near a target, by mirostat 2, in place of all filters above; 0:
+    /// don't
     #[arg(long, value_name = "VERSION", default_value = "0", value_parser = ["0", "2"])]
     mirostat: String,
     /// The surprise that mirostat aims at, in bits
@@ -59,7 +61,8 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
     /// Penalties are for the last N tokens, prompt included; -1: for all; 0: for none
-    #[arg(long, value_name = "N", default_value_t = -1, value_parser = window(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = -1, value_parser = window(),
+        allow_negative_numbers = true)]
     repeat_last_n: i64,
     /// How much a token costs that would go on with a repetition (DRY); 0: nothing
     #[arg(long, value_name = "X", default_value_t = Dry::NONE.multiplier, allow_negative_numbers = true)]
@@ -71,10 +74,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", default_value_t = Dry::NONE.allowed)]
     dry_allowed_length: u32,
     /// DRY looks for repetitions among the last N tokens; -1: among all; 0: nowhere
-    #[arg(long, value_name = "N", default_value_t = -1, value_parser = window(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = -1, value_parser = window(),
+        allow_negative_numbers = true)]
     dry_penalty_last_n: i64,
-    /// No repetition goes on over a token with this text, or none does where it is "none"; may be given again. Default:
-    /// the end of a line, a colon, a quotation mark, an asterisk
+    /// No repetition goes on over a token with this text, or none does where it is "none"; may be given
+    /// again. Default: the end of a line, a colon, a quotation mark, an asterisk
     #[arg(long, value_name = "TEXT")]
     dry_sequence_breaker: Vec<String>,
     /// Add this to a token's logit: ID=BIAS, as in 15=-1.5; may be given again

@@ -25,8 +25,8 @@ pub struct Verify {
     /// One JSON object
     #[arg(long)]
     json: bool,
-    /// Verify nothing, but write each program of a model's plans, in every variant, as its compiler gets it: *.spv, *.hlsl,
-    /// *.metal, *.wgsl
+    /// Verify nothing, but write each program of a model's plans, in every variant, as its compiler gets it:
+    /// *.spv, *.hlsl, *.metal, *.wgsl
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     write_programs: Option<PathBuf>,
     /// Whose compiler: vulkan, dx12, metal or web. Default: all
@@ -68,8 +68,8 @@ impl Verify {
                 Ok(())
             }
             Some(first) => Err(Error::run(format!(
-                "{} computes {} of {} kernels and variants wrongly, the first {} ({}): do not trust what it says, update its \
-                 driver or use --device cpu",
+                "{} computes {} of {} kernels and variants wrongly, the first {} ({}): do not trust what it \
+                 says, update its driver or use --device cpu",
                 info.name,
                 wrong.len(),
                 checks.len(),

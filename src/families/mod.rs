@@ -1,4 +1,5 @@
-//! Model families, one file each: config.json → an [`Architecture`] and the names and shapes of its tensors.
+//! Model families, one file each: config.json → an [`Architecture`] and the names and shapes of its
+//! tensors.
 //!
 //! To add a family, add a file here and a line in `FAMILIES`.
 

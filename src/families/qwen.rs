@@ -39,7 +39,11 @@ fn windows(config: &Config, n_layers: usize) -> Result<Vec<Option<u32>>> {
         None => (0..n_layers).map(|layer| window.is_some() && layer >= first).collect(),
     };
     if window.is_none() && is_sliding.contains(&true) {
-        return Err(config.wrong("sliding_window", "layer_types has layers that attend to a window: its length belongs there, and use_sliding_window true"));
+        return Err(config.wrong(
+            "sliding_window",
+            "layer_types has layers that attend to a window: its length belongs there, and \
+             use_sliding_window true",
+        ));
     }
     Ok(is_sliding.iter().map(|sliding| window.filter(|_| *sliding)).collect())
 }

@@ -55,8 +55,8 @@ pub fn locate(model: &str, say: &dyn Fn(&str), progress: Progress) -> Result<Loc
     }
     let Some(name) = Name::parse(model) else {
         return Err(Error::model(format!(
-            "there is no model {model}: neither a folder nor a .gguf file has that name, and names on the Hub read \
-             owner/name or owner/name:quantisation"
+            "there is no model {model}: neither a folder nor a .gguf file has that name, and names on the \
+             Hub read owner/name or owner/name:quantisation"
         )));
     };
     let hub = Hub::from_env()?;
@@ -132,8 +132,8 @@ impl Hub {
             let what =
                 if repository.find(name).is_some() { "may be newer on the Hub than" } else { "is not" };
             return Err(Error::model(format!(
-                "the model {name} {what} in the cache {cache}, but HF_HUB_OFFLINE says to stay off the network: unset it to \
-                 fetch the model"
+                "the model {name} {what} in the cache {cache}, but HF_HUB_OFFLINE says to stay off the \
+                 network: unset it to fetch the model"
             )));
         }
         let remote = Remote::new(&self.endpoint, self.token.as_deref())?;

@@ -105,7 +105,8 @@ impl Wanted {
                 (_, true) => (),
                 _ => {
                     return Err(Error::model(format!(
-                        "{} holds no tokenizer that can be read: neither tokenizer.json nor vocab.json and merges.txt",
+                        "{} holds no tokenizer that can be read: neither tokenizer.json nor vocab.json and \
+                         merges.txt",
                         name.repository
                     )));
                 }

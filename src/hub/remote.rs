@@ -96,8 +96,8 @@ pub(super) fn persist<T>(endpoint: &str, mut attempt: impl FnMut() -> Result<T, 
         tries = if got_on { 1 } else { tries + 1 };
         if tries == TRIES {
             return Err(Error::run(format!(
-                "the Hub at {endpoint} could not be asked: {cause}; check the network, or try again later, which goes on \
-                 where this ended"
+                "the Hub at {endpoint} could not be asked: {cause}; check the network, or try again later, \
+                 which goes on where this ended"
             )));
         }
         tracing::debug!("{cause}: once more");
@@ -109,7 +109,8 @@ impl Remote {
     pub fn new(endpoint: &str, token: Option<&str>) -> Result<Self> {
         if token.is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(Error::request(
-                "the token of HF_TOKEN, or of its file, holds what no token does: copy it anew from the Hub's page",
+                "the token of HF_TOKEN, or of its file, holds what no token does: copy it anew from the \
+                 Hub's page",
             ));
         }
         let agent = Agent::config_builder()
@@ -241,8 +242,8 @@ impl Remote {
         Err(match status.as_u16() {
             408 | 429 | 500.. => Failure::Passing { cause: format!("it answers {status}"), got_on: false },
             _ if code == "GatedRepo" => Failure::Final(Error::model(format!(
-                "{repository} is gated: accept its terms on its page at {endpoint}, and give a token of your account with \
-                 HF_TOKEN"
+                "{repository} is gated: accept its terms on its page at {endpoint}, and give a token of your \
+                 account with HF_TOKEN"
             ))),
             401 | 403 => {
                 let advice = match self.token {

@@ -36,7 +36,8 @@ impl Tokenizer {
             // These families split text into words in their own ways, which only tokenizer.json describes.
             "qwen2" | "qwen3" | "smollm3" => {
                 return Err(Error::model(format!(
-                    "{} holds vocab.json and merges.txt, but of {family} the tokenizer.json is needed: fetch that too",
+                    "{} holds vocab.json and merges.txt, but of {family} the tokenizer.json is needed: fetch \
+                     that too",
                     folder.display()
                 )));
             }

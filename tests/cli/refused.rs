@@ -171,8 +171,8 @@ fn quantize_refuses_what_it_cannot_do() {
         json["model"]["byte_fallback"] = json!(false);
         json["normalizer"] = Value::Null;
         json["decoder"] = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
-        json["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "[a-m]+"}, "behavior": "Isolated",
-            "invert": false});
+        json["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "[a-m]+"},
+            "behavior": "Isolated", "invert": false});
         fs::write(file, json.to_string()).expect("a file");
     });
     let odd = odd.path().to_str().expect("UTF-8");

@@ -206,7 +206,7 @@ fn quantize_writes_a_file_that_runs() {
     assert_eq!((count("Q8_0"), count("F16"), count("F32")), (31, 5, 11));
     let bits = inspected["bits_per_weight"].as_f64().expect("a number");
     assert!((8.5..10.5).contains(&bits), "{bits}");
-    // The size that inspect predicts for a folder is the size of the file's tensors.
+    // The size that inspect predicts for a folder is that of the file's tensors. Norms are f32 in both.
     let foretold = json_of(&["inspect", "--json", "--model", DEMO, "--quantize", "q8_0"]);
     assert_eq!(foretold["size_bytes"], inspected["size_bytes"]);
     let generate = |model: &[&str]| {

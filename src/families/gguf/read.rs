@@ -191,7 +191,8 @@ type PairOrder = fn(u32) -> Order;
 const PAIRS: PairOrder = |_| Order::AsStored;
 const HALVES: PairOrder = Order::RopePairs;
 
-/// A model built like LLaMA. `attention` takes a layer's number and full attention, and returns that layer's attention.
+/// A model built like LLaMA. `attention` takes a layer's number and full attention, and returns that layer's
+/// attention.
 fn kin(
     fields: &Fields,
     order: PairOrder,

@@ -48,8 +48,8 @@ impl Vocabulary<'_> {
         };
         let added = |(id, kind): (usize, &f64)| {
             json!({
-                "id": id, "content": self.tokens[id], "special": *kind != f64::from(USER_DEFINED), "single_word": false,
-                "lstrip": false, "rstrip": false, "normalized": false,
+                "id": id, "content": self.tokens[id], "special": *kind != f64::from(USER_DEFINED),
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
             })
         };
         self.types.iter().enumerate().filter(is_added).map(added).collect()
@@ -104,7 +104,8 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
     let key = "tokenizer.ggml.merges";
     let merges = gguf.strings(key)?.ok_or_else(|| gguf.wrong(key, "byte-level BPE needs its merges"))?;
     let byte_level = json!({
-        "type": "ByteLevel", "add_prefix_space": gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
+        "type": "ByteLevel",
+        "add_prefix_space": gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
         "trim_offsets": true, "use_regex": false,
     });
     let mut steps = pre_tokenizer(gguf)?;
@@ -169,8 +170,9 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE", "vocab": vocabulary.ids(), "merges": merges, "ignore_merges": false,
-            "dropout": null, "unk_token": vocabulary.tokens.get(unknown as usize), "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
+            "dropout": null, "unk_token": vocabulary.tokens.get(unknown as usize),
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
+            "byte_fallback": true,
         },
     }))
 }

@@ -12,9 +12,11 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 
 /// A text on which tokenizers differ: contractions in either case, runs of digits, of spaces and of line
 /// ends, punctuation of every kind, scripts without spaces, characters of several code points.
-const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 12.5e-3 $1,234.50 x=y+z<=>~|^\n\n\n \t\tdef \
-     f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé ÀÉÎ ﬁ ßẞ 日本語のテキスト 中文，标点。 한국어 ไทย हिन्दी العربية עברית \
-     Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 e\u{a0}f\u{2003}g\u{200b}h — “quotes” ‘it’s’ …!!! ??? ((())) [[]] {{}} <|x|> </s> \
+const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 12.5e-3 $1,234.50 \
+     x=y+z<=>~|^\n\n\n \t\tdef f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé \
+     ÀÉÎ ﬁ ßẞ 日本語のテキスト 中文，标点。 한국어 ไทย हिन्दी \
+     العربية עברית Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 \
+     e\u{a0}f\u{2003}g\u{200b}h — “quotes” ‘it’s’ …!!! ??? ((())) [[]] {{}} <|x|> </s> \
      a_b-c/d\\e 'quoted' ''' \"\"\" C++ C# @you #tag  end   ";
 
 /// A tokenizer, its tokenizer.json, and the text of each of the model's ids.
@@ -58,8 +60,8 @@ pub fn write(
         }
     }
     Err(Error::model(
-        "a GGUF file has no name for what this model's tokenizer does: the model can be quantised at load only, with \
-         generate --quantize",
+        "a GGUF file has no name for what this model's tokenizer does: the model can be quantised at load \
+         only, with generate --quantize",
     ))
 }
 

@@ -81,6 +81,9 @@ impl Template {
     }
 
     /// Compiles a template. `name` is what error messages call the model.
+    ///
+    /// # Errors
+    /// Of the kind Model where the text is not a Jinja template.
     pub fn new(name: &str, text: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -120,7 +123,7 @@ impl Template {
     /// begins.
     ///
     /// # Errors
-    /// Where the template refuses the conversation, as some do if roles do not alternate.
+    /// Of the kind Request where the template refuses the conversation, as some do if roles do not alternate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self.environment.get_template("chat").expect("added above");
         let messages = match self.in_parts {

@@ -78,6 +78,9 @@ impl Defaults {
 
 impl Model {
     /// Opens a Hugging Face folder or a GGUF file, with its tokenizer.
+    ///
+    /// # Errors
+    /// Of the kind Model where a file is missing, damaged or not supported.
     pub fn open(path: &Path) -> Result<(Self, Tokenizer)> {
         if is_gguf(path) {
             let gguf = Gguf::open(path)?;
@@ -90,6 +93,9 @@ impl Model {
     }
 
     /// Opens a Hugging Face folder or a GGUF file without its tokenizer.
+    ///
+    /// # Errors
+    /// Of the kind Model where a file is missing, damaged or not supported.
     pub fn open_weights(path: &Path) -> Result<Self> {
         if is_gguf(path) {
             return Self::from_gguf(stem(path), &Gguf::open(path)?);
@@ -131,6 +137,9 @@ impl Model {
     }
 
     /// The model in a GGUF file.
+    ///
+    /// # Errors
+    /// Of the kind Model where the metadata is wrong or not supported.
     pub fn from_gguf(name: String, gguf: &Gguf) -> Result<Self> {
         let (architecture, tensors) = families::read_gguf(gguf)?;
         let chat_template = gguf.string("tokenizer.chat_template")?.map(str::to_owned);

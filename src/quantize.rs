@@ -12,6 +12,10 @@ use std::{path::Path, sync::Arc};
 /// Converts a Hugging Face folder or a GGUF file to a GGUF file whose matrices have the format `to`; the
 /// embedding and the head get a finer one. `progress` receives the bytes just written and the bytes in all,
 /// and returns whether to continue.
+///
+/// # Errors
+/// Of the kind Model where the model cannot be read, or GGUF cannot describe it; of the kind Run where the
+/// file cannot be written, or `progress` returns false.
 pub fn quantize(
     from: &Path,
     to: Format,

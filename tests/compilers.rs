@@ -3,7 +3,8 @@
 //!
 //! A plan with every kernel in every variant and format is always written for each target, and goes through
 //! DXC, Microsoft's newer compiler, where that is installed. `tests/run --compilers` sends the programs of
-//! all fixtures and of well-known shapes through all compilers, which the script ../shared/gpu-lab/lab runs.
+//! all fixtures and of well-known shapes through all compilers. The script ../shared/gpu-lab/lab runs all of
+//! them except browsers.
 
 use crate::{
     images,

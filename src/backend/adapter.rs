@@ -192,6 +192,9 @@ pub(super) fn list(found: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
 }
 
 /// All devices, the CPU last. The one that `choice` picks is marked.
+///
+/// # Errors
+/// Of the kind Device where no device matches `choice`.
 pub fn adapters(choice: &DeviceChoice) -> Result<Vec<AdapterSummary>> {
     let mut all = list(&enumerate(choice));
     let (picked, _) = pick(choice, &all, false)?;

@@ -1,4 +1,4 @@
-//! Ctrl-C: ends an answer cleanly while one is being written, and the program at once otherwise.
+//! Ctrl-C: ends the output cleanly while a command watches for it, and the program at once otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

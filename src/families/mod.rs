@@ -40,6 +40,9 @@ const FAMILIES: [(&str, Family); 9] = [
 ];
 
 /// Reads a config.json. `name` is what error messages call it.
+///
+/// # Errors
+/// Of the kind Model where the family is unknown, or a field is missing, wrong or not supported.
 pub fn read(name: &str, json: &Value) -> Result<(Architecture, ModelTensors)> {
     let config = Config::new(name, json)?;
     let known = || FAMILIES.map(|(family, _)| family).join(", ");

@@ -90,6 +90,10 @@ impl Hub {
     /// Reads the settings from the environment, older variable names included: `HF_ENDPOINT`; `HF_HUB_CACHE`,
     /// else `HF_HOME`, else `XDG_CACHE_HOME`; `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else the
     /// token that logging in left in `HF_HOME`; `HF_HUB_OFFLINE`.
+    ///
+    /// # Errors
+    /// Of the kind Run where the user has no home folder; of the kind Request where `HF_ENDPOINT` is not an
+    /// address.
     pub fn from_env() -> Result<Self> {
         let home = path_in_env("HF_HOME").or_else(|| {
             let caches = path_in_env("XDG_CACHE_HOME").or_else(|| Some(dirs::home_dir()?.join(".cache")))?;
@@ -125,6 +129,10 @@ impl Hub {
     }
 
     /// Downloads the files of a model's newest version that the cache lacks. Returns the model's path.
+    ///
+    /// # Errors
+    /// Of the kind Model where the model does not exist, is not supported, or may not be read, or if the
+    /// network is off limits (`HF_HUB_OFFLINE`); of the kind Run where the network or the disk fails.
     pub fn pull(&self, name: &Name, say: &dyn Fn(&str), progress: Progress) -> Result<PathBuf> {
         let repository = self.repository(name);
         if self.offline {
@@ -173,12 +181,19 @@ impl Hub {
     }
 
     /// The models in the cache, sorted by name.
+    ///
+    /// # Errors
+    /// Of the kind Run where the cache cannot be read.
     pub fn list(&self) -> Result<Vec<Cached>> {
         cache::list(&self.cache)
     }
 
     /// Removes a model from the cache: the whole repository, or the one file that the name picks. Returns the
     /// number of bytes freed.
+    ///
+    /// # Errors
+    /// Of the kind Model where the model is not in the cache; of the kind Run where another process downloads
+    /// it, or its files cannot be removed.
     pub fn remove(&self, name: &Name) -> Result<u64> {
         self.repository(name).remove(name)
     }

@@ -41,7 +41,7 @@ pub(super) struct RemoteFile {
 
 impl RemoteFile {
     /// The checksum that the ETag is: SHA-256 for the files that the Hub stores as large files, a git hash
-    /// for others.
+    /// for others. None if it is neither.
     pub fn checksum(&self) -> Option<Checksum> {
         let is_hex = self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         match self.etag.len() {

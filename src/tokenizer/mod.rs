@@ -18,6 +18,9 @@ pub struct Tokenizer(HfTokenizer);
 impl Tokenizer {
     /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, which are read as `family` defines
     /// them.
+    ///
+    /// # Errors
+    /// Of the kind Model where a file is missing, damaged or not supported.
     pub fn open(folder: &Path, family: &str) -> Result<Self> {
         let [json, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|n| folder.join(n));
         if json.is_file() {
@@ -54,6 +57,9 @@ impl Tokenizer {
     }
 
     /// Reads a tokenizer.json. `name` is what error messages call it.
+    ///
+    /// # Errors
+    /// Of the kind Model where it does not describe a tokenizer.
     pub fn from_json(name: &str, json: &[u8]) -> Result<Self> {
         let mut tokenizer = HfTokenizer::from_bytes(json)
             .map_err(|e| Error::model(format!("{name} is not a tokenizer: {e}")).because(e))?;
@@ -65,6 +71,9 @@ impl Tokenizer {
 
     /// A text's token ids. Special tokens that the text spells out become their ids. `add_special` adds the
     /// special tokens that the tokenizer puts around every text.
+    ///
+    /// # Errors
+    /// Of the kind Request where the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding = self.0.encode_fast(text, add_special);
         encoding

@@ -15,6 +15,9 @@ const ARCHITECTURES: [(&str, Family); 5] =
     [("gpt2", gpt2), ("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("smollm3", smollm3)];
 
 /// Reads the architecture and the tensors' names from a GGUF file's metadata.
+///
+/// # Errors
+/// Of the kind Model where the architecture is unknown, or a key is missing, wrong or not supported.
 pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
     let key = "general.architecture";
     let known = || ARCHITECTURES.map(|(name, _)| name).join(", ");

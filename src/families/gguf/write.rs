@@ -11,7 +11,7 @@ use crate::{
 /// file needs one.
 ///
 /// # Errors
-/// Where GGUF metadata cannot describe this architecture.
+/// Of the kind Model where GGUF metadata cannot describe this architecture.
 pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<Vec<f32>>> {
     let family = match a.family {
         "gpt2" => "gpt2",

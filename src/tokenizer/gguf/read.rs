@@ -17,6 +17,9 @@ struct Vocabulary<'a> {
 
 impl Tokenizer {
     /// The tokenizer that a GGUF file's metadata describes.
+    ///
+    /// # Errors
+    /// Of the kind Model where the metadata is missing, wrong or not supported.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let tokens = gguf.strings("tokenizer.ggml.tokens")?;
         let tokens =

@@ -13,7 +13,7 @@ pub struct Bandwidth {
     pub copy_gb_s: f64,
 }
 
-/// Several times larger than any cache.
+/// The size of both buffers together in bytes: several times larger than any cache.
 const BYTES: u64 = 1 << 30;
 const RUNS: usize = 5;
 

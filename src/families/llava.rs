@@ -27,7 +27,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         }
     };
     let (vision, vision_tensors) = vision(config, &text_architecture)?;
-    // This applies besides the text config's own `tie_word_embeddings`.
+    // The head is tied if either this config or the text's own says so.
     let is_tied = config.bool("tie_word_embeddings", false)?;
     let tensors = ModelTensors {
         spellings: &[

@@ -4,7 +4,7 @@
 //! says that so many positions are in the cache already. Each is run once to warm up, which is not counted.
 
 use crate::{
-    backend::{Backend, Device},
+    backend::{Device, Measure, wait},
     decoder::longest_context,
     engine::{CHUNK, GROUP, plans},
     error::{Error, Result},
@@ -89,7 +89,7 @@ pub struct Profiled {
 
 /// A model on a device, ready to be measured.
 pub struct Bench {
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Measure>,
     /// By shape.
     dispatches: [usize; 2],
     pub load: Duration,
@@ -124,30 +124,30 @@ impl Bench {
             tables: vec![vec![0]],
             ..Step::default()
         };
-        backend.run_ahead(Shape::Prefill, &step)?;
-        backend.next_picked()?;
+        backend.submit(Shape::Prefill, &step)?;
+        wait(backend.picked())?;
         Ok(Self { backend, dispatches, load: ready - compile, compile, first_token: start.elapsed() })
     }
 
     /// Runs a test once: how long it took, and the bytes that it moved. `each` is called after each step.
-    fn run_with(&mut self, test: &Test, mut each: impl FnMut(&dyn Backend)) -> Result<(Duration, u64)> {
+    fn run_with(&mut self, test: &Test, mut each: impl FnMut(&dyn Measure)) -> Result<(Duration, u64)> {
         let steps = self.steps(test);
         // What is in the cache does not matter to the time; that it is finite does, and zeros are.
         let start = Instant::now();
-        let (mut bytes, mut under_way) = (0, 0);
+        let (mut bytes, mut in_flight) = (0, 0);
         for (shape, step) in &steps {
             bytes += self.backend.plans().bytes(*shape, &step.load());
             // As an answer is made: the device is a few tokens ahead of whom it tells.
-            if under_way == self.backend.ahead() {
-                self.backend.next_picked()?;
-                under_way -= 1;
+            if in_flight == self.backend.max_in_flight() {
+                wait(self.backend.picked())?;
+                in_flight -= 1;
             }
-            self.backend.run_ahead(*shape, step)?;
-            under_way += 1;
+            self.backend.submit(*shape, step)?;
+            in_flight += 1;
             each(&*self.backend);
         }
-        for _ in 0..under_way {
-            self.backend.next_picked()?;
+        for _ in 0..in_flight {
+            wait(self.backend.picked())?;
         }
         Ok((start.elapsed(), bytes))
     }

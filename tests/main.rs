@@ -25,3 +25,4 @@ mod schedules;
 mod steps;
 mod tokenizer;
 mod windows;
+mod worker;

@@ -5,7 +5,7 @@ use crate::support::{Fixture, On};
 use std::collections::HashMap;
 use wgpt::{
     architecture::Positions,
-    backend::Backend,
+    backend::{Backend, wait},
     engine::plans,
     model::Model,
     plan::{Shape, Sizes},
@@ -30,7 +30,7 @@ const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0 };
 struct Machine {
     backend: Box<dyn Backend>,
     scheduler: Scheduler,
-    under_way: std::collections::VecDeque<Batch>,
+    in_flight: std::collections::VecDeque<Batch>,
 }
 
 impl Machine {
@@ -46,34 +46,34 @@ impl Machine {
         };
         let plans = plans(model, &device.capabilities(), sizes).expect("plans");
         let backend = device.prepare(plans, &|_| ()).expect("a device made ready");
-        Some(Self { backend, scheduler: Scheduler::new(sizes, false), under_way: Default::default() })
+        Some(Self { backend, scheduler: Scheduler::new(sizes, false), in_flight: Default::default() })
     }
 
     /// Hands the device a step, if there is one.
     fn submit(&mut self) -> bool {
-        let busy = self.under_way.len() >= self.backend.ahead();
-        if busy || self.under_way.back().is_some_and(|batch| !batch.reads.allow_more()) {
+        let busy = self.in_flight.len() >= self.backend.max_in_flight();
+        if busy || self.in_flight.back().is_some_and(|batch| !batch.reads.allow_more()) {
             return false;
         }
         let Some(batch) = self.scheduler.schedule() else { return false };
         let sizes = self.backend.plans().sizes;
         assert!(batch.step.rows.len() <= sizes.rows[batch.shape as usize] as usize);
         assert!(batch.step.outputs.len() <= sizes.outputs as usize);
-        self.backend.run_ahead(batch.shape, &batch.step).expect("the device");
-        self.under_way.push_back(batch);
+        self.backend.submit(batch.shape, &batch.step).expect("the device");
+        self.in_flight.push_back(batch);
         true
     }
 
     /// Waits for the oldest step.
     fn wait(&mut self, mut told: impl FnMut(SequenceId, Happened)) -> bool {
-        let Some(batch) = self.under_way.pop_front() else { return false };
-        let mut outcome = Outcome { picked: self.backend.next_picked().expect("ids"), ..Outcome::default() };
+        let Some(batch) = self.in_flight.pop_front() else { return false };
+        let mut outcome = Outcome { picked: wait(self.backend.picked()).expect("ids"), ..Outcome::default() };
         let outputs = batch.step.outputs.len();
         if batch.reads.scores {
-            outcome.scores = self.backend.read(self.backend.plans().scores, outputs).expect("scores");
+            outcome.scores = wait(self.backend.read(self.backend.plans().scores, outputs)).expect("scores");
         }
         if batch.reads.logits {
-            outcome.logits = self.backend.read(self.backend.plans().logits, outputs).expect("logits");
+            outcome.logits = wait(self.backend.read(self.backend.plans().logits, outputs)).expect("logits");
         }
         self.scheduler.commit(&batch, &outcome).into_iter().for_each(|e| told(e.sequence, e.happened));
         true
@@ -272,7 +272,7 @@ fn a_shared_beginning_is_computed_once() {
         }
         let mut computed = 0;
         while machine.submit() {
-            let batch = machine.under_way.back().expect("it was handed out");
+            let batch = machine.in_flight.back().expect("it was handed out");
             if batch.shape == Shape::Prefill {
                 computed += batch.step.rows.len();
             }

@@ -13,7 +13,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// The number of threads does not change a bit.
 #[test]
 fn threads_change_no_sum() {
-    use wgpt::backend::{Device, DeviceChoice, GpuOptions};
+    use wgpt::backend::{Device, DeviceChoice, GpuOptions, wait};
     let (model, _) = wgpt::model::Model::built_in().expect("the built-in model");
     let prompt: Vec<u32> = (0..100).map(|i| 3 + i * 7 % 500).collect();
     let sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, context: 128, blocks: 4 };
@@ -30,8 +30,8 @@ fn threads_change_no_sum() {
             tables: vec![vec![2, 0, 3, 1]],
             ..Step::default()
         };
-        backend.run(Shape::Prefill, &step).expect("the CPU");
-        bits(&backend.read(backend.plans().logits, 100).expect("logits"))
+        backend.submit(Shape::Prefill, &step).expect("the CPU");
+        bits(&wait(backend.read(backend.plans().logits, 100)).expect("logits"))
     });
     assert_eq!(logits[0], logits[1]);
     assert_eq!(logits[0], logits[2]);

@@ -1,5 +1,6 @@
 //! Lists the devices, scores them, and picks the one the user means.
 
+use super::native;
 use crate::{
     error::{Error, Result},
     simd::Simd,
@@ -176,7 +177,7 @@ pub fn default_threads() -> usize {
 /// All adapters of Vulkan, Metal and DX12. GL's are added if none of these is a real GPU, or if `choice` asks
 /// for GL.
 pub(super) fn enumerate(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
-    let through = |backends| pollster::block_on(instance(backends).enumerate_adapters(backends));
+    let through = |backends| native::adapters_of(&instance(backends), backends);
     let mut found = through(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
     let wants_gl = matches!(choice, DeviceChoice::Through { api: "gl", .. });
     if wants_gl || found.iter().all(|adapter| score(adapter) == 0) {

@@ -1,7 +1,7 @@
 //! Measures the bandwidth of a device's memory, the upper bound for tokens per second.
 
 use super::Gpu;
-use crate::error::Result;
+use crate::{error::Result, shader::Program};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
     let groups = most / BYTES_OF_A_GROUP;
     let bytes = groups * BYTES_OF_A_GROUP;
     let measure = |copy: bool| -> Result<f64> {
-        let kernel = gpu.bandwidth_kernel(bytes, copy)?;
+        let kernel = BandwidthKernel::new(gpu, bytes, copy)?;
         let time = |count| -> Result<Duration> {
             let start = Instant::now();
             kernel.run(gpu, groups as u32, count)?;
@@ -84,12 +84,29 @@ pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
 }
 
 /// The pipeline of the kernel, and the buffers it reads and writes.
-pub(super) struct BandwidthKernel {
-    pub pipeline: wgpu::ComputePipeline,
-    pub operands: wgpu::BindGroup,
+struct BandwidthKernel {
+    pipeline: wgpu::ComputePipeline,
+    operands: wgpu::BindGroup,
 }
 
 impl BandwidthKernel {
+    /// For buffers of `bytes` bytes each.
+    fn new(gpu: &Gpu, bytes: u64, copy: bool) -> Result<Self> {
+        let program = Program {
+            name: "bandwidth",
+            source: include_str!("../../shaders/bandwidth.wgsl"),
+            imports: Vec::new(),
+            constants: vec![("COPY", f64::from(u8::from(copy)))],
+        };
+        let buffers = ["from", "to"].map(|label| gpu.buffer(label, bytes, wgpu::BufferUsages::STORAGE));
+        let layout = gpu.layout(&[false, true], false);
+        let both = buffers.iter().map(wgpu::Buffer::as_entire_buffer_binding);
+        let operands = gpu.bind_group(program.name, &layout, both);
+        let pipeline = gpu.pipeline(&program, &[&layout]);
+        gpu.check()?;
+        Ok(Self { pipeline, operands })
+    }
+
     /// Runs the kernel `count` times in a row, in one submission.
     fn run(&self, gpu: &Gpu, groups: u32, count: u32) -> Result<()> {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());

@@ -1,6 +1,6 @@
 //! The CPU executor: each pass's own Rust.
 
-use super::Backend;
+use super::{Backend, Measure, Pending};
 use crate::{
     error::{Error, Result},
     memory::Memory,
@@ -10,6 +10,7 @@ use crate::{
     step::Step,
 };
 use std::{
+    future::ready,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -52,10 +53,16 @@ impl Backend for CpuBackend {
     fn plans(&self) -> &Plans {
         &self.plans
     }
-    fn compile_time(&self) -> Duration {
-        Duration::ZERO
+    fn max_in_flight(&self) -> usize {
+        1
     }
-    fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
+    fn submit(&mut self, shape: Shape, step: &Step) -> Result<()> {
+        self.submit_passes(shape, 0..self.plans.of(shape).passes.len(), step)
+    }
+    fn picked(&mut self) -> Pending<'_, Vec<Picked>> {
+        self.read_ids()
+    }
+    fn submit_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
         let Self { plans, memory, cpu, plain } = &*self;
         for pass in &plans.of(shape).passes[passes] {
             match plain {
@@ -65,33 +72,30 @@ impl Backend for CpuBackend {
         }
         Ok(())
     }
-    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
-        let count = self.plans.of(shape).passes.len();
-        let timed = |pass| {
-            let start = Instant::now();
-            self.run_passes(shape, pass..pass + 1, step)?;
-            Ok(start.elapsed())
-        };
-        (0..count).map(timed).collect()
+    fn read(&mut self, rows: Rows, count: usize) -> Pending<'_, Vec<f32>> {
+        Box::pin(ready(Ok(self.memory.rows(rows, count))))
     }
-    fn ahead(&self) -> usize {
-        1
-    }
-    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
-        self.run(shape, step)
-    }
-    fn next_picked(&mut self) -> Result<Vec<Picked>> {
-        self.picked()
-    }
-    fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
-        Ok(self.memory.rows(rows, count))
+    fn read_ids(&mut self) -> Pending<'_, Vec<Picked>> {
+        Box::pin(ready(Ok(Picked::all(&self.memory.ids(self.plans.ids)))))
     }
     fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
         let values = rows.padded(values);
         self.memory.write(rows.buffer)[..values.len()].copy_from_slice(&values);
         Ok(())
     }
-    fn picked(&mut self) -> Result<Vec<Picked>> {
-        Ok(Picked::all(&self.memory.ids(self.plans.ids)))
+}
+
+impl Measure for CpuBackend {
+    fn compile_time(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
+        let count = self.plans.of(shape).passes.len();
+        let timed = |pass| {
+            let start = Instant::now();
+            self.submit_passes(shape, pass..pass + 1, step)?;
+            Ok(start.elapsed())
+        };
+        (0..count).map(timed).collect()
     }
 }

@@ -1,9 +1,9 @@
 //! A device, opened: the CPU, or a GPU through wgpu.
 
 use super::{
-    Backend, Bandwidth, CpuBackend, DeviceChoice, DeviceInfo, Gpu, GpuBackend, GpuOptions,
+    Bandwidth, CpuBackend, DeviceChoice, DeviceInfo, Gpu, GpuBackend, GpuOptions, Measure,
     adapter::{cpu_name, default_threads, enumerate, is_usable, list, pick},
-    bandwidth,
+    bandwidth, native,
 };
 use crate::{
     capabilities::Capabilities,
@@ -42,9 +42,7 @@ impl Device {
                 let threads = threads.unwrap_or_else(default_threads);
                 Opened::Cpu { threads, math: Math::F32, can: Capabilities::cpu() }
             }
-            Some(adapter) if is_usable(adapter) => {
-                Opened::Gpu(Arc::new(pollster::block_on(Gpu::open(adapter, options))?))
-            }
+            Some(adapter) if is_usable(adapter) => Opened::Gpu(Arc::new(native::open(adapter, options)?)),
             Some(adapter) => {
                 return Err(Error::device(format!(
                     "{} lacks compute shaders or WebGPU's default limits; use --device cpu",
@@ -132,7 +130,7 @@ impl Device {
     }
 
     /// Makes a model ready: weights up, pipelines compiled. `progress` is told of each run of bytes.
-    pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Backend>> {
+    pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Measure>> {
         Ok(match self.opened {
             Opened::Cpu { threads, math, .. } => {
                 Box::new(CpuBackend::prepare(plans, threads, math, progress)?)

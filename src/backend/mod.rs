@@ -1,21 +1,21 @@
 //! Where plans run: on the CPU, or on a GPU through wgpu. Only this module knows wgpu.
+//!
+//! A backend is handed steps and gives results later ([`Pending`]): a browser awaits them, and a program on a system
+//! waits for them by [`wait`].
 
 mod adapter;
 mod bandwidth;
 mod cpu;
 mod device;
-mod executor;
 mod gpu;
-mod pipeline_cache;
-mod profile;
-mod upload;
+mod native;
 
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
 pub use bandwidth::Bandwidth;
 pub use cpu::CpuBackend;
 pub use device::Device;
-pub use executor::GpuBackend;
-pub use gpu::{Gpu, GpuOptions};
+pub use gpu::{Gpu, GpuBackend, GpuOptions};
+pub use native::wait;
 
 use crate::{
     error::Result,
@@ -23,7 +23,7 @@ use crate::{
     sampling::Picked,
     step::Step,
 };
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, pin::Pin, time::Duration};
 
 /// What a model runs on, in words.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -33,52 +33,53 @@ pub struct DeviceInfo {
     pub name: String,
 }
 
-/// A model made ready on a device.
-pub trait Backend {
+/// A result that is on its way from a device.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// A model made ready on a device. What is submitted runs in order.
+pub trait Backend: Send {
     fn plans(&self) -> &Plans;
 
-    /// How much longer the programs took to compile than the weights to go up, which happens meanwhile.
-    fn compile_time(&self) -> Duration;
+    /// How many steps may be in flight at once: where it is more than one, the device works at a step while the host
+    /// writes the next.
+    fn max_in_flight(&self) -> usize;
+
+    /// Runs a step, and then has its ids read by [`Backend::picked`]: at most [`Backend::max_in_flight`] steps may wait for
+    /// that.
+    fn submit(&mut self, shape: Shape, step: &Step) -> Result<()>;
+
+    /// The tokens last sampled for each sequence, as the oldest step in flight leaves them.
+    fn picked(&mut self) -> Pending<'_, Vec<Picked>>;
 
     /// Runs some passes of a shape's plan over a step.
-    fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()>;
+    fn submit_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()>;
 
-    /// Runs a step.
-    fn run(&mut self, shape: Shape, step: &Step) -> Result<()> {
-        let all = 0..self.plans().of(shape).passes.len();
-        self.run_passes(shape, all, step)
-    }
+    /// The first `count` rows of an activation, `[count, width]`, as they are after all that was submitted.
+    fn read(&mut self, rows: Rows, count: usize) -> Pending<'_, Vec<f32>>;
+
+    /// The tokens last sampled for each sequence, as they are after all that was submitted.
+    fn read_ids(&mut self) -> Pending<'_, Vec<Picked>>;
+
+    /// Gives an activation's first rows their values, `[count, width]`, for what is submitted from now on.
+    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()>;
+}
+
+/// A backend whose work is timed.
+pub trait Measure: Backend {
+    /// How much longer the programs took to compile than the weights to upload, which happens at the same time.
+    fn compile_time(&self) -> Duration;
 
     /// Runs a step and says how long each of its passes took.
     fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>>;
 
-    /// How many steps are worth having under way at once: where it is more than one, a device works on a step while the
-    /// next is being written.
-    fn ahead(&self) -> usize;
-
-    /// Runs a step whose ids are wanted, without waiting for them: at most [`Backend::ahead`] may be under way.
-    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()>;
-
-    /// How long the host takes to write a step and record its dispatches, which are thrown away; nothing where the
-    /// host itself computes. Asked while nothing is under way, for a device that is the host's own cores competes.
+    /// How long the host takes to write a step and record its dispatches, which are thrown away; zero where the host
+    /// itself computes. Asked while nothing is in flight, for a device that is the host's own cores competes.
     fn encode_time(&mut self, _shape: Shape, _step: &Step) -> Duration {
         Duration::ZERO
     }
 
-    /// How long it took to hand over the last step that was run ahead.
+    /// How long it took to hand over the last step that was submitted.
     fn submit_time(&self) -> Duration {
         Duration::ZERO
     }
-
-    /// The tokens last sampled for each sequence by the oldest step under way, once it is done.
-    fn next_picked(&mut self) -> Result<Vec<Picked>>;
-
-    /// The first `count` rows of an activation, as they are after all that was run.
-    fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>>;
-
-    /// Gives an activation's first rows their values, for what is run from now on.
-    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()>;
-
-    /// The token last sampled for each sequence, as it is after all that was run.
-    fn picked(&mut self) -> Result<Vec<Picked>>;
 }

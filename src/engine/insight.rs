@@ -2,6 +2,7 @@
 
 use super::{Engine, Goal};
 use crate::{
+    backend::wait,
     decoder::MOST_SEEN,
     error::{Error, Result},
     plan::{Plan, Rows, Shape},
@@ -80,8 +81,8 @@ impl Engine {
         if !self.is_idle() {
             return Err(Error::request("the engine is at work: look inside when its sequences have ended"));
         }
-        while !self.under_way.is_empty() {
-            self.advance()?;
+        while !self.in_flight.is_empty() {
+            wait(self.advance())?;
         }
         let sequence = self.add(tokens, Goal::Predict { from: 0 })?;
         let seen = self.look(tokens.len(), weights, candidates, progress);
@@ -114,9 +115,9 @@ impl Engine {
         while let Some(batch) = self.scheduler.schedule() {
             let rows = batch.step.rows.len();
             for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
-                self.backend.run_passes(Shape::Prefill, passes.clone(), &batch.step)?;
+                self.backend.submit_passes(Shape::Prefill, passes.clone(), &batch.step)?;
                 if let Some(layer) = depth.checked_sub(1) {
-                    let weights = self.backend.read(weights, rows)?;
+                    let weights = wait(self.backend.read(weights, rows))?;
                     for (row, weights) in batch.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
                         let heads = insight.attention[layer].iter_mut().zip(weights.chunks(positions));
                         heads.for_each(|(head, weights)| {
@@ -124,8 +125,8 @@ impl Engine {
                         });
                     }
                 }
-                self.backend.run_passes(Shape::Prefill, after.clone(), &batch.step)?;
-                let logits = self.backend.read(logits, rows)?;
+                self.backend.submit_passes(Shape::Prefill, after.clone(), &batch.step)?;
+                let logits = wait(self.backend.read(logits, rows))?;
                 let best =
                     logits.chunks(self.vocab_size as usize).map(|row| Candidate::best(row, candidates));
                 insight.lens[depth].extend(best);

@@ -7,6 +7,7 @@ mod generation;
 mod insight;
 mod predictions;
 mod vision;
+mod worker;
 
 pub use crate::{
     decoder::MOST_SEEN,
@@ -17,9 +18,10 @@ pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
 pub use predictions::{Predictions, Scores};
 pub use vision::tower_plan;
+pub use worker::{Running, Worker};
 
 use crate::{
-    backend::{Backend, Device, DeviceInfo},
+    backend::{Backend, Device, DeviceInfo, wait},
     capabilities::Capabilities,
     decoder::decoder,
     error::{Error, Result},
@@ -75,7 +77,7 @@ pub struct Engine {
     vision: Option<vision::Encoder>,
     scheduler: Scheduler,
     /// The batches that the device works at, the oldest first.
-    under_way: VecDeque<Batch>,
+    in_flight: VecDeque<Batch>,
     /// What happened and nobody has been told.
     events: VecDeque<Event>,
     info: DeviceInfo,
@@ -110,7 +112,7 @@ impl Engine {
             backend,
             vision,
             scheduler: Scheduler::new(sizes, options.share_decoded),
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             events: VecDeque::new(),
             info,
             eos: model.eos.clone(),
@@ -166,13 +168,22 @@ impl Engine {
         self.scheduler.is_idle()
     }
 
-    /// Goes on with all sequences by a step of the device, and says what came of it; nothing where there is none.
+    /// Goes on with all sequences by a step of the device, waits for it, and says what came of it; nothing where no sequence
+    /// is at work.
     ///
     /// # Errors
     /// Where the device fails: all sequences are over then.
     pub fn step(&mut self) -> Result<Vec<Event>> {
+        wait(self.next_events())
+    }
+
+    /// As [`Engine::step`], for programs that may not block.
+    ///
+    /// # Errors
+    /// As those of [`Engine::step`].
+    pub async fn next_events(&mut self) -> Result<Vec<Event>> {
         if self.events.is_empty() {
-            self.advance()?;
+            self.advance().await?;
         }
         Ok(self.events.drain(..).collect())
     }
@@ -186,17 +197,17 @@ impl Engine {
             if !self.scheduler.has(sequence) {
                 return Err(Error::run("the text was given up when the device failed: ask for it again"));
             }
-            self.advance()?;
+            wait(self.advance())?;
         }
     }
 
     /// Hands the device as many steps as it takes and waits for the oldest.
-    fn advance(&mut self) -> Result<()> {
-        let outcome = self.try_advance();
+    async fn advance(&mut self) -> Result<()> {
+        let outcome = self.try_advance().await;
         if outcome.is_err() {
             // What else is under way is not worth a wait, but has to come back.
-            while self.under_way.pop_front().is_some() {
-                let _ = self.backend.next_picked();
+            while self.in_flight.pop_front().is_some() {
+                let _ = self.backend.picked().await;
             }
             self.scheduler.clear();
             self.events.clear();
@@ -204,24 +215,24 @@ impl Engine {
         outcome
     }
 
-    fn try_advance(&mut self) -> Result<()> {
-        while self.under_way.len() < self.backend.ahead()
-            && self.under_way.back().is_none_or(|batch| batch.reads.allow_more())
+    async fn try_advance(&mut self) -> Result<()> {
+        while self.in_flight.len() < self.backend.max_in_flight()
+            && self.in_flight.back().is_none_or(|batch| batch.reads.allow_more())
         {
             let Some(batch) = self.scheduler.schedule() else { break };
             self.write_images(&batch)?;
-            self.backend.run_ahead(batch.shape, &batch.step)?;
-            self.under_way.push_back(batch);
+            self.backend.submit(batch.shape, &batch.step)?;
+            self.in_flight.push_back(batch);
         }
-        let Some(batch) = self.under_way.pop_front() else { return Ok(()) };
-        let picked = self.backend.next_picked()?;
+        let Some(batch) = self.in_flight.pop_front() else { return Ok(()) };
+        let picked = self.backend.picked().await?;
         let mut outcome = Outcome { picked, ..Outcome::default() };
         let outputs = batch.step.outputs.len();
         if batch.reads.scores {
-            outcome.scores = self.backend.read(self.backend.plans().scores, outputs)?;
+            outcome.scores = self.backend.read(self.backend.plans().scores, outputs).await?;
         }
         if batch.reads.logits {
-            outcome.logits = self.backend.read(self.backend.plans().logits, outputs)?;
+            outcome.logits = self.backend.read(self.backend.plans().logits, outputs).await?;
         }
         self.events.extend(self.scheduler.commit(&batch, &outcome));
         Ok(())

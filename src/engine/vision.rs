@@ -3,7 +3,7 @@
 use super::{Engine, Features};
 use crate::{
     architecture::Vision,
-    backend::{Backend, Device},
+    backend::{Backend, Device, wait},
     capabilities::Capabilities,
     decoder::{TowerPlan, tower},
     error::{Error, Result},
@@ -61,8 +61,9 @@ impl Encoder {
             tables: vec![(0..positions.div_ceil(BLOCK)).collect()],
             ..Step::default()
         };
-        self.backend.run(Shape::Prefill, &step)?;
-        let mut features = self.backend.read(self.features, positions as usize)?;
+        let passes = 0..self.backend.plans().prefill.passes.len();
+        self.backend.submit_passes(Shape::Prefill, passes, &step)?;
+        let mut features = wait(self.backend.read(self.features, positions as usize))?;
         if !keeps_class {
             features.drain(..self.features.width as usize);
         }

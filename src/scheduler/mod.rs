@@ -147,7 +147,7 @@ impl Scheduler {
             match sequence.kind {
                 Kind::Generate => {
                     let picked = outcome.picked[part.slot as usize];
-                    sequence.under_way -= 1;
+                    sequence.in_flight -= 1;
                     if picked.id == NO_ID {
                         happened.push(Happened::NotNumbers);
                         is_over = true;
@@ -337,7 +337,7 @@ impl Scheduler {
         (sequence.computed, sequence.last_step) = (start + count, now);
         if outputs > 0 {
             match sequence.kind {
-                Kind::Generate => sequence.under_way += 1,
+                Kind::Generate => sequence.in_flight += 1,
                 Kind::Score => batch.reads.scores = true,
                 Kind::Predict => batch.reads.logits = true,
             }
@@ -518,7 +518,7 @@ mod tests {
 
     /// What is under way for one that left or was put back is nobody's, also where another has its slot.
     #[test]
-    fn what_is_under_way_for_those_who_left_is_ignored() {
+    fn what_is_in_flight_for_those_who_left_is_ignored() {
         let mut scheduler = scheduler([10, 4], 1, 64, 2);
         let gone = scheduler.add(generate(0..4, 5));
         let batch = scheduler.schedule().expect("a prompt");

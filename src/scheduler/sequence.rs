@@ -74,7 +74,7 @@ pub(super) struct Sequence {
     /// Of those, how many were found there rather than computed.
     pub cached: usize,
     /// Outputs that steps under way will give.
-    pub under_way: usize,
+    pub in_flight: usize,
     /// How often it was preempted: what an earlier run still has under way is not its own any more.
     pub epoch: u32,
     /// The cache's blocks of its positions, in order, and the names of the first of them.
@@ -110,7 +110,7 @@ impl Sequence {
             outputs_from,
             computed: 0,
             cached: 0,
-            under_way: 0,
+            in_flight: 0,
             epoch: 0,
             blocks: Vec::new(),
             names: Vec::new(),
@@ -126,7 +126,7 @@ impl Sequence {
     /// Tokens, those included that steps under way will draw.
     pub fn len(&self) -> usize {
         match self.kind {
-            Kind::Generate => self.tokens.len() + self.under_way,
+            Kind::Generate => self.tokens.len() + self.in_flight,
             Kind::Score | Kind::Predict => self.prompt,
         }
     }
@@ -138,7 +138,7 @@ impl Sequence {
 
     /// Whether a token after the prompt can run now.
     pub fn can_decode(&self) -> bool {
-        let waits = self.under_way > 0 && self.sampler.looks_back();
+        let waits = self.in_flight > 0 && self.sampler.looks_back();
         self.prompt_left() == 0 && self.computed < self.len() && self.len() < self.max_len && !waits
     }
 
@@ -221,7 +221,7 @@ impl Sequence {
     pub fn preempt(&mut self, blocks: &mut Blocks) {
         blocks.release(&std::mem::take(&mut self.blocks));
         self.names.clear();
-        (self.computed, self.cached, self.under_way) = (0, 0, 0);
+        (self.computed, self.cached, self.in_flight) = (0, 0, 0);
         self.epoch += 1;
     }
 

@@ -1,34 +1,29 @@
 //! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
 
-use super::{Backend, Gpu, profile::profile, upload::Upload};
+use super::{
+    Gpu, Mapping,
+    profile::profile,
+    ready::{Ready, bind, compile},
+    upload::Upload,
+};
 use crate::{
+    backend::{Backend, Measure, Pending},
     error::Result,
-    kernels::{Dispatch, Grid, Target},
-    plan::{Buffer, Content, Plans, Rows, Shape, Use},
+    plan::{Buffer, Content, Plans, Rows, Shape},
     sampling::Picked,
-    shader::Program,
     step::Step,
 };
-use rayon::prelude::*;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// A dispatch made ready.
-pub(super) struct Ready {
-    /// One of the backend's pipelines.
-    pub pipeline: usize,
-    pub operands: wgpu::BindGroup,
-    pub grid: Grid,
-}
-
-/// Steps under way at once: one at work, one that waits for it, one being written.
-const AHEAD: usize = 3;
+/// Steps in flight: one at work, one that waits for it, one being written.
+const MAX_IN_FLIGHT: usize = 3;
 /// Slots for steps: one more, for a step whose ids nobody asks for.
-const RING: u64 = AHEAD as u64 + 1;
+const RING: u64 = MAX_IN_FLIGHT as u64 + 1;
 
 /// Where steps are written for the device: a ring, bound at group 0 with a dynamic offset.
 struct StepRing {
@@ -49,16 +44,16 @@ pub struct GpuBackend {
     steps: StepRing,
     /// Where results are read back.
     readback: wgpu::Buffer,
-    ids_ahead: IdsAhead,
+    in_flight: InFlight,
     submit_time: Duration,
     compile_time: Duration,
 }
 
-/// The ids of the steps under way, each copied to a buffer of its own as part of the step.
-struct IdsAhead {
+/// The ids of the steps in flight, each step's copied to a buffer of its own as a part of it.
+struct InFlight {
     free: Vec<wgpu::Buffer>,
     /// The oldest first.
-    under_way: VecDeque<(wgpu::SubmissionIndex, wgpu::Buffer)>,
+    steps: VecDeque<(wgpu::Buffer, Mapping)>,
 }
 
 impl GpuBackend {
@@ -74,8 +69,8 @@ impl GpuBackend {
         let ids_bytes = plans.buffers.bytes(plans.ids, &plans.sizes);
         let logits_bytes = plans.buffers.bytes(plans.logits.buffer, &plans.sizes);
         let readback = gpu.readback(ids_bytes.max(logits_bytes));
-        let free = (0..AHEAD).map(|_| gpu.readback(ids_bytes)).collect();
-        let ids_ahead = IdsAhead { free, under_way: VecDeque::new() };
+        let free = (0..MAX_IN_FLIGHT).map(|_| gpu.readback(ids_bytes)).collect();
+        let in_flight = InFlight { free, steps: VecDeque::new() };
         gpu.check()?;
         let (programs, ready) = bind(&gpu, &plans, &buffers);
         let (pipelines, compile_time) = std::thread::scope(|scope| {
@@ -100,14 +95,14 @@ impl GpuBackend {
             pipelines,
             steps: steps.0,
             readback,
-            ids_ahead,
+            in_flight,
             submit_time: Duration::ZERO,
             compile_time,
         })
     }
 
     /// So many bytes of a buffer, as they are after all that was submitted.
-    fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
+    async fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
         if self.readback.size() < bytes {
             // Only who looks at activations, which a test does, asks for more than logits.
             self.readback = self.gpu.readback(bytes);
@@ -115,8 +110,8 @@ impl GpuBackend {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], 0, &self.readback, 0, bytes);
         let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.readback.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
-        self.gpu.mapped(&self.readback, bytes, submission)
+        let mapping = Mapping::of(&self.readback, bytes, submission);
+        self.gpu.mapped(&self.readback, bytes, mapping).await
     }
 
     /// Records some passes of a shape's plan over a step, which is written to where they read it.
@@ -171,56 +166,62 @@ impl StepRing {
     }
 }
 
-/// A program and the layout of its operands.
-type Bound = (Program, wgpu::BindGroupLayout);
-
-/// Every dispatch's bind group, and the programs that they run, each once.
-fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, [Vec<Vec<Ready>>; 2]) {
-    let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
-    let (mut programs, mut known) = (Vec::new(), HashMap::new());
-    let mut ready = |dispatch: Dispatch| {
-        let writes: Vec<bool> = dispatch.uses.iter().map(|u| matches!(u, Use::Write(_))).collect();
-        let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
-        let bound = dispatch.uses.iter().map(|u| buffers[u.buffer().0 as usize].as_entire_buffer_binding());
-        let operands = gpu.bind_group(dispatch.program.name, layout, bound);
-        let key = (writes, dispatch.program.key());
-        let pipeline = *known.entry(key).or_insert_with(|| {
-            programs.push((dispatch.program, layout.clone()));
-            programs.len() - 1
-        });
-        Ready { pipeline, operands, grid: dispatch.grid }
-    };
-    let ready = Shape::ALL.map(|shape| {
-        let target = Target { can: &gpu.can, shape };
-        let passes = plans.of(shape).passes.iter();
-        passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
-    });
-    (programs, ready)
-}
-
-/// The programs' pipelines, by all threads, and kept for the next run.
-fn compile(gpu: &Gpu, programs: &[Bound], step_layout: &wgpu::BindGroupLayout) -> Vec<wgpu::ComputePipeline> {
-    let start = Instant::now();
-    let pipeline = |(program, layout): &Bound| gpu.pipeline(program, &[step_layout, layout]);
-    let pipelines: Vec<_> = programs.par_iter().map(pipeline).collect();
-    if let Some(cache) = &gpu.pipeline_cache {
-        cache.keep();
-    }
-    tracing::debug!("{} pipelines in {:.3} s", pipelines.len(), start.elapsed().as_secs_f64());
-    pipelines
-}
-
 impl Backend for GpuBackend {
     fn plans(&self) -> &Plans {
         &self.plans
     }
-    fn compile_time(&self) -> Duration {
-        self.compile_time
+    fn max_in_flight(&self) -> usize {
+        MAX_IN_FLIGHT
     }
-    fn run_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
+    fn submit(&mut self, shape: Shape, step: &Step) -> Result<()> {
+        let buffer = self.in_flight.free.pop().expect("no more steps in flight than there may be");
+        let commands = self.encode_all(shape, step, &buffer);
+        let start = Instant::now();
+        let submission = self.gpu.queue.submit([commands]);
+        self.submit_time = start.elapsed();
+        let mapping = Mapping::of(&buffer, buffer.size(), submission);
+        self.in_flight.steps.push_back((buffer, mapping));
+        self.gpu.check()
+    }
+    fn picked(&mut self) -> Pending<'_, Vec<Picked>> {
+        Box::pin(async {
+            let (buffer, mapping) = self.in_flight.steps.pop_front().expect("a step in flight");
+            let bytes = self.gpu.mapped(&buffer, buffer.size(), mapping).await;
+            self.in_flight.free.push(buffer);
+            Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes?)))
+        })
+    }
+    fn submit_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
         let encoder = self.encode(shape, passes, step);
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check()
+    }
+    fn read(&mut self, rows: Rows, count: usize) -> Pending<'_, Vec<f32>> {
+        Box::pin(async move {
+            let row_bytes = rows.stride() as usize * 4;
+            let bytes = self.read_bytes(rows.buffer, (count * row_bytes) as u64).await?;
+            let width = rows.width as usize * 4;
+            let values = |row: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(&row[..width]);
+            Ok(bytes.chunks(row_bytes).flat_map(values).collect())
+        })
+    }
+    fn read_ids(&mut self) -> Pending<'_, Vec<Picked>> {
+        Box::pin(async {
+            let ids = self.plans.ids;
+            let bytes = self.read_bytes(ids, self.plans.buffers.bytes(ids, &self.plans.sizes)).await?;
+            Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes)))
+        })
+    }
+    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
+        let buffer = &self.buffers[rows.buffer.0 as usize];
+        self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rows.padded(values)));
+        self.gpu.check()
+    }
+}
+
+impl Measure for GpuBackend {
+    fn compile_time(&self) -> Duration {
+        self.compile_time
     }
     fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
         let offset = self.steps.write(&self.gpu, step);
@@ -231,59 +232,24 @@ impl Backend for GpuBackend {
             (&self.steps.group, offset),
         )
     }
-    fn ahead(&self) -> usize {
-        AHEAD
-    }
-    fn run_ahead(&mut self, shape: Shape, step: &Step) -> Result<()> {
-        let buffer = self.ids_ahead.free.pop().expect("no more steps under way than `ahead`");
-        let commands = self.encode_all(shape, step, &buffer);
-        let start = Instant::now();
-        let submission = self.gpu.queue.submit([commands]);
-        self.submit_time = start.elapsed();
-        buffer.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.ids_ahead.under_way.push_back((submission, buffer));
-        self.gpu.check()
-    }
     fn encode_time(&mut self, shape: Shape, step: &Step) -> Duration {
-        let buffer = self.ids_ahead.free.pop().expect("nothing is under way");
+        let buffer = self.in_flight.free.pop().expect("nothing is in flight");
         let start = Instant::now();
         let commands = self.encode_all(shape, step, &buffer);
         let time = start.elapsed();
         drop(commands);
-        self.ids_ahead.free.push(buffer);
+        self.in_flight.free.push(buffer);
         time
     }
     fn submit_time(&self) -> Duration {
         self.submit_time
-    }
-    fn next_picked(&mut self) -> Result<Vec<Picked>> {
-        let (submission, buffer) = self.ids_ahead.under_way.pop_front().expect("a step under way");
-        let bytes = self.gpu.mapped(&buffer, buffer.size(), submission);
-        self.ids_ahead.free.push(buffer);
-        Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes?)))
-    }
-    fn read(&mut self, rows: Rows, count: usize) -> Result<Vec<f32>> {
-        let bytes = self.read_bytes(rows.buffer, count as u64 * u64::from(rows.stride()) * 4)?;
-        let row_bytes = rows.stride() as usize * 4;
-        let values = |row: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(&row[..rows.width as usize * 4]);
-        Ok(bytes.chunks(row_bytes).flat_map(values).collect())
-    }
-    fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
-        let buffer = &self.buffers[rows.buffer.0 as usize];
-        self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rows.padded(values)));
-        self.gpu.check()
-    }
-    fn picked(&mut self) -> Result<Vec<Picked>> {
-        let ids = self.plans.ids;
-        let bytes = self.read_bytes(ids, self.plans.buffers.bytes(ids, &self.plans.sizes))?;
-        Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::GpuOptions;
+    use crate::backend::{GpuOptions, wait};
     use crate::error::Kind;
     use crate::{engine::plans, model::Model, plan::Sizes, step::Row};
     use std::sync::atomic::Ordering;
@@ -295,12 +261,12 @@ mod tests {
             backends,
             ..wgpu::InstanceDescriptor::new_without_display_handle()
         });
-        let found = pollster::block_on(instance.enumerate_adapters(backends));
+        let found = wait(instance.enumerate_adapters(backends));
         let Some(adapter) = found.first() else {
             eprintln!("skipped: no GPU, not even a software one");
             return None;
         };
-        let gpu = pollster::block_on(Gpu::open(adapter, GpuOptions::default())).expect("a device");
+        let gpu = wait(Gpu::open(adapter, GpuOptions::default())).expect("a device");
         let (model, _) = Model::built_in().expect("the built-in model");
         let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
         let plans = plans(&model, &gpu.can, sizes).expect("plans");
@@ -318,10 +284,13 @@ mod tests {
     #[test]
     fn a_lost_device_is_an_error() {
         let Some((mut backend, step)) = prepared() else { return };
-        backend.run(Shape::Prefill, &step).expect("it is still there");
+        backend.submit(Shape::Prefill, &step).expect("it is still there");
+        wait(backend.picked()).expect("it is still there");
         backend.gpu.device.destroy();
-        let error =
-            backend.run(Shape::Decode, &step).and_then(|()| backend.picked()).expect_err("it is gone");
+        let error = backend
+            .submit(Shape::Decode, &step)
+            .and_then(|()| wait(backend.picked()))
+            .expect_err("it is gone");
         assert_eq!(error.kind(), Kind::Run);
         assert!(!error.to_string().contains('\n'), "{error}");
     }
@@ -333,21 +302,21 @@ mod tests {
         let made = |backend: &GpuBackend| backend.gpu.made.load(Ordering::Relaxed);
         let before = made(&backend);
         assert!(before > 30, "buffers, bind groups and pipelines of five layers: {before}");
-        backend.run_ahead(Shape::Prefill, &step).expect("a prompt");
-        let mut under_way = 1;
+        backend.submit(Shape::Prefill, &step).expect("a prompt");
+        let mut in_flight = 1;
         for position in 1..20 {
             step.rows[0] = Row { token: crate::step::SAMPLED, position, sequence: 0 };
-            if under_way == backend.ahead() {
-                let picked = backend.next_picked().expect("ids");
+            if in_flight == backend.max_in_flight() {
+                let picked = wait(backend.picked()).expect("ids");
                 assert!(picked[0].id < 512, "{picked:?}");
-                under_way -= 1;
+                in_flight -= 1;
             }
-            backend.run_ahead(Shape::Decode, &step).expect("a token");
-            under_way += 1;
+            backend.submit(Shape::Decode, &step).expect("a token");
+            in_flight += 1;
         }
-        (0..under_way).for_each(|_| drop(backend.next_picked().expect("ids")));
+        (0..in_flight).for_each(|_| drop(wait(backend.picked()).expect("ids")));
         let logits = backend.plans.logits;
-        assert!(backend.read(logits, 1).expect("logits").iter().all(|l| l.is_finite()));
+        assert!(wait(backend.read(logits, 1)).expect("logits").iter().all(|l| l.is_finite()));
         assert_eq!(made(&backend), before);
     }
 }

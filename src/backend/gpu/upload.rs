@@ -1,7 +1,7 @@
 //! Uploads weights to the GPU through a fixed ring of staging buffers, so that the host's memory use does not
 //! grow with the model.
 
-use super::gpu::Gpu;
+use super::Gpu;
 use crate::{error::Result, weights::Contents};
 use std::sync::mpsc::{Receiver, channel};
 

@@ -3,8 +3,9 @@
 //! Each dispatch gets its own compute pass, because not every device can take timestamps within a pass. This
 //! costs slightly more than the single compute pass of a normal step.
 
-use super::{Gpu, executor::Ready};
+use super::{Gpu, Mapping, ready::Ready};
 use crate::{
+    backend::wait,
     error::{Error, Result},
     step::Load,
 };
@@ -62,8 +63,9 @@ pub(super) fn profile(
         encoder.resolve_query_set(&query_set, 0..count, &resolved, 0);
         encoder.copy_buffer_to_buffer(&resolved, 0, &readback, 0, bytes);
         let submission = gpu.queue.submit([encoder.finish()]);
-        readback.map_async(wgpu::MapMode::Read, .., |_| {});
-        let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.mapped(&readback, bytes, submission)?);
+        let mapping = Mapping::of(&readback, bytes, submission);
+        let stamps = wait(gpu.mapped(&readback, bytes, mapping))?;
+        let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(&stamps);
         let nanoseconds = f64::from(gpu.queue.get_timestamp_period());
         for ((pass, ..), [start, end]) in dispatches.iter().zip(stamps.as_chunks::<2>().0) {
             let ticks = end.saturating_sub(*start) as f64;

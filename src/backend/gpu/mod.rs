@@ -1,10 +1,16 @@
 //! An open GPU, through wgpu: error reporting, buffers, bind groups and pipelines.
 
+mod executor;
+mod pipeline_cache;
+mod profile;
+mod ready;
+mod upload;
+
+pub use executor::GpuBackend;
+
 use super::{
     DeviceInfo,
     adapter::{backend_name, driver},
-    bandwidth::BandwidthKernel,
-    pipeline_cache::PipelineCache,
 };
 use crate::{
     capabilities::{Capabilities, SPLIT},
@@ -12,9 +18,14 @@ use crate::{
     shader::Program,
     weights::Layout,
 };
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
+use pipeline_cache::PipelineCache;
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Poll, Waker},
 };
 
 /// Options for opening a device.
@@ -36,10 +47,10 @@ pub struct Gpu {
     pub driver: String,
     pub can: Capabilities,
     options: GpuOptions,
-    pub(super) pipeline_cache: Option<PipelineCache>,
+    pipeline_cache: Option<PipelineCache>,
     /// The number of buffers, bind groups and pipelines made so far. None may be made while tokens are
     /// generated.
-    pub(super) made: AtomicU32,
+    made: AtomicU32,
     /// The first failure. wgpu reports failures through callbacks.
     failure: Arc<Mutex<Option<(Kind, String)>>>,
 }
@@ -167,15 +178,17 @@ impl Gpu {
         self.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    /// The first bytes of a buffer whose mapping was requested, once a submission is done. The buffer is
-    /// unmapped again.
-    pub(super) fn mapped(
+    /// The first bytes of a buffer that a submission writes, once that is done. The buffer is unmapped again.
+    pub(super) async fn mapped(
         &self,
         buffer: &wgpu::Buffer,
         bytes: u64,
-        submission: wgpu::SubmissionIndex,
+        mapping: Mapping,
     ) -> Result<Vec<u8>> {
-        self.wait(Some(submission))?;
+        // A browser's events see to it; elsewhere nothing happens unless somebody waits.
+        #[cfg(not(target_arch = "wasm32"))]
+        self.wait(Some(mapping.submission.clone()))?;
+        mapping.done().await.map_err(|e| self.failed("a result could not be read back", e))?;
         let copy = buffer
             .get_mapped_range(0..bytes)
             .map(|view| view.to_vec())
@@ -261,21 +274,45 @@ impl Gpu {
     }
 }
 
-impl Gpu {
-    /// The kernel that measures bandwidth, with buffers of `bytes` bytes each.
-    pub(super) fn bandwidth_kernel(&self, bytes: u64, copy: bool) -> Result<BandwidthKernel> {
-        let program = Program {
-            name: "bandwidth",
-            source: include_str!("../../shaders/bandwidth.wgsl"),
-            imports: Vec::new(),
-            constants: vec![("COPY", f64::from(u8::from(copy)))],
-        };
-        let buffers = ["from", "to"].map(|label| self.buffer(label, bytes, wgpu::BufferUsages::STORAGE));
-        let layout = self.layout(&[false, true], false);
-        let both = buffers.iter().map(wgpu::Buffer::as_entire_buffer_binding);
-        let operands = self.bind_group(program.name, &layout, both);
-        let pipeline = self.pipeline(&program, &[&layout]);
-        self.check()?;
-        Ok(BandwidthKernel { pipeline, operands })
+/// A buffer's mapping for the host, asked for and on its way.
+pub(super) struct Mapping {
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "a browser's events see to it"))]
+    submission: wgpu::SubmissionIndex,
+    state: Arc<Mutex<MappingState>>,
+}
+
+#[derive(Default)]
+struct MappingState {
+    outcome: Option<Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+impl Mapping {
+    /// Asks for the first bytes of a buffer that a submission writes.
+    pub fn of(buffer: &wgpu::Buffer, bytes: u64, submission: wgpu::SubmissionIndex) -> Self {
+        let state = Arc::<Mutex<MappingState>>::default();
+        let told = state.clone();
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |outcome| {
+            let mut state = told.lock().expect("no panic while it is held");
+            state.outcome = Some(outcome);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        });
+        Self { submission, state }
+    }
+
+    async fn done(&self) -> Result<(), wgpu::BufferAsyncError> {
+        poll_fn(|context| {
+            let mut state = self.state.lock().expect("no panic while it is held");
+            match state.outcome.take() {
+                Some(outcome) => Poll::Ready(outcome),
+                None => {
+                    state.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 }

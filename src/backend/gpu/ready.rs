@@ -1,0 +1,61 @@
+//! Dispatches made ready: bind groups, and a pipeline for each program.
+
+use super::Gpu;
+use crate::{
+    kernels::{Dispatch, Grid, Target},
+    plan::{Plans, Shape, Use},
+    shader::Program,
+};
+use rayon::prelude::*;
+use std::{collections::HashMap, time::Instant};
+
+/// A dispatch made ready.
+pub(super) struct Ready {
+    /// One of the backend's pipelines.
+    pub pipeline: usize,
+    pub operands: wgpu::BindGroup,
+    pub grid: Grid,
+}
+
+/// A program and the layout of its operands.
+pub(super) type Bound = (Program, wgpu::BindGroupLayout);
+
+/// Every dispatch's bind group, and the programs that they run, each once.
+pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, [Vec<Vec<Ready>>; 2]) {
+    let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
+    let (mut programs, mut known) = (Vec::new(), HashMap::new());
+    let mut ready = |dispatch: Dispatch| {
+        let writes: Vec<bool> = dispatch.uses.iter().map(|u| matches!(u, Use::Write(_))).collect();
+        let layout = layouts.entry(writes.clone()).or_insert_with(|| gpu.layout(&writes, false));
+        let bound = dispatch.uses.iter().map(|u| buffers[u.buffer().0 as usize].as_entire_buffer_binding());
+        let operands = gpu.bind_group(dispatch.program.name, layout, bound);
+        let key = (writes, dispatch.program.key());
+        let pipeline = *known.entry(key).or_insert_with(|| {
+            programs.push((dispatch.program, layout.clone()));
+            programs.len() - 1
+        });
+        Ready { pipeline, operands, grid: dispatch.grid }
+    };
+    let ready = Shape::ALL.map(|shape| {
+        let target = Target { can: &gpu.can, shape };
+        let passes = plans.of(shape).passes.iter();
+        passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
+    });
+    (programs, ready)
+}
+
+/// The programs' pipelines, by all threads, and kept for the next run.
+pub(super) fn compile(
+    gpu: &Gpu,
+    programs: &[Bound],
+    step_layout: &wgpu::BindGroupLayout,
+) -> Vec<wgpu::ComputePipeline> {
+    let start = Instant::now();
+    let pipeline = |(program, layout): &Bound| gpu.pipeline(program, &[step_layout, layout]);
+    let pipelines: Vec<_> = programs.par_iter().map(pipeline).collect();
+    if let Some(cache) = &gpu.pipeline_cache {
+        cache.keep();
+    }
+    tracing::debug!("{} pipelines in {:.3} s", pipelines.len(), start.elapsed().as_secs_f64());
+    pipelines
+}

@@ -1,0 +1,157 @@
+//! An engine on a thread of its own, for those who serve many: requests go in from any thread, and each gets its own
+//! events back.
+
+use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId};
+use crate::{
+    error::{Error, Result},
+    prompt::Features,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+};
+
+/// What a request comes to, one after the other. An error is the last.
+pub type Outcome = Result<Happened, Arc<Error>>;
+
+/// A request's number, given before the engine knows of it.
+type Ticket = u64;
+
+enum Command {
+    Run { ticket: Ticket, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sender<Outcome> },
+    Cancel(Ticket),
+    EncodeImage { pixels: Vec<f32>, to: Sender<Result<Features>> },
+}
+
+/// The engine's thread, which ends when the worker and all its requests are gone.
+pub struct Worker {
+    commands: Sender<Command>,
+    next: AtomicU64,
+}
+
+impl Worker {
+    /// Moves an engine to a thread of its own.
+    ///
+    /// # Errors
+    /// Of the kind Run where the system gives no thread.
+    pub fn start(engine: Engine) -> Result<Self> {
+        let (commands, incoming) = channel();
+        std::thread::Builder::new()
+            .name("wgpt engine".to_owned())
+            .spawn(move || Loop { engine, running: HashMap::new(), ids: HashMap::new() }.run(&incoming))
+            .map_err(|e| Error::run(format!("the engine's thread could not be started: {e}")).because(e))?;
+        Ok(Self { commands, next: AtomicU64::new(0) })
+    }
+
+    /// Has a sequence worked at beside the others. What is wrong with it comes as its first outcome.
+    pub fn run(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal) -> Running {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        let (to, outcomes) = channel();
+        let commands = self.commands.clone();
+        // Where the thread has ended, the outcomes end at once.
+        let _ = commands.send(Command::Run { ticket, tokens, images, goal, to });
+        Running { commands, ticket, outcomes }
+    }
+
+    /// As [`Engine::encode_image`].
+    ///
+    /// # Errors
+    /// As those of [`Engine::encode_image`].
+    pub fn encode_image(&self, pixels: Vec<f32>) -> Result<Features> {
+        let (to, encoded) = channel();
+        let _ = self.commands.send(Command::EncodeImage { pixels, to });
+        encoded.recv().unwrap_or_else(|_| Err(Error::run("the engine's thread has ended")))
+    }
+}
+
+/// A request at work: an iterator of what it comes to, each waited for. Dropped, it is cancelled.
+pub struct Running {
+    commands: Sender<Command>,
+    ticket: Ticket,
+    outcomes: Receiver<Outcome>,
+}
+
+impl Iterator for Running {
+    type Item = Outcome;
+
+    fn next(&mut self) -> Option<Outcome> {
+        self.outcomes.recv().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Cancel(self.ticket));
+    }
+}
+
+/// The thread: takes commands between steps.
+struct Loop {
+    engine: Engine,
+    running: HashMap<SequenceId, (Ticket, Sender<Outcome>)>,
+    ids: HashMap<Ticket, SequenceId>,
+}
+
+impl Loop {
+    /// Until nobody can send commands any more.
+    fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            if self.engine.is_idle() {
+                let Ok(command) = commands.recv() else { return };
+                self.take(command);
+            }
+            commands.try_iter().for_each(|command| self.take(command));
+            match self.engine.step() {
+                Ok(events) => events.into_iter().for_each(|event| self.tell(event.sequence, event.happened)),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    self.ids.clear();
+                    for (_, (_, to)) in self.running.drain() {
+                        let _ = to.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Run { ticket, tokens, images, goal, to } => {
+                match self.engine.add(Prompt { tokens: &tokens, images: &images }, goal) {
+                    Ok(id) => {
+                        self.ids.insert(ticket, id);
+                        self.running.insert(id, (ticket, to));
+                    }
+                    // Whoever left meanwhile wants no answer.
+                    Err(error) => drop(to.send(Err(Arc::new(error)))),
+                }
+            }
+            Command::Cancel(ticket) => {
+                if let Some(id) = self.ids.remove(&ticket) {
+                    self.running.remove(&id);
+                    self.engine.cancel(id);
+                }
+            }
+            Command::EncodeImage { pixels, to } => drop(to.send(self.engine.encode_image(&pixels))),
+        }
+    }
+
+    fn tell(&mut self, id: SequenceId, happened: Happened) {
+        let Some((ticket, to)) = self.running.get(&id) else { return };
+        let is_last = matches!(happened, Happened::Finished(_) | Happened::NotNumbers);
+        let outcome = match happened {
+            Happened::NotNumbers => Err(Arc::new(self.engine.not_numbers())),
+            happened => Ok(happened),
+        };
+        // Whoever left has sent word of it.
+        let _ = to.send(outcome);
+        if is_last {
+            self.ids.remove(ticket);
+            self.running.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One pass on a device and by its definition.
+
+use super::{Check, TOLERANCE};
+use crate::{
+    backend::{Backend, CpuBackend, wait},
+    error::Result,
+    kernels::Kernel,
+    plan::{Content, Per, Plans, Rows, Shape, Use},
+    step::Step,
+};
+
+/// Runs one pass on both and compares what it wrote.
+pub fn compare(
+    definition: &mut CpuBackend,
+    tested: &mut dyn Backend,
+    shape: Shape,
+    pass: usize,
+    step: &Step,
+) -> Result<Check> {
+    definition.submit_passes(shape, pass..pass + 1, step)?;
+    tested.submit_passes(shape, pass..pass + 1, step)?;
+    let mut max_error = 0.0f64;
+    let kernel = &definition.plans().of(shape).passes[pass].kernel;
+    let (name, note) = (kernel.name(), kernel.note());
+    for written in written(definition.plans(), &**kernel, step) {
+        match written {
+            Written::Rows(rows, count) => {
+                let (expected, got) = (wait(definition.read(rows, count))?, wait(tested.read(rows, count))?);
+                let scale = expected.iter().fold(1.0f32, |top, v| top.max(v.abs()));
+                for (got, expected) in got.iter().zip(&expected) {
+                    max_error = worse(max_error, f64::from((got - expected).abs() / scale));
+                }
+            }
+            Written::Picked => {
+                for (got, expected) in wait(tested.read_ids())?.into_iter().zip(wait(definition.read_ids())?)
+                {
+                    let error =
+                        if got.id == expected.id { got.probability - expected.probability } else { 1.0 };
+                    max_error = worse(max_error, f64::from(error.abs()));
+                }
+            }
+        }
+    }
+    let shape = format!("{shape:?}").to_lowercase();
+    let variant = if note.is_empty() { shape } else { format!("{shape}, {note}") };
+    // A comparison that NaN fails, too.
+    Ok(Check { kernel: name, variant, max_error, tolerance: TOLERANCE, ok: max_error <= TOLERANCE })
+}
+
+/// The larger error; NaN is the largest, and what f64::max would forget.
+pub(super) fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+enum Written {
+    Rows(Rows, usize),
+    Picked,
+}
+
+/// What a pass writes.
+fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
+    let load = step.load();
+    let one = |u: Use| {
+        let Use::Write(buffer) = u else { return None };
+        Some(match *plans.buffers.content(buffer) {
+            Content::Activation { per, stride } => {
+                Written::Rows(Rows { buffer, width: stride, per }, per.count(&load) as usize)
+            }
+            Content::Cache { stride } => {
+                let slots = plans.buffers.bytes(buffer, &plans.sizes) / 4 / u64::from(stride);
+                Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1)
+            }
+            Content::Ids => Written::Picked,
+            // Loaded, or nobody's business but the pass's own.
+            Content::Loaded(_) | Content::Partials { .. } => return None,
+        })
+    };
+    kernel.uses().into_iter().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worse;
+
+    #[test]
+    fn an_error_that_is_no_number_is_not_forgotten() {
+        let all = |errors: &[f64]| errors.iter().fold(0.0, |a, b| worse(a, *b));
+        assert!(all(&[0.1, f64::NAN, 0.2]).is_nan());
+        assert_eq!(all(&[0.1, 0.3, 0.2]), 0.3);
+    }
+}

@@ -1,0 +1,99 @@
+//! Whether a device computes right: every kernel, variant and storage format, each against its plain definition.
+//!
+//! A plan is only a list of passes, so that one can be written which holds each of them once; it runs pass by pass
+//! on the device and by the definitions, and what each pass wrote is compared.
+
+mod agreement;
+mod compare;
+mod plans;
+mod steps;
+
+pub use agreement::{Agreement, agreement};
+pub use compare::compare;
+pub use plans::plans;
+
+use crate::{
+    backend::{Backend, CpuBackend, Device},
+    error::Result,
+    model::Model,
+    plan::Sizes,
+    simd::Math,
+    step::BLOCK,
+    weights::Format,
+};
+use compare::worse;
+use serde::Serialize;
+use steps::steps;
+
+/// What came of one kernel in one variant.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub kernel: &'static str,
+    pub variant: String,
+    /// The largest difference, in parts of the largest value, or of one where all are smaller.
+    pub max_error: f64,
+    pub tolerance: f64,
+    pub ok: bool,
+}
+
+/// Sums are taken in another order than the definition's; nothing else may differ.
+const TOLERANCE: f64 = 5e-5;
+/// Nats: what rounding activations to eight bits may change of a prediction.
+const FAST_TOLERANCE: f64 = 0.01;
+
+const WIDTH: u32 = 512;
+const WIDE: u32 = 2304;
+const VOCAB: u32 = 391;
+/// Beyond two splits of attention's context.
+const CONTEXT: u32 = 544;
+const SIZES: Sizes =
+    Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
+
+/// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open` opens it.
+pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
+    let device = open()?;
+    let (has_subgroups, has_fast_math) = (device.capabilities().subgroups, device.has_fast_math());
+    let mut checks = verify_opened(device)?;
+    if has_subgroups {
+        let mut device = open()?;
+        device.restrict(|can| can.subgroups = false);
+        let more = verify_opened(device)?;
+        checks.extend(more.into_iter().map(|c| Check { variant: c.variant + ", no subgroups", ..c }));
+    }
+    if has_fast_math {
+        checks.push(fast_math(&open)?);
+    }
+    Ok(checks)
+}
+
+/// The built-in model in q8_0, by `--math fast` and in f32: how far its predictions are from each other.
+fn fast_math(open: &impl Fn() -> Result<Device>) -> Result<Check> {
+    let (mut model, tokenizer) = Model::built_in()?;
+    model.quantize(Format::Q8_0);
+    let tokens = tokenizer.encode("Once upon a time there was a little girl who had a red ball.", true)?;
+    let devices = [open()?.with_math(Math::F32), open()?.with_math(Math::Fast)];
+    let Agreement { kl, top } = agreement(&model, &tokens, devices)?;
+    let variant =
+        format!("decode, q8_0, mean KL of --math fast ({:.0} % of the top tokens equal)", 100.0 * top);
+    Ok(Check { kernel: "model", variant, max_error: kl, tolerance: FAST_TOLERANCE, ok: kl <= FAST_TOLERANCE })
+}
+
+fn verify_opened(device: Device) -> Result<Vec<Check>> {
+    let can = device.capabilities();
+    let mut definition = CpuBackend::prepare(plans(&can), 1, Math::F32, &|_| ())?.plain();
+    let mut tested = device.prepare(plans(&can), &|_| ())?;
+    let mut checks: Vec<Check> = Vec::new();
+    for (shape, step) in steps() {
+        for pass in 0..definition.plans().of(shape).passes.len() {
+            let check = compare(&mut definition, &mut *tested, shape, pass, &step)?;
+            match checks.iter_mut().find(|c| (c.kernel, &c.variant) == (check.kernel, &check.variant)) {
+                Some(known) => {
+                    known.max_error = worse(known.max_error, check.max_error);
+                    known.ok &= check.ok;
+                }
+                None => checks.push(check),
+            }
+        }
+    }
+    Ok(checks)
+}

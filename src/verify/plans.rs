@@ -1,0 +1,156 @@
+//! Plans that hold every kernel in every variant and storage format.
+
+use super::{CONTEXT, SIZES, VOCAB, WIDE, WIDTH};
+use crate::{
+    architecture::{NormKind, Rope, RopeScaling},
+    capabilities::Capabilities,
+    kernels::{
+        Activation, By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention,
+        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+    },
+    plan::{Buffers, Content, Per, Plan, Plans, Rows, Shape},
+    weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
+};
+use std::sync::Arc;
+
+/// The buffers and passes of a plan that holds each kernel once in every variant.
+struct Writer<'a> {
+    can: &'a Capabilities,
+    buffers: Buffers,
+    random: Random,
+}
+
+impl Writer<'_> {
+    fn matrix(&mut self, format: Format, rows: u32, columns: u32, bias: Option<Vector>) -> Matrix {
+        let seed = self.random.word();
+        let tensor = Tensor::random("verify", format, rows as usize, columns as usize, seed);
+        let rows = StoredRows::new(tensor, format, false, Order::AsStored);
+        Matrix::declare(&mut self.buffers, format.name(), vec![rows], &self.can.layout, bias)
+    }
+    /// A buffer of one vector. The first values of a layer's say the scale and the window of its attention.
+    fn vector(&mut self, mut values: Vec<f32>, len: u32) -> Vector {
+        let at = values.len() as u32;
+        values.extend((0..len).map(|_| 1.0 + 0.1 * self.random.value()));
+        let buffer = self.buffers.declare("vector", Content::Loaded(Arc::new(Values(values))));
+        Vector { buffer, at, len }
+    }
+    fn row(&mut self, width: u32) -> Rows {
+        self.buffers.activation("y", Per::Row, width)
+    }
+}
+
+/// Plans that hold every kernel once in every variant and storage format, for a device that can do so much.
+pub fn plans(can: &Capabilities) -> Plans {
+    let mut w = Writer { can, buffers: Buffers::default(), random: Random(1) };
+    let ids = w.buffers.declare("ids", Content::Ids);
+    let [mut prefill, mut decode] = Shape::ALL.map(Plan::new);
+    macro_rules! push {
+        ($kernel:expr) => {{
+            prefill.push($kernel);
+            decode.push($kernel);
+        }};
+    }
+    let x = w.row(WIDTH);
+    let positions = w.matrix(Format::F32, CONTEXT, WIDTH, None);
+    for format in Format::ALL {
+        let tokens = w.matrix(format, VOCAB, WIDTH, None);
+        push!(embed(&tokens, By::Token, ids, x));
+    }
+    push!(embed(&positions, By::Position, ids, x).add());
+    let h = w.row(WIDTH);
+    prefill.push(splice(h, x));
+    for kind in [NormKind::Layer, NormKind::Rms] {
+        let both = w.vector(Vec::new(), 2 * WIDTH);
+        let weight = Vector { len: WIDTH, ..both };
+        let bias = (kind == NormKind::Layer).then_some(Vector { at: WIDTH, ..weight });
+        let by = NormWeights { weight, bias, kind, epsilon: 1e-5 };
+        push!(norm(x, &by).to(h));
+        // Folded into the matmul that reads it, where rows are few.
+        let matrix = w.matrix(Format::F16, 94, WIDTH, None);
+        let (plain, gated) = (w.row(94), w.row(47));
+        decode.push(matmul(normed(x, &by), &matrix).to(plain));
+        decode.push(matmul(normed(x, &by), &matrix).activation(Activation::Silu).gated(true).to(gated));
+    }
+    for format in Format::ALL {
+        let matrix = w.matrix(format, 203, WIDTH, None);
+        let y = w.row(203);
+        push!(matmul(h, &matrix).to(y));
+    }
+    // Wide enough for a decode's threads to take whole blocks.
+    let wide = w.row(WIDE);
+    let widening = w.matrix(Format::F16, WIDE, WIDTH, None);
+    decode.push(matmul(h, &widening).to(wide));
+    for format in Format::ALL {
+        let matrix = w.matrix(format, 41, WIDE, None);
+        let y = w.row(41);
+        decode.push(matmul(wide, &matrix).to(y));
+    }
+    // Where rows end within what a shader reads at a time.
+    for format in [Format::F32, Format::F16, Format::BF16] {
+        let odd = w.row(61);
+        let (narrow, back) = (w.matrix(format, 61, WIDTH, None), w.matrix(format, WIDTH, 61, None));
+        push!(matmul(h, &narrow).to(odd));
+        push!(matmul(odd, &back).add_to(x));
+    }
+    for activation in Activation::ALL {
+        let bias = w.vector(Vec::new(), 94);
+        let matrix = w.matrix(Format::F16, 94, WIDTH, Some(bias));
+        let y = w.row(94);
+        push!(matmul(h, &matrix).activation(activation).to(y));
+        let y = w.row(47);
+        push!(matmul(h, &matrix).activation(activation).gated(true).to(y));
+    }
+    for (n_heads, n_kv_heads, head_dim, window) in
+        [(4, 4, 64, 0.0), (6, 2, 48, 0.0), (4, 1, 128, 20.0), (2, 1, 256, 0.0)]
+    {
+        let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
+        let (qkv, y) = (w.row(q + 2 * kv), w.row(q));
+        let table = RopeTable::new(&Rope { theta: 10_000.0, scaling: RopeScaling::None }, head_dim, CONTEXT);
+        let turns = w.buffers.declare("turns", Content::Loaded(Arc::new(table)));
+        let stride = 2 * kv;
+        let buffer = w.buffers.declare("cache", Content::Cache { stride });
+        let cache = Cache { parts: vec![CachePart { buffer, heads: 0..n_kv_heads }], n_kv_heads, head_dim };
+        let scalars =
+            Vector { at: 0, len: 2, ..w.vector(vec![1.0 / (head_dim as f32).sqrt(), window, 0.0, 0.0], 4) };
+        push!(matmul(h, &matrix).to(qkv));
+        let both = w.vector(Vec::new(), 2 * head_dim);
+        let of_heads = [0, head_dim].map(|at| {
+            let weight = Vector { at, len: head_dim, ..both };
+            NormWeights { weight, bias: None, kind: NormKind::Rms, epsilon: 1e-5 }
+        });
+        push!(head_norm(qkv, &of_heads, n_heads, n_kv_heads));
+        push!(rope(qkv, turns, n_heads + n_kv_heads, head_dim));
+        push!(kv_write(qkv, &cache));
+        for turns in [None, Some(turns)] {
+            decode.push(matmul(h, &matrix).cached(qkv, turns, &cache));
+        }
+        let partials = Partials::declare(&mut w.buffers, n_heads, head_dim, can, &SIZES);
+        push!(attention(qkv, &cache, scalars, partials, y));
+        let seen = w.row(n_heads * CONTEXT);
+        push!(attention_weights(qkv, &cache, scalars, n_heads, seen));
+    }
+    let mut logits = x;
+    for vocab in [5 * VOCAB, VOCAB] {
+        logits = w.buffers.activation("logits", Per::Output, vocab);
+        let head = w.matrix(Format::Q8_0, vocab, WIDTH, None);
+        push!(matmul(h, &head).to(logits));
+        let candidates = Candidates::declare(&mut w.buffers, vocab);
+        push!(adjust(logits));
+        push!(sample(logits, candidates, ids));
+    }
+    let scores = w.buffers.activation("scores", Per::Target, 1);
+    prefill.push(score(logits, scores));
+    let (attention_weights, features) = (None, None);
+    Plans {
+        buffers: w.buffers,
+        sizes: SIZES,
+        prefill,
+        decode,
+        logits,
+        scores,
+        ids,
+        attention_weights,
+        features,
+    }
+}

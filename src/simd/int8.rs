@@ -20,8 +20,9 @@ pub const BLOCK: usize = 32;
 #[derive(Default)]
 pub struct Rounded {
     q: Vec<i8>,
+    /// Of each block, with zeros up to whole groups of [`PARTS`].
     d: Vec<f32>,
-    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half.
+    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half. Padded like d.
     sums: [Vec<f32>; 3],
 }
 
@@ -58,6 +59,9 @@ impl Job for Round<'_> {
                 sums.push(d * sum as f32);
             }
         }
+        let groups = blocks.len().next_multiple_of(PARTS);
+        rounded.d.resize(groups, 0.0);
+        rounded.sums.iter_mut().for_each(|sums| sums.resize(groups, 0.0));
         rounded
     }
 }
@@ -90,7 +94,7 @@ impl Job for RoundedProducts<'_> {
     fn run<L: Lanes>(self) {
         let Self { rows, x, out, stride } = self;
         rows.check();
-        assert!(x.iter().all(|x| x.d.len() * BLOCK == rows.columns), "a block for each of the rows'");
+        assert!(x.iter().all(|x| x.q.len() == rows.columns), "a block for each of the rows'");
         match rows.format {
             Format::Q8_0 => products::<L, Q8_0>(rows, x, out, stride),
             Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
@@ -133,73 +137,122 @@ fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], strid
     let parts = rows.columns / BLOCK;
     for row in 0..rows.count {
         let packed = &rows.packed[row * rows.row_bytes..][..F::bytes(parts)];
-        for (i, x) in x.iter().enumerate() {
-            let mut sums = Sums::<L> { total: [<L::Eight>::splat(0.0); 2], offset: [0.0; PARTS] };
-            let mut part = 0;
-            while part + PARTS <= parts {
-                sums.add::<F>(&packed[F::bytes(part)..], x, part, PARTS);
-                part += PARTS;
-            }
-            if part < parts {
-                sums.add::<F>(&packed[F::bytes(part)..], x, part, parts - part);
-            }
-            let [even, odd] = sums.total;
-            out[i * stride + row] = <L::Eight>::sum(<L::Eight>::add(even, odd)) + sum(&sums.offset);
+        let mut first = 0;
+        while first < x.len() {
+            // Several rows of x share what is decoded of a row; the sums of each are the same as alone.
+            let (x, out) = (&x[first..], &mut out[first * stride + row..]);
+            first += match x.len() {
+                8.. => several::<L, F, 8>(packed, parts, x, out, stride),
+                4.. => several::<L, F, 4>(packed, parts, x, out, stride),
+                2.. => several::<L, F, 2>(packed, parts, x, out, stride),
+                _ => several::<L, F, 1>(packed, parts, x, out, stride),
+            };
         }
     }
 }
 
-/// The sums of one product.
-struct Sums<L: Lanes> {
-    /// Σ s d u q, of the even and of the odd parts.
-    total: [<L::Eight as Lanes>::V; 2],
-    /// Σ m x, by the index of the part.
-    offset: [f32; PARTS],
+/// `out[i · stride] = row · x[i]` for the first N rows of x; N.
+#[inline(always)]
+fn several<L: Lanes, F: Ints, const N: usize>(
+    packed: &[u8],
+    parts: usize,
+    x: &[Rounded],
+    out: &mut [f32],
+    stride: usize,
+) -> usize {
+    // No closures nor `map` here: they would not be compiled for the instructions of the job.
+    let zero = <L::Eight>::splat(0.0);
+    // Of each product: Σ s d u q, of the even and of the odd parts; and Σ m x, by the index of the part.
+    let (mut even, mut odd, mut offsets) = ([zero; N], [zero; N], [zero; N]);
+    let mut part = 0;
+    while part < parts {
+        let count = PARTS.min(parts - part);
+        let packed = &packed[F::bytes(part)..];
+        let of_row = F::scales::<L>(packed, count);
+        // The scales of the row times those of each x; all parts of a group, for where there are fewer, they are zero.
+        let (mut scales, mut q) = ([[[0.0; PARTS]; 2]; N], [&[][..]; N]);
+        // SAFETY: the arrays have eight values.
+        unsafe {
+            for j in 0..N {
+                let [whole, first, second] = &x[j].sums;
+                let d = eight::<L>(&x[j].d, part);
+                <L::Eight>::store(times_of_row::<L>(&of_row.s[0], d), scales[j][0].as_mut_ptr());
+                if F::HALVES {
+                    <L::Eight>::store(times_of_row::<L>(&of_row.s[1], d), scales[j][1].as_mut_ptr());
+                    let a = times_of_row::<L>(&of_row.m[0], eight::<L>(first, part));
+                    let b = times_of_row::<L>(&of_row.m[1], eight::<L>(second, part));
+                    offsets[j] = <L::Eight>::add(offsets[j], <L::Eight>::add(a, b));
+                } else if !F::SIGNED {
+                    let m = times_of_row::<L>(&of_row.m[0], eight::<L>(whole, part));
+                    offsets[j] = <L::Eight>::add(offsets[j], m);
+                }
+                q[j] = &x[j].q[part * BLOCK..][..count * BLOCK];
+            }
+        }
+        let mut i = 0;
+        while i + 1 < count {
+            add_part::<L, F, N>(&mut even, packed, &q, &scales, i);
+            add_part::<L, F, N>(&mut odd, packed, &q, &scales, i + 1);
+            i += 2;
+        }
+        if i < count {
+            add_part::<L, F, N>(&mut even, packed, &q, &scales, i);
+        }
+        part += count;
+    }
+    for j in 0..N {
+        let mut offset = [0.0; PARTS];
+        // SAFETY: the array has eight values.
+        unsafe { <L::Eight>::store(offsets[j], offset.as_mut_ptr()) };
+        out[j * stride] = <L::Eight>::sum(<L::Eight>::add(even[j], odd[j])) + sum(&offset);
+    }
+    N
 }
 
-impl<L: Lanes> Sums<L> {
-    /// Adds the products of the `count` parts at the start of `packed` with the parts of x from `at` on.
-    #[inline(always)]
-    fn add<F: Ints>(&mut self, packed: &[u8], x: &Rounded, at: usize, count: usize) {
-        let Scales { mut s, m } = F::scales::<L>(packed, count);
-        let d = &x.d[at..][..count];
-        for i in 0..count {
-            s[0][i] *= d[i];
-            if F::HALVES {
-                s[1][i] *= d[i];
+/// Eight of a row's values, which are padded to whole groups of parts.
+#[inline(always)]
+fn eight<L: Lanes>(values: &[f32], at: usize) -> <L::Eight as Lanes>::V {
+    let values: &[f32; PARTS] = values[at..].first_chunk().expect("padded");
+    // SAFETY: they are eight.
+    unsafe { <L::Eight>::load(values.as_ptr()) }
+}
+
+#[inline(always)]
+fn times_of_row<L: Lanes>(of_row: &[f32; PARTS], of_x: <L::Eight as Lanes>::V) -> <L::Eight as Lanes>::V {
+    // SAFETY: the array has eight values.
+    let of_row = unsafe { <L::Eight>::load(of_row.as_ptr()) };
+    <L::Eight>::multiply_add(of_row, of_x, <L::Eight>::splat(0.0))
+}
+
+/// Adds the products of one part to a total for each x.
+#[inline(always)]
+fn add_part<L: Lanes, F: Ints, const N: usize>(
+    totals: &mut [<L::Eight as Lanes>::V; N],
+    packed: &[u8],
+    q: &[&[i8]; N],
+    scales: &[[[f32; PARTS]; 2]; N],
+    i: usize,
+) {
+    let u = F::u(packed, i);
+    for j in 0..N {
+        let q = &q[j][i * BLOCK..][..BLOCK];
+        // SAFETY: both have 32 bytes from there on.
+        let products = unsafe {
+            match F::SIGNED {
+                true => L::byte_products::<true>(u.as_ptr(), q.as_ptr()),
+                false => L::byte_products::<false>(u.as_ptr(), q.as_ptr()),
             }
-        }
-        if F::HALVES {
-            let (a, b) = (&x.sums[1][at..][..count], &x.sums[2][at..][..count]);
-            for i in 0..count {
-                self.offset[i] += m[0][i] * a[i] + m[1][i] * b[i];
-            }
-        } else if !F::SIGNED {
-            let sums = &x.sums[0][at..][..count];
-            for i in 0..count {
-                self.offset[i] += m[0][i] * sums[i];
-            }
-        }
-        let q = &x.q[at * BLOCK..][..count * BLOCK];
-        for i in 0..count {
-            let u = F::u(packed, i);
-            // SAFETY: both have 32 bytes from there on.
-            let products = unsafe {
-                match F::SIGNED {
-                    true => L::byte_products::<true>(u.as_ptr(), q.as_ptr().add(i * BLOCK)),
-                    false => L::byte_products::<false>(u.as_ptr(), q.as_ptr().add(i * BLOCK)),
-                }
-            };
-            let scale = if F::HALVES {
-                let [a, b] = [s[0][i], s[1][i]];
-                let both = [a, a, a, a, b, b, b, b];
-                // SAFETY: the array has eight values.
-                unsafe { <L::Eight>::load(both.as_ptr()) }
-            } else {
-                <L::Eight>::splat(s[0][i])
-            };
-            self.total[i % 2] = <L::Eight>::multiply_add(products, scale, self.total[i % 2]);
-        }
+        };
+        let s = &scales[j];
+        let scale = if F::HALVES {
+            let [a, b] = [s[0][i], s[1][i]];
+            let both = [a, a, a, a, b, b, b, b];
+            // SAFETY: the array has eight values.
+            unsafe { <L::Eight>::load(both.as_ptr()) }
+        } else {
+            <L::Eight>::splat(s[0][i])
+        };
+        totals[j] = <L::Eight>::multiply_add(products, scale, totals[j]);
     }
 }
 

@@ -9,7 +9,6 @@ use super::{
     highest,
     lanes::{Job, Lanes},
     products::Rows,
-    sum,
 };
 use crate::weights::Format;
 
@@ -201,10 +200,8 @@ fn several<L: Lanes, F: Ints, const N: usize>(
         part += count;
     }
     for j in 0..N {
-        let mut offset = [0.0; PARTS];
-        // SAFETY: the array has eight values.
-        unsafe { <L::Eight>::store(offsets[j], offset.as_mut_ptr()) };
-        out[j * stride] = <L::Eight>::sum(<L::Eight>::add(even[j], odd[j])) + sum(&offset);
+        let total = <L::Eight>::add(even[j], odd[j]);
+        out[j * stride] = <L::Eight>::sum(if F::SIGNED { total } else { <L::Eight>::add(total, offsets[j]) });
     }
     N
 }
@@ -260,8 +257,16 @@ fn add_part<L: Lanes, F: Ints, const N: usize>(
 #[inline(always)]
 fn halves<L: Lanes>(packed: &[u8], bytes: usize, at: usize, count: usize) -> [f32; PARTS] {
     let (mut bits, mut values) = ([[0u8; 2]; PARTS], [0.0f32; PARTS]);
-    for i in 0..count {
-        bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
+    if count == PARTS {
+        // The usual case, with one check of the length.
+        let packed = &packed[..(PARTS - 1) * bytes + at + 2];
+        for i in 0..PARTS {
+            bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
+        }
+    } else {
+        for i in 0..count {
+            bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
+        }
     }
     // SAFETY: both arrays have eight values, one per lane.
     unsafe { <L::Eight>::store(<L::Eight>::f16(bits.as_ptr().cast()), values.as_mut_ptr()) };

@@ -3,8 +3,8 @@
 const BLOCK = 32u; // positions in a block of the KV cache
 const SAMPLED = 0xffffffffu; // token of a row whose id the device sampled: read it from `ids`
 const FEATURE = 0xfffffffeu; // token of a row that takes an image feature instead of a token embedding
-// `sees`: the last position that the row attends to.
-struct Row { token: u32, position: u32, sequence: u32, sees: u32 }
+// `attends_to`: the last position that the row attends to.
+struct Row { token: u32, position: u32, sequence: u32, attends_to: u32 }
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 
 fn row_count() -> u32 { return step[0]; }
@@ -14,15 +14,15 @@ fn row_at(i: u32) -> Row {
     return Row(step[at], step[at + 1u], step[at + 2u], step[at + 3u]);
 }
 // How to sample a sequence's next token. `least`: lowest logit that min-p keeps, relative to the highest
-// logit (at most 0). `rarest`: lowest probability that mirostat keeps; 0 without mirostat.
+// logit (at most 0). `mirostat_min_p`: lowest probability that mirostat keeps; 0 without mirostat.
 struct Draw {
     temperature: f32,
     top_k: u32,
     top_p: f32,
-    least: f32,
+    min_p_margin: f32,
     seed: vec2<u32>,
     typical_p: f32,
-    rarest: f32,
+    mirostat_min_p: f32,
     xtc_probability: f32,
     xtc_threshold: f32,
 }

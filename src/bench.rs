@@ -9,7 +9,7 @@ use crate::{
     engine::{CHUNK, GROUP, plans},
     error::{Error, Result},
     model::Model,
-    plan::{Shape, Sizes},
+    plan::{Phase, Sizes},
     step::{BLOCK, Row, SAMPLED, Step},
 };
 use serde::Serialize;
@@ -36,10 +36,10 @@ pub enum TestKind {
 }
 
 impl TestKind {
-    fn shape(self) -> Shape {
+    fn phase(self) -> Phase {
         match self {
-            Self::Prompt => Shape::Prefill,
-            Self::Generate => Shape::Decode,
+            Self::Prompt => Phase::Prefill,
+            Self::Generate => Phase::Decode,
         }
     }
 }
@@ -90,7 +90,7 @@ pub struct Profiled {
 /// A model on a device, ready to be measured.
 pub struct Bench {
     backend: Box<dyn Measure>,
-    /// By shape.
+    /// By phase.
     dispatches: [usize; 2],
     pub load: Duration,
     pub compile: Duration,
@@ -114,7 +114,7 @@ impl Bench {
         let blocks = context.div_ceil(BLOCK) * sequences;
         let sizes = Sizes { rows: [CHUNK, GROUP], outputs: GROUP, sequences, context, blocks };
         let plans = plans(model, &can, sizes)?;
-        let dispatches = Shape::ALL.map(|shape| plans.dispatches(shape, &can).all);
+        let dispatches = Phase::ALL.map(|phase| plans.dispatches(phase, &can).all);
         let start = Instant::now();
         let mut backend = device.prepare(plans, progress)?;
         let (ready, compile) = (start.elapsed(), backend.compile_time());
@@ -124,7 +124,7 @@ impl Bench {
             tables: vec![vec![0]],
             ..Step::default()
         };
-        backend.submit(Shape::Prefill, &step)?;
+        backend.submit(Phase::Prefill, &step)?;
         wait(backend.picked())?;
         Ok(Self { backend, dispatches, load: ready - compile, compile, first_token: start.elapsed() })
     }
@@ -135,14 +135,14 @@ impl Bench {
         // What is in the cache does not matter to the time; that it is finite does, and zeros are.
         let start = Instant::now();
         let (mut bytes, mut in_flight) = (0, 0);
-        for (shape, step) in &steps {
-            bytes += self.backend.plans().bytes(*shape, &step.load());
+        for (phase, step) in &steps {
+            bytes += self.backend.plans().bytes(*phase, &step.load());
             // As an answer is made: the device is a few tokens ahead of whom it tells.
             if in_flight == self.backend.max_in_flight() {
                 wait(self.backend.picked())?;
                 in_flight -= 1;
             }
-            self.backend.submit(*shape, step)?;
+            self.backend.submit(*phase, step)?;
             in_flight += 1;
             each(&*self.backend);
         }
@@ -159,13 +159,13 @@ impl Bench {
 
     /// How long the host takes to record the last step of a test while the device rests.
     pub fn encode(&mut self, test: &Test) -> Duration {
-        let (shape, step) = self.steps(test).pop().expect("a step");
-        self.backend.encode_time(shape, &step)
+        let (phase, step) = self.steps(test).pop().expect("a step");
+        self.backend.encode_time(phase, &step)
     }
 
     /// Dispatches in the last step of a test.
     pub fn dispatches(&self, test: &Test) -> usize {
-        self.dispatches[test.kind.shape() as usize]
+        self.dispatches[test.kind.phase() as usize]
     }
 
     /// Runs a test so many times, and once before.
@@ -198,11 +198,11 @@ impl Bench {
 
     /// Runs the last step of a test so many times, and once before, and tells where its time went, the most first.
     pub fn profile(&mut self, test: &Test, runs: u32) -> Result<Vec<Profiled>> {
-        let (shape, step) = self.steps(test).pop().expect("a step");
-        let mut seconds = vec![0.0; self.backend.plans().of(shape).passes.len()];
-        self.backend.profile(shape, &step)?;
+        let (phase, step) = self.steps(test).pop().expect("a step");
+        let mut seconds = vec![0.0; self.backend.plans().of(phase).passes.len()];
+        self.backend.profile(phase, &step)?;
         for _ in 0..runs {
-            for (total, time) in seconds.iter_mut().zip(self.backend.profile(shape, &step)?) {
+            for (total, time) in seconds.iter_mut().zip(self.backend.profile(phase, &step)?) {
                 *total += time.as_secs_f64() / f64::from(runs);
             }
         }
@@ -210,7 +210,7 @@ impl Bench {
         let load = step.load();
         // [passes, seconds, bytes, operations]
         let mut all: Vec<((&'static str, String), [f64; 4])> = Vec::new();
-        for (pass, seconds) in self.backend.plans().of(shape).passes.iter().zip(&seconds) {
+        for (pass, seconds) in self.backend.plans().of(phase).passes.iter().zip(&seconds) {
             let (what, cost) = ((pass.kernel.name(), pass.kernel.note()), pass.kernel.cost(&load));
             let more = [1.0, *seconds, cost.bytes as f64, cost.flops as f64];
             match all.iter_mut().find(|(known, _)| *known == what) {
@@ -234,7 +234,7 @@ impl Bench {
     }
 
     /// A run's steps: a prompt in chunks, the last token's logits wanted; or a token of each sequence at a time.
-    fn steps(&self, test: &Test) -> Vec<(Shape, Step)> {
+    fn steps(&self, test: &Test) -> Vec<(Phase, Step)> {
         let sizes = self.backend.plans().sizes;
         let stride = sizes.context.div_ceil(BLOCK);
         let tables: Vec<Vec<u32>> =
@@ -256,7 +256,7 @@ impl Bench {
                             chunk.iter().map(|p| Row { token: p % 100, position: *p, sequence }).collect();
                         let is_last = chunk.last() == all.last();
                         let outputs = if is_last { vec![chunk.len() as u32 - 1] } else { Vec::new() };
-                        steps.push((Shape::Prefill, step(rows, outputs)));
+                        steps.push((Phase::Prefill, step(rows, outputs)));
                     }
                 }
             }
@@ -270,7 +270,7 @@ impl Bench {
                             .map(|sequence| Row { token, position, sequence: *sequence })
                             .collect();
                         let outputs = (0..rows.len() as u32).collect();
-                        steps.push((Shape::Decode, step(rows, outputs)));
+                        steps.push((Phase::Decode, step(rows, outputs)));
                     }
                 }
             }

@@ -11,9 +11,9 @@ pub struct Capabilities {
     /// Subgroup operations in compute shaders.
     pub subgroups: bool,
     /// The most bytes of one binding.
-    pub most_binding: u64,
+    pub max_binding: u64,
     /// The most workgroups along one side of a grid.
-    pub most_groups: u32,
+    pub max_groups: u32,
     /// Positions that a workgroup of decode's attention looks at: a power of two.
     pub split: u32,
     /// How matrices are laid out.
@@ -23,17 +23,17 @@ pub struct Capabilities {
 impl Capabilities {
     /// The least that any WebGPU device can do.
     pub fn webgpu() -> Self {
-        let most_binding = 128 << 20;
+        let max_binding = 128 << 20;
         Self {
             subgroups: false,
-            most_binding,
-            most_groups: 65535,
+            max_binding,
+            max_groups: 65535,
             split: SPLIT,
-            layout: Layout::gpu(most_binding),
+            layout: Layout::gpu(max_binding),
         }
     }
     /// The CPU: no limits, tensors stay where they are mapped.
     pub fn cpu() -> Self {
-        Self { most_binding: u64::MAX, layout: Layout::CPU, ..Self::webgpu() }
+        Self { max_binding: u64::MAX, layout: Layout::CPU, ..Self::webgpu() }
     }
 }

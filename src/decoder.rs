@@ -1,4 +1,4 @@
-//! The one decoder, and the tower of layers through which a model that sees looks at an image: an architecture and its
+//! The one decoder, and the tower of layers through which a model that has_vision looks at an image: an architecture and its
 //! weights, written out as plans. One line, one pass.
 
 use crate::{
@@ -9,14 +9,14 @@ use crate::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
         embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
-    plan::{Buffer, Buffers, Content, Per, Plan, Plans, Rows, Shape, Sizes},
+    plan::{Buffer, Buffers, Content, Per, Phase, Plan, Plans, Rows, Sizes},
     step::BLOCK,
     weights::{LayerWeights, NormWeights, VisionWeights, Weights},
 };
 use std::sync::Arc;
 
 /// The most tokens of a text that is looked into: what there is to see grows with their square.
-pub const MOST_SEEN: u32 = 256;
+pub const MAX_INSIGHT_TOKENS: u32 = 256;
 
 /// What the passes hand on to each other. All layers share them: in a chain a pass waits for the one before it anyway, so
 /// that buffers of a layer's own would save a device no barrier.
@@ -27,9 +27,9 @@ struct Activations {
     h: Rows,
     qkv: Rows,
     /// What attention makes of the values.
-    mixed: Rows,
+    attn_out: Rows,
     /// Within the MLP.
-    hidden: Rows,
+    mlp_hidden: Rows,
     /// By what attention mixes, where somebody wants to see it.
     weights: Option<Rows>,
 }
@@ -43,8 +43,8 @@ impl Activations {
             x: row("x", architecture.hidden_size),
             h: row("h", architecture.hidden_size),
             qkv: row("qkv", q + 2 * kv),
-            mixed: row("mixed", q),
-            hidden: row("hidden", architecture.intermediate_size),
+            attn_out: row("attn_out", q),
+            mlp_hidden: row("mlp_hidden", architecture.intermediate_size),
             weights: None,
         }
     }
@@ -56,14 +56,14 @@ struct Layers<'a> {
     a: Activations,
     partials: Partials,
     /// cos and sin, where positions are rotary.
-    turns: Option<Buffer>,
+    rope_table: Option<Buffer>,
 }
 
 /// Everything that a plan's passes refer to.
 struct Decoder<'a> {
     layers: Layers<'a>,
     weights: &'a Weights,
-    /// What stands for parts of images, in a model that sees.
+    /// What stands for parts of images, in a model that has_vision.
     features: Option<Rows>,
     logits: Rows,
     /// What they give the targets.
@@ -73,7 +73,7 @@ struct Decoder<'a> {
     ids: Buffer,
 }
 
-/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each shape of work. With
+/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each phase of work. With
 /// `insight`, each layer of a prefill also leaves the weights of its attention.
 pub fn decoder(
     architecture: &Architecture,
@@ -87,15 +87,15 @@ pub fn decoder(
     let mut a = Activations::declare(&mut buffers, architecture);
     let logits = buffers.activation("logits", Per::Output, architecture.vocab_size);
     let scores = buffers.activation("scores", Per::Target, 1);
-    let weights_width = architecture.n_heads * sizes.context.min(MOST_SEEN);
+    let weights_width = architecture.n_heads * sizes.context.min(MAX_INSIGHT_TOKENS);
     a.weights = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
-    let sees = architecture.vision.is_some();
-    let features = sees.then(|| buffers.activation("features", Per::Row, architecture.hidden_size));
-    let turns = match &architecture.positions {
+    let has_vision = architecture.vision.is_some();
+    let features = has_vision.then(|| buffers.activation("features", Per::Row, architecture.hidden_size));
+    let rope_table = match &architecture.positions {
         Positions::Learned => None,
         Positions::Rotary(rope) => {
             let table = RopeTable::new(rope, head_dim, sizes.context);
-            Some(buffers.declare("turns", Content::Loaded(Arc::new(table))))
+            Some(buffers.declare("rope_table", Content::Loaded(Arc::new(table))))
         }
     };
     let caches = (0..architecture.layers.len())
@@ -104,14 +104,14 @@ pub fn decoder(
     let partials = Partials::declare(&mut buffers, architecture.n_heads, head_dim, can, &sizes);
     let candidates = Candidates::declare(&mut buffers, architecture.vocab_size);
     let ids = buffers.declare("ids", Content::Ids);
-    let layers = Layers { architecture, a, partials, turns };
+    let layers = Layers { architecture, a, partials, rope_table };
     let attention_weights = layers.a.weights;
     let decoder = Decoder { layers, weights, features, logits, scores, caches, candidates, ids };
-    let [prefill, decode] = Shape::ALL.map(|shape| decoder.plan(shape));
+    let [prefill, decode] = Phase::ALL.map(|phase| decoder.plan(phase));
     Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids, attention_weights, features })
 }
 
-/// The plan of what sees an image, for a prefill whose rows are all positions of the tower: from `pixels`, which the host
+/// The plan of what has_vision an image, for a prefill whose rows are all positions of the tower: from `pixels`, which the host
 /// writes, to the features that take the place of tokens `width` wide.
 pub fn tower(
     vision: &Vision,
@@ -119,7 +119,7 @@ pub fn tower(
     mut buffers: Buffers,
     can: &Capabilities,
     width: u32,
-) -> Result<TowerPlan> {
+) -> Result<VisionPlan> {
     let architecture = &vision.tower;
     let positions = architecture.max_positions;
     let blocks = positions.div_ceil(BLOCK);
@@ -132,16 +132,16 @@ pub fn tower(
     let partials = Partials::declare(&mut buffers, architecture.n_heads, architecture.head_dim, can, &sizes);
     let ids = buffers.declare("ids", Content::Ids);
     let largest = buffers.all().map(|buffer| buffers.bytes(buffer, &sizes)).max().unwrap_or(0);
-    if largest > can.most_binding {
+    if largest > can.max_binding {
         return Err(Error::memory(format!(
             "an image of {positions} positions is too large for this device: what is made of it would need a binding of \
              {largest} bytes of the {} that it allows; use --device cpu",
-            can.most_binding
+            can.max_binding
         )));
     }
-    let layers = Layers { architecture, a, partials, turns: None };
+    let layers = Layers { architecture, a, partials, rope_table: None };
     let a = &layers.a;
-    let mut plan = Plan::new(Shape::Prefill);
+    let mut plan = Plan::new(Phase::Prefill);
     plan.push(matmul(pixels, &weights.patches).to(a.h));
     plan.push(embed(&weights.positions, By::Position, ids, a.h).add());
     plan.push(norm(a.h, &weights.norm).to(a.x));
@@ -158,18 +158,18 @@ pub fn tower(
         buffers,
         sizes,
         prefill: plan,
-        decode: Plan::new(Shape::Decode),
+        decode: Plan::new(Phase::Decode),
         logits: features,
         scores: features,
         ids,
         attention_weights: None,
         features: None,
     };
-    Ok(TowerPlan { plans, pixels })
+    Ok(VisionPlan { plans, pixels })
 }
 
 /// The plan of a tower.
-pub struct TowerPlan {
+pub struct VisionPlan {
     pub plans: Plans,
     /// Each position's pixels, in the order of the weights that they meet: by colour, then row by row.
     pub pixels: Rows,
@@ -177,7 +177,7 @@ pub struct TowerPlan {
 
 /// The longest context that the model was made for and a device's bindings can hold: a key head's cache is not split.
 pub fn longest_context(architecture: &Architecture, can: &Capabilities) -> u32 {
-    let positions = can.most_binding / (u64::from(architecture.head_dim) * 8);
+    let positions = can.max_binding / (u64::from(architecture.head_dim) * 8);
     let blocks = positions / u64::from(BLOCK);
     (blocks * u64::from(BLOCK)).min(u64::from(architecture.max_positions)) as u32
 }
@@ -192,13 +192,13 @@ fn cache(
 ) -> Result<Cache> {
     let (n_kv_heads, head_dim) = (architecture.n_kv_heads, architecture.head_dim);
     let a_head = u64::from(sizes.blocks) * u64::from(BLOCK) * u64::from(head_dim) * 8;
-    let most = (can.most_binding / a_head).min(u64::from(n_kv_heads)) as u32;
+    let most = (can.max_binding / a_head).min(u64::from(n_kv_heads)) as u32;
     if most == 0 {
         let longest = longest_context(architecture, can);
         return Err(Error::memory(format!(
             "a context of {} is too long for this device: a key head's cache would need a binding of {a_head} bytes \
              of the {} that it allows; ask for at most --ctx {longest}",
-            sizes.context, can.most_binding
+            sizes.context, can.max_binding
         )));
     }
     let part = |first: u32| {
@@ -211,16 +211,16 @@ fn cache(
 }
 
 impl Decoder<'_> {
-    fn plan(&self, shape: Shape) -> Plan {
+    fn plan(&self, phase: Phase) -> Plan {
         let Self { weights, layers, .. } = self;
         let a = &layers.a;
-        let mut plan = Plan::new(shape);
+        let mut plan = Plan::new(phase);
         plan.push(embed(&weights.tokens, By::Token, self.ids, a.x));
         if let Some(positions) = &weights.positions {
             plan.push(embed(positions, By::Position, self.ids, a.x).add());
         }
         // Images are parts of prompts.
-        if let Some(features) = self.features.filter(|_| shape == Shape::Prefill) {
+        if let Some(features) = self.features.filter(|_| phase == Phase::Prefill) {
             plan.push(splice(features, a.x));
         }
         for (number, layer) in weights.layers.iter().enumerate() {
@@ -236,7 +236,7 @@ impl Decoder<'_> {
         plan.push(adjust(self.logits));
         plan.push(sample(self.logits, self.candidates, self.ids));
         // Probabilities are asked of texts that are there.
-        if shape == Shape::Prefill {
+        if phase == Phase::Prefill {
             plan.push(score(self.logits, self.scores));
         }
         plan
@@ -246,29 +246,29 @@ impl Decoder<'_> {
 impl Layers<'_> {
     /// x normalized: by a pass into h where rows are many, else on the way into the matmul that reads it.
     fn norm(&self, plan: &mut Plan, x: Rows, by: &NormWeights) -> Input {
-        match plan.shape {
-            Shape::Prefill => {
+        match plan.phase {
+            Phase::Prefill => {
                 plan.push(norm(x, by).to(self.a.h));
                 self.a.h.into()
             }
-            Shape::Decode => normed(x, by),
+            Phase::Decode => normed(x, by),
         }
     }
 
     /// One layer. The two orders differ only in what each half reads and what it adds to.
     fn layer(&self, plan: &mut Plan, number: usize, w: &LayerWeights, cache: &Cache) {
         let a = &self.a;
-        // A layer without positions of its own turns nothing.
-        let turns = self.turns.filter(|_| self.architecture.layers[number].rotary);
+        // A layer without positions of its own rope_table nothing.
+        let rope_table = self.rope_table.filter(|_| self.architecture.layers[number].rotary);
         match self.architecture.norm_order {
             NormOrder::Before => {
                 let h = self.norm(plan, a.x, &w.norm1);
-                self.attention(plan, w, cache, turns, h, a.x);
+                self.attention(plan, w, cache, rope_table, h, a.x);
                 let h = self.norm(plan, a.x, &w.norm2);
                 self.mlp(plan, w, h, a.x);
             }
             NormOrder::After => {
-                self.attention(plan, w, cache, turns, a.x.into(), a.x);
+                self.attention(plan, w, cache, rope_table, a.x.into(), a.x);
                 plan.push(norm(a.x, &w.norm1).to(a.h));
                 self.mlp(plan, w, a.h.into(), a.h);
                 plan.push(norm(a.h, &w.norm2).to(a.x));
@@ -282,37 +282,42 @@ impl Layers<'_> {
         plan: &mut Plan,
         w: &LayerWeights,
         cache: &Cache,
-        turns: Option<Buffer>,
+        rope_table: Option<Buffer>,
         from: Input,
         onto: Rows,
     ) {
         let a = &self.a;
         let qkv = matmul(from, &w.qkv);
         // What stands between the product and its turning keeps them apart.
-        if plan.shape == Shape::Decode && w.qk_norm.is_none() && qkv.reaches(cache) {
-            plan.push(qkv.cached(a.qkv, turns, cache));
+        if plan.phase == Phase::Decode && w.qk_norm.is_none() && qkv.can_fuse_kv_write(cache) {
+            plan.push(qkv.rope_and_cache(a.qkv, rope_table, cache));
         } else {
             plan.push(qkv.to(a.qkv));
             if let Some(by) = &w.qk_norm {
                 plan.push(head_norm(a.qkv, by, self.architecture.n_heads, cache.n_kv_heads));
             }
-            if let Some(turns) = turns {
-                plan.push(rope(a.qkv, turns, self.architecture.n_heads + cache.n_kv_heads, cache.head_dim));
+            if let Some(rope_table) = rope_table {
+                plan.push(rope(
+                    a.qkv,
+                    rope_table,
+                    self.architecture.n_heads + cache.n_kv_heads,
+                    cache.head_dim,
+                ));
             }
             plan.push(kv_write(a.qkv, cache));
         }
-        if let Some(seen) = a.weights.filter(|_| plan.shape == Shape::Prefill) {
+        if let Some(seen) = a.weights.filter(|_| plan.phase == Phase::Prefill) {
             plan.push(attention_weights(a.qkv, cache, w.scalars, self.architecture.n_heads, seen));
         }
-        plan.push(attention(a.qkv, cache, w.scalars, self.partials, a.mixed));
-        plan.push(matmul(a.mixed, &w.out).add_to(onto));
+        plan.push(attention(a.qkv, cache, w.scalars, self.partials, a.attn_out));
+        plan.push(matmul(a.attn_out, &w.out).add_to(onto));
     }
 
     /// onto += down(activation(up(from)))
     fn mlp(&self, plan: &mut Plan, w: &LayerWeights, from: Input, onto: Rows) {
         let a = &self.a;
         let up = matmul(from, &w.up).activation(self.architecture.activation);
-        plan.push(up.gated(self.architecture.gated).to(a.hidden));
-        plan.push(matmul(a.hidden, &w.down).add_to(onto));
+        plan.push(up.gated(self.architecture.gated).to(a.mlp_hidden));
+        plan.push(matmul(a.mlp_hidden, &w.down).add_to(onto));
     }
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// The longest side of an image that a configuration may ask for, in pixels.
-const MOST_SIDE: u32 = 4096;
+const MAX_SIDE: u32 = 4096;
 
 /// Pillow computes in fixed point: weights and sums have this many fractional bits.
 const PRECISION: u32 = 22;
@@ -287,11 +287,11 @@ fn filter(config: &Config) -> Result<Filter> {
 fn target(config: &Config, field: &str) -> Result<Option<Target>> {
     let Some(value) = config.get(field) else { return Ok(None) };
     if !value.is_object() {
-        return Ok(config.count(field, MOST_SIDE)?.map(Target::ShortestEdge));
+        return Ok(config.count(field, MAX_SIDE)?.map(Target::ShortestEdge));
     }
     let name = format!("{}: {field}", config.name());
     let sides = Config::new(&name, value)?;
-    let side = |name| sides.count(name, MOST_SIDE);
+    let side = |name| sides.count(name, MAX_SIDE);
     match (side("shortest_edge")?, side("height")?, side("width")?, sides.get("longest_edge")) {
         (Some(edge), None, None, None) => Ok(Some(Target::ShortestEdge(edge))),
         (None, Some(height), Some(width), None) => Ok(Some(Target::Exactly((height, width)))),

@@ -1,13 +1,13 @@
 //! A plan: the passes from token ids to logits, in order, over buffers known by number.
 //!
-//! decoder.rs writes one for each [`Shape`] of work, over the same [`Buffers`]; a backend makes what they need
+//! decoder.rs writes one for each [`Phase`] of work, over the same [`Buffers`]; a backend makes what they need
 //! once and then runs a [`crate::step::Step`] through one of them.
 
 use crate::{
     capabilities::Capabilities,
     kernels::{Cost, Dispatch, Kernel, Target},
     shader::Program,
-    step::Load,
+    step::Workload,
     weights::Contents,
 };
 use std::{
@@ -46,7 +46,7 @@ pub enum Per {
 }
 
 impl Per {
-    pub fn count(self, load: &Load) -> u32 {
+    pub fn count(self, load: &Workload) -> u32 {
         match self {
             Self::Row => load.rows,
             Self::Output => load.outputs,
@@ -101,7 +101,7 @@ pub enum Content {
 /// The most that a step may ask for: what buffers are sized by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Tokens in one step, by shape: prefill, then decode.
+    /// Tokens in one step, by phase: prefill, then decode.
     pub rows: [u32; 2],
     pub outputs: u32,
     pub sequences: u32,
@@ -112,8 +112,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The most tokens in a step of any shape.
-    pub fn most_rows(&self) -> u32 {
+    /// The most tokens in a step of any phase.
+    pub fn max_rows(&self) -> u32 {
         self.rows[0].max(self.rows[1])
     }
 }
@@ -159,10 +159,10 @@ impl Buffers {
         match self.content(buffer) {
             Content::Loaded(contents) => contents.rows() as u64 * contents.row_bytes() as u64,
             Content::Activation { per: Per::Row, stride } => {
-                u64::from(sizes.most_rows()) * u64::from(*stride) * 4
+                u64::from(sizes.max_rows()) * u64::from(*stride) * 4
             }
             Content::Partials { per: Per::Row, stride } => {
-                u64::from(sizes.rows[Shape::Decode as usize]) * u64::from(*stride) * 4
+                u64::from(sizes.rows[Phase::Decode as usize]) * u64::from(*stride) * 4
             }
             Content::Activation { stride, .. } | Content::Partials { stride, .. } => {
                 u64::from(sizes.outputs) * u64::from(*stride) * 4
@@ -182,14 +182,14 @@ impl Buffers {
 
 /// The shapes of work that a plan is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum Phase {
     /// Tokens of prompts, many at once.
     Prefill,
     /// The next token of up to eight sequences.
     Decode,
 }
 
-impl Shape {
+impl Phase {
     pub const ALL: [Self; 2] = [Self::Prefill, Self::Decode];
 }
 
@@ -202,14 +202,14 @@ pub struct Pass {
 
 /// The passes, in order.
 pub struct Plan {
-    pub shape: Shape,
+    pub phase: Phase,
     pub passes: Vec<Pass>,
     layer: Option<u32>,
 }
 
 impl Plan {
-    pub fn new(shape: Shape) -> Self {
-        Self { shape, passes: Vec::new(), layer: None }
+    pub fn new(phase: Phase) -> Self {
+        Self { phase, passes: Vec::new(), layer: None }
     }
     /// What is pushed from now on belongs to this layer.
     pub fn enter(&mut self, layer: Option<u32>) {
@@ -237,16 +237,16 @@ pub struct Plans {
 }
 
 impl Plans {
-    pub fn of(&self, shape: Shape) -> &Plan {
-        match shape {
-            Shape::Prefill => &self.prefill,
-            Shape::Decode => &self.decode,
+    pub fn of(&self, phase: Phase) -> &Plan {
+        match phase {
+            Phase::Prefill => &self.prefill,
+            Phase::Decode => &self.decode,
         }
     }
 
     /// Bytes that the passes of one run read and write, each counted once a pass.
-    pub fn bytes(&self, shape: Shape, load: &Load) -> u64 {
-        self.of(shape).passes.iter().map(|pass| pass.kernel.cost(load).bytes).sum()
+    pub fn bytes(&self, phase: Phase, load: &Workload) -> u64 {
+        self.of(phase).passes.iter().map(|pass| pass.kernel.cost(load).bytes).sum()
     }
 
     /// Bytes of weights and tables.
@@ -261,30 +261,30 @@ impl Plans {
 
     /// What a device dispatches for one run of a plan, of one sequence with little context: passes before, in and
     /// after the layers, and the most of any one layer.
-    pub fn dispatches(&self, shape: Shape, can: &Capabilities) -> Dispatches {
-        let target = Target { can, shape };
-        let load = Load { rows: 1, outputs: 1, context: 1, ..Load::default() };
+    pub fn dispatches(&self, phase: Phase, can: &Capabilities) -> Dispatches {
+        let target = Target { can, phase };
+        let load = Workload { rows: 1, outputs: 1, context: 1, ..Workload::default() };
         let (mut all, mut by_layer) = (0, BTreeMap::<_, usize>::new());
         let has_work = |pass: &&Pass| pass.kernel.cost(&load) != Cost::default();
-        for pass in self.of(shape).passes.iter().filter(has_work) {
+        for pass in self.of(phase).passes.iter().filter(has_work) {
             // The CPU, which joins nothing, calls a kernel once, whatever its parts.
             let dispatches = if can.layout.join { pass.kernel.dispatches(&target) } else { Vec::new() };
-            let run = |d: &&Dispatch| d.grid.workgroups(&load, can.most_groups).is_some();
+            let run = |d: &&Dispatch| d.grid.workgroups(&load, can.max_groups).is_some();
             let count = dispatches.iter().filter(run).count().max(1);
             all += count;
             if let Some(layer) = pass.layer {
                 *by_layer.entry(layer).or_default() += count;
             }
         }
-        Dispatches { all, most_of_a_layer: by_layer.into_values().max().unwrap_or(0) }
+        Dispatches { all, max_of_a_layer: by_layer.into_values().max().unwrap_or(0) }
     }
 
     /// The programs that a device runs for both shapes, each once, in the order of the passes.
     pub fn programs(&self, can: &Capabilities) -> Vec<Program> {
         let (mut programs, mut known) = (Vec::new(), HashSet::new());
-        for shape in Shape::ALL {
-            let passes = self.of(shape).passes.iter();
-            for dispatch in passes.flat_map(|pass| pass.kernel.dispatches(&Target { can, shape })) {
+        for phase in Phase::ALL {
+            let passes = self.of(phase).passes.iter();
+            for dispatch in passes.flat_map(|pass| pass.kernel.dispatches(&Target { can, phase })) {
                 if known.insert(dispatch.program.key()) {
                     programs.push(dispatch.program);
                 }
@@ -294,8 +294,8 @@ impl Plans {
     }
 
     /// The listing of a plan: a line a pass, with what it reads → what it writes.
-    pub fn listing(&self, shape: Shape) -> impl fmt::Display + '_ {
-        Listing { plan: self.of(shape), buffers: &self.buffers }
+    pub fn listing(&self, phase: Phase) -> impl fmt::Display + '_ {
+        Listing { plan: self.of(phase), buffers: &self.buffers }
     }
 }
 
@@ -303,7 +303,7 @@ impl Plans {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dispatches {
     pub all: usize,
-    pub most_of_a_layer: usize,
+    pub max_of_a_layer: usize,
 }
 
 struct Listing<'a> {

@@ -3,7 +3,7 @@
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
 //! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens whose logits change.
 
-use crate::sampling::{Adjusted, Draw, MOST_BIASES, Penalties};
+use crate::sampling::{Adjusted, Draw, MAX_BIASES, Penalties};
 
 /// Positions in one block of the cache.
 pub const BLOCK: u32 = 32;
@@ -29,7 +29,7 @@ pub struct Row {
 pub struct Step {
     pub rows: Vec<Row>,
     /// Whether each row sees all of them rather than those before it: the parts of one image, in order.
-    pub whole: bool,
+    pub bidirectional: bool,
     /// The rows whose logits are wanted, by index.
     pub outputs: Vec<u32>,
     /// For each output, the token whose probability is asked for; none at all where it is for none.
@@ -55,7 +55,7 @@ impl Pick {
 
 /// How much a step asks for: what grids and costs follow from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct Workload {
     pub rows: u32,
     pub outputs: u32,
     /// As many as outputs, or none.
@@ -82,8 +82,8 @@ impl Step {
     }
 
     /// The last position that a row sees.
-    pub fn sees(&self, row: &Row) -> u32 {
-        let last = if self.whole { self.rows.last() } else { None };
+    pub fn attends_to(&self, row: &Row) -> u32 {
+        let last = if self.bidirectional { self.rows.last() } else { None };
         last.unwrap_or(row).position
     }
 
@@ -92,8 +92,8 @@ impl Step {
         self.picks.get(sequence as usize).map_or(Draw::GREEDY, |pick| pick.draw)
     }
 
-    pub fn load(&self) -> Load {
-        Load {
+    pub fn load(&self) -> Workload {
+        Workload {
             rows: self.rows.len() as u32,
             outputs: self.outputs.len() as u32,
             targets: self.targets.len() as u32,
@@ -122,7 +122,7 @@ impl Step {
             picks_at as u32,
             targets_at as u32,
         ];
-        words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, self.sees(r)]));
+        words.extend(self.rows.iter().flat_map(|r| [r.token, r.position, r.sequence, self.attends_to(r)]));
         words.extend(&self.outputs);
         for table in &self.tables {
             words.extend(table);
@@ -133,9 +133,9 @@ impl Step {
             static GREEDY: Pick = Pick::GREEDY;
             let Pick { draw, penalties, adjusted } = self.picks.get(sequence).unwrap_or(&GREEDY);
             words.extend([draw.temperature.to_bits(), draw.top_k]);
-            words.extend([draw.top_p, draw.least].map(f32::to_bits));
+            words.extend([draw.top_p, draw.min_p_margin].map(f32::to_bits));
             words.extend([draw.seed as u32, (draw.seed >> 32) as u32]);
-            words.extend([draw.typical_p, draw.rarest].map(f32::to_bits));
+            words.extend([draw.typical_p, draw.mirostat_min_p].map(f32::to_bits));
             words.extend([draw.xtc.probability, draw.xtc.threshold].map(f32::to_bits));
             words.extend([penalties.repetition, penalties.frequency, penalties.presence].map(f32::to_bits));
             words.extend([adjusted_at as u32, adjusted.len() as u32, 0]);
@@ -148,9 +148,9 @@ impl Step {
     }
 
     /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
-    pub fn most_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
+    pub fn max_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
-        let adjusted = ADJUSTED as u64 * (blocks * u64::from(BLOCK) + MOST_BIASES as u64);
+        let adjusted = ADJUSTED as u64 * (blocks * u64::from(BLOCK) + MAX_BIASES as u64);
         HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + PICK as u64 + adjusted)
     }
 }

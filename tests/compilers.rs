@@ -44,7 +44,7 @@ fn kernels(compiler: Compiler) -> Vec<Written> {
 /// in every format. Duplicates are removed.
 fn everything(compiler: Compiler) -> Vec<Written> {
     let small =
-        Capabilities { layout: Layout::gpu(700), most_binding: 41_000, split: 8, ..Capabilities::webgpu() };
+        Capabilities { layout: Layout::gpu(700), max_binding: 41_000, split: 8, ..Capabilities::webgpu() };
     let mut all = kernels(compiler);
     let mut add = |name: &str, programs: Vec<Written>| {
         all.extend(programs.into_iter().map(|p| Written { name: format!("{name}.{}", p.name), ..p }));

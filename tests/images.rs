@@ -13,10 +13,10 @@ use wgpt::{
     backend::Backend,
     capabilities::Capabilities,
     chat::Message,
-    engine::{EngineOptions, Placed, Prompt, plans, tower_plan},
+    engine::{EngineOptions, Placed, Prompt, plans, vision_plan},
     image::Image,
     model::Model,
-    plan::Shape,
+    plan::Phase,
     sampling::Sampling,
     step::{FEATURE, Row, Step},
     weights::{Layout, Random},
@@ -96,11 +96,11 @@ fn check_passes(on: On, change: impl Fn(&mut Capabilities)) {
             (0..positions).map(|position| Row { token: tokens(position), position, sequence: 0 }).collect()
         };
         let step = Step { rows: rows(&|_| 0), tables: vec![vec![0]], ..Step::default() };
-        let image = vec![(Shape::Prefill, Step { whole: true, ..step.clone() })];
+        let image = vec![(Phase::Prefill, Step { bidirectional: true, ..step.clone() })];
         let mut random = Random(3);
         let mut noise = |width: u32| -> Vec<f32> { (0..positions * width).map(|_| random.value()).collect() };
         let pixels = noise(vision.patch_values());
-        let tower = |can: &Capabilities| tower_plan(&model, can).expect("a plan").expect("it sees");
+        let tower = |can: &Capabilities| vision_plan(&model, can).expect("a plan").expect("it sees");
         let at = tower(&of_tower.capabilities()).pixels;
         let begin = |backend: &mut dyn Backend| backend.write(at, &pixels).expect("it is written");
         let name = format!("{}'s tower", model.name);
@@ -113,7 +113,7 @@ fn check_passes(on: On, change: impl Fn(&mut Capabilities)) {
         };
         let parts = Step { rows: rows(&|i| if i % 4 == 0 { i } else { FEATURE }), outputs: vec![2], ..step };
         let make = |can: &Capabilities| plans(&model, can, SIZES).expect("plans");
-        passes::check_plans(&model.name, on, of_text, make, &[(Shape::Prefill, parts)], begin);
+        passes::check_plans(&model.name, on, of_text, make, &[(Phase::Prefill, parts)], begin);
     }
 }
 
@@ -122,7 +122,7 @@ fn passes_over_images_equal_their_definitions() {
     check_passes(On::Cpu, |_| ());
     check_passes(On::Gpu, |_| ());
     check_passes(On::Checked, |_| ());
-    check_passes(On::WebGpu, |can| (can.layout, can.most_groups) = (Layout::gpu(700), 3));
+    check_passes(On::WebGpu, |can| (can.layout, can.max_groups) = (Layout::gpu(700), 3));
 }
 
 /// A trained model names the shape in a picture, as transformers does: in a single prompt and in a
@@ -141,14 +141,15 @@ fn a_trained_model_says_what_it_sees() {
         |case: &Value| Image::open(&folder.join(case["image"].as_str().expect("a path"))).expect("a picture");
     for case in &expected {
         let prompt = case["prompt"].as_str().expect("a prompt");
-        let mut said = model.generate_seeing(&[open(case)], prompt, &request).expect("a prompt that fits");
+        let mut said =
+            model.generate_with_images(&[open(case)], prompt, &request).expect("a prompt that fits");
         (&mut said).for_each(|piece| drop(piece.expect("a piece")));
         assert_eq!(said.text().trim(), case["answer"].as_str().expect("an answer"));
     }
     let mut conversation = model.chat(request).expect("a conversation");
     for case in &expected[..3] {
         conversation.said.clear();
-        conversation.show(&open(case)).expect("it sees");
+        conversation.add_image(&open(case)).expect("it sees");
         let answer: String = conversation
             .say("What is in the picture?")
             .expect("room")
@@ -207,7 +208,7 @@ fn images_are_shown_by_any_template() {
     let mut conversation = model.chat(request).expect("a conversation");
     let image = Image::open(&folder.join("examples/00.png")).expect("a picture");
     for count in [2, 1] {
-        (0..count).for_each(|_| conversation.show(&image).expect("it sees"));
+        (0..count).for_each(|_| conversation.add_image(&image).expect("it sees"));
         let said = conversation.say("What is in the picture?");
         match count {
             2 => assert!(said.is_err_and(|e| e.to_string().contains("the context holds 90"))),

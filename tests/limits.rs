@@ -41,7 +41,7 @@ fn wide_grids_fold_and_a_validation_error_is_an_error() {
     assert_eq!(generation.map(|id| id.expect("an id")).collect::<Vec<_>>(), [0, 0]);
 
     let mut unlimited = On::WebGpu.open().expect("it opened before");
-    unlimited.restrict(|can| can.most_groups = u32::MAX);
+    unlimited.restrict(|can| can.max_groups = u32::MAX);
     let mut engine = load(&model, unlimited);
     let generation = engine.generate(&[299_999], Sampling::GREEDY, 2).expect("tokens");
     let error = generation.map(|id| id.map(|_| ())).find_map(Result::err).expect("a validation error");

@@ -6,7 +6,7 @@ use wgpt::{
     backend::{Backend, CpuBackend, Device},
     capabilities::Capabilities,
     engine::plans,
-    plan::{Plans, Shape, Sizes},
+    plan::{Phase, Plans, Sizes},
     simd::Math,
     step::{Row, Step},
     verify::{Check, compare},
@@ -17,7 +17,7 @@ pub const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, con
 
 /// A prompt of 13 tokens, then one token, then three tokens in one step. Some rows are outputs. The cache
 /// blocks are not in order.
-fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
+fn steps(tokens: &[u32]) -> Vec<(Phase, Step)> {
     let step = |positions: std::ops::Range<u32>, outputs: Vec<u32>| Step {
         rows: positions.map(|p| Row { token: tokens[p as usize], position: p, sequence: 0 }).collect(),
         targets: outputs.iter().map(|output| tokens[*output as usize]).collect(),
@@ -26,9 +26,9 @@ fn steps(tokens: &[u32]) -> Vec<(Shape, Step)> {
         ..Step::default()
     };
     vec![
-        (Shape::Prefill, step(0..13, vec![3, 12])),
-        (Shape::Decode, step(13..14, vec![0])),
-        (Shape::Decode, step(14..17, vec![0, 2])),
+        (Phase::Prefill, step(0..13, vec![3, 12])),
+        (Phase::Decode, step(13..14, vec![0])),
+        (Phase::Decode, step(14..17, vec![0, 2])),
     ]
 }
 
@@ -47,7 +47,7 @@ pub fn check_plans(
     on: On,
     device: Device,
     make: impl Fn(&Capabilities) -> Plans,
-    steps: &[(Shape, Step)],
+    steps: &[(Phase, Step)],
     begin: impl Fn(&mut dyn Backend),
 ) {
     let can = device.capabilities();
@@ -55,11 +55,11 @@ pub fn check_plans(
     let mut tested = device.prepare(make(&can), &|_| ()).expect("a device made ready");
     begin(&mut definition);
     begin(&mut *tested);
-    for (shape, step) in steps {
-        let shape = *shape;
-        for pass in 0..definition.plans().of(shape).passes.len() {
+    for (phase, step) in steps {
+        let phase = *phase;
+        for pass in 0..definition.plans().of(phase).passes.len() {
             let Check { kernel, variant, max_error, .. } =
-                compare(&mut definition, &mut *tested, shape, pass, step).expect("both run");
+                compare(&mut definition, &mut *tested, phase, pass, step).expect("both run");
             // This form of the comparison also fails for NaN.
             assert!(
                 max_error < 2e-5,
@@ -84,7 +84,7 @@ fn fast_cpu_forms_equal_the_definitions() {
 #[test]
 fn fast_cpu_forms_equal_the_definitions_in_a_gpus_layout() {
     check_all(On::Cpu, |can| {
-        *can = Capabilities { layout: Layout::gpu(700), most_binding: 20_000, ..Capabilities::webgpu() }
+        *can = Capabilities { layout: Layout::gpu(700), max_binding: 20_000, ..Capabilities::webgpu() }
     });
 }
 #[test]
@@ -96,8 +96,8 @@ fn gpu_programs_equal_the_definitions() {
 fn gpu_programs_equal_the_definitions_where_bindings_and_grids_are_small() {
     check_all(On::Gpu, |can| {
         can.layout = Layout::gpu(700);
-        can.most_binding = 20_000;
-        can.most_groups = 3;
+        can.max_binding = 20_000;
+        can.max_groups = 3;
         can.split = 8;
     });
 }

@@ -7,8 +7,8 @@ use crate::{
 };
 use wgpt::{
     capabilities::Capabilities,
-    engine::{plans, tower_plan},
-    plan::{Shape, Sizes},
+    engine::{plans, vision_plan},
+    plan::{Phase, Sizes},
 };
 
 const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, context: 43, blocks: 2 };
@@ -18,13 +18,13 @@ fn plans_are_as_committed() {
     for name in ["gpt1", "gpt2", "gpt-neo", "llama-biases", "llama-mixed-dtypes", "qwen3", "smollm3"] {
         let fixture = Fixture::open(name);
         let plans = plans(&fixture.model, &Capabilities::webgpu(), SIZES).expect("plans");
-        let listings = Shape::ALL.map(|shape| format!("{shape:?}\n{}", plans.listing(shape)));
+        let listings = Phase::ALL.map(|phase| format!("{phase:?}\n{}", plans.listing(phase)));
         is_as_committed(name, &listings.concat());
     }
     let model = images::models().next().expect("a model that sees");
-    let tower = tower_plan(&model, &Capabilities::webgpu()).expect("a plan").expect("it sees");
+    let tower = vision_plan(&model, &Capabilities::webgpu()).expect("a plan").expect("it sees");
     let plans = plans(&model, &Capabilities::webgpu(), SIZES).expect("plans");
-    let prefill = Shape::Prefill;
+    let prefill = Phase::Prefill;
     let (image, prefill) = (tower.plans.listing(prefill), plans.listing(prefill));
     is_as_committed("llava", &format!("An image\n{image}Prefill\n{prefill}"));
 }

@@ -11,9 +11,9 @@ use naga::{
 };
 use wgpt::{
     capabilities::Capabilities,
-    engine::{plans, tower_plan},
+    engine::{plans, vision_plan},
     kernels::{Dispatch, Target},
-    plan::{Plans, Shape, Sizes, Use},
+    plan::{Phase, Plans, Sizes, Use},
     sampling::{Dry, Mirostat, Penalties, Sampling},
     step::BLOCK,
     verify,
@@ -62,7 +62,7 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     // Each buffer fits into a binding.
     for u in &dispatch.uses {
         let bytes = plans.buffers.bytes(u.buffer(), &plans.sizes);
-        assert!(bytes <= can.most_binding, "{what}: {} has {bytes} bytes", plans.buffers.label(u.buffer()));
+        assert!(bytes <= can.max_binding, "{what}: {} has {bytes} bytes", plans.buffers.label(u.buffer()));
     }
 
     // Overrides: each one has a value, and each value has an override.
@@ -177,7 +177,7 @@ fn a_step_says_finite_numbers() {
     let mut drawn = vec![extreme.draw(0.0), extreme.draw(1e30)];
     drawn.extend([Sampling::GREEDY.draw(0.0), Sampling { mirostat: None, ..extreme.clone() }.draw(0.0)]);
     for draw in drawn {
-        let numbers = [draw.temperature, draw.top_p, draw.least, draw.typical_p, draw.rarest];
+        let numbers = [draw.temperature, draw.top_p, draw.min_p_margin, draw.typical_p, draw.mirostat_min_p];
         assert!(numbers.iter().all(|number| number.is_finite()), "{draw:?}");
     }
     let adjusted = extreme.adjusted(&seen);
@@ -190,8 +190,8 @@ fn every_program_keeps_its_kernels_word() {
     let webgpu = Capabilities::webgpu();
     let small = Capabilities {
         layout: Layout::gpu(700),
-        most_binding: 41_000,
-        most_groups: 3,
+        max_binding: 41_000,
+        max_groups: 3,
         split: 8,
         ..webgpu.clone()
     };
@@ -202,7 +202,7 @@ fn every_program_keeps_its_kernels_word() {
     for model in models {
         for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }, small.clone()] {
             check_all(&model.name, &plans(&model, &can, SIZES).expect("plans"), &can);
-            if let Some(tower) = tower_plan(&model, &can).expect("a plan") {
+            if let Some(tower) = vision_plan(&model, &can).expect("a plan") {
                 check_all(&format!("{}'s tower", model.name), &tower.plans, &can);
             }
         }
@@ -210,10 +210,10 @@ fn every_program_keeps_its_kernels_word() {
 }
 
 fn check_all(name: &str, plans: &Plans, can: &Capabilities) {
-    for shape in Shape::ALL {
-        for (number, pass) in plans.of(shape).passes.iter().enumerate() {
-            for dispatch in pass.kernel.dispatches(&Target { can, shape }) {
-                let what = format!("{name} {shape:?} pass {number}, {}", dispatch.program.name);
+    for phase in Phase::ALL {
+        for (number, pass) in plans.of(phase).passes.iter().enumerate() {
+            for dispatch in pass.kernel.dispatches(&Target { can, phase }) {
+                let what = format!("{name} {phase:?} pass {number}, {}", dispatch.program.name);
                 check(&what, &dispatch, plans, can);
             }
         }
@@ -228,7 +228,7 @@ fn layers_share_their_programs() {
     let plans = plans(&fixture.model, &can, SIZES).expect("plans");
     let of_layer = |layer: u32| -> Vec<String> {
         let passes = plans.decode.passes.iter().filter(|pass| pass.layer == Some(layer));
-        let target = Target { can: &can, shape: Shape::Decode };
+        let target = Target { can: &can, phase: Phase::Decode };
         let dispatches = passes.flat_map(|pass| pass.kernel.dispatches(&target));
         dispatches.map(|d| format!("{:?} {}", d.program.constants, d.program.wgsl())).collect()
     };
@@ -242,9 +242,9 @@ fn grids_fold_within_the_limit() {
     use wgpt::{
         kernels::{Grid, Splits},
         plan::Per,
-        step::Load,
+        step::Workload,
     };
-    let load = Load { rows: 70, outputs: 3, context: 70, ..Load::default() };
+    let load = Workload { rows: 70, outputs: 3, context: 70, ..Workload::default() };
     let grid = |groups, per, rows, splits| Grid { groups, per, rows, splits };
     for (groups, most) in [(1, 65535), (65535, 65535), (65536, 65535), (200_000, 65535), (7, 3), (9, 3)] {
         let [x, y, z] =

@@ -196,7 +196,7 @@ fn quantised_at_load_computes_as_its_definition() {
         }
         let plans = plans(&fixture.model, &Capabilities::webgpu(), passes::SIZES).expect("plans");
         let loaded = plans.buffers.all().filter(|b| {
-            matches!(plans.buffers.content(*b), Content::Loaded(_)) && plans.buffers.label(*b) != "turns"
+            matches!(plans.buffers.content(*b), Content::Loaded(_)) && plans.buffers.label(*b) != "rope_table"
         });
         let bytes: u64 = loaded.map(|b| plans.buffers.bytes(b, &plans.sizes)).sum();
         let of = |spec: &wgpt::weights::TensorSpec| match spec.format {

@@ -11,7 +11,7 @@ use wgpt::{
     backend::wait,
     engine::{Engine, EngineOptions, plans},
     model::Model,
-    plan::{Shape, Sizes},
+    plan::{Phase, Sizes},
     sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
     step::{Pick, Row, Step},
 };
@@ -139,7 +139,7 @@ fn every_sampler_draws_as_it_is_defined() {
             tables: (0..SEQUENCES).map(|s| vec![2 * s, 2 * s + 1]).collect(),
             ..Step::default()
         };
-        backend.submit(Shape::Prefill, &step).expect("a prompt");
+        backend.submit(Phase::Prefill, &step).expect("a prompt");
         // Draws run from the head on, since biases and penalties change the logits in place.
         let passes = &backend.plans().prefill.passes;
         let head = passes.iter().rposition(|pass| pass.kernel.name() == "matmul").expect("a head");
@@ -157,7 +157,7 @@ fn every_sampler_draws_as_it_is_defined() {
                     adjusted: sampling.adjusted(&seen),
                 };
                 step.picks = (0..SEQUENCES).map(pick).collect();
-                backend.submit_passes(Shape::Prefill, passes.clone(), &step).expect("a draw");
+                backend.submit_passes(Phase::Prefill, passes.clone(), &step).expect("a draw");
                 for picked in wait(backend.read_ids()).expect("ids") {
                     counts[picked.id as usize] += 1.0;
                     if sampling.mirostat.is_some() {

@@ -8,7 +8,7 @@ use wgpt::{
     backend::{Backend, wait},
     engine::plans,
     model::Model,
-    plan::{Shape, Sizes},
+    plan::{Phase, Sizes},
     sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
     scheduler::{Batch, Goal, Happened, NewSequence, Outcome, Scheduler, SequenceId},
     weights::Random,
@@ -57,9 +57,9 @@ impl Machine {
         }
         let Some(batch) = self.scheduler.schedule() else { return false };
         let sizes = self.backend.plans().sizes;
-        assert!(batch.step.rows.len() <= sizes.rows[batch.shape as usize] as usize);
+        assert!(batch.step.rows.len() <= sizes.rows[batch.phase as usize] as usize);
         assert!(batch.step.outputs.len() <= sizes.outputs as usize);
-        self.backend.submit(batch.shape, &batch.step).expect("the device");
+        self.backend.submit(batch.phase, &batch.step).expect("the device");
         self.in_flight.push_back(batch);
         true
     }
@@ -273,7 +273,7 @@ fn a_shared_beginning_is_computed_once() {
         let mut computed = 0;
         while machine.submit() {
             let batch = machine.in_flight.back().expect("it was handed out");
-            if batch.shape == Shape::Prefill {
+            if batch.phase == Phase::Prefill {
                 computed += batch.step.rows.len();
             }
             machine.wait(|_, _| ());

@@ -2,7 +2,7 @@
 
 use wgpt::{
     engine::plans,
-    plan::{Shape, Sizes},
+    plan::{Phase, Sizes},
     step::{Row, Step},
 };
 
@@ -30,7 +30,7 @@ fn threads_change_no_sum() {
             tables: vec![vec![2, 0, 3, 1]],
             ..Step::default()
         };
-        backend.submit(Shape::Prefill, &step).expect("the CPU");
+        backend.submit(Phase::Prefill, &step).expect("the CPU");
         bits(&wait(backend.read(backend.plans().logits, 100)).expect("logits"))
     });
     assert_eq!(logits[0], logits[1]);

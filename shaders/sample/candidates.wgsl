@@ -2,7 +2,7 @@
 // output's logits are divided into slices. `candidates` holds, for each slice, SLICE words: [0] the highest
 // logit, [1] its token id, [2] the score of the drawn token, [3] its id, [4] the sum of the weights
 // exp((logit - top) / temperature), [5] the number of candidates; after the words of all slices come up to
-// MOST candidates for each slice, a logit and an id each. Floats are stored as their bits.
+// MAX candidates for each slice, a logit and an id each. Floats are stored as their bits.
 override WORKGROUP: u32 = 256u;
 override VOCAB: u32;
 override STRIDE: u32; // values from one row of logits to the next
@@ -11,7 +11,7 @@ override SLICES: u32; // slices of one row of logits
 #import reduce
 
 const EACH = 4u;   // logits of a slice that each thread reads
-const MOST = 128u; // candidates that are stored per slice
+const MAX = 128u; // candidates that are stored per slice
 const SLICE = 6u;  // words per slice, without its candidates
 // A logit is a candidate if it is at most LIKELY temperatures below the highest logit. Lower ones weigh next
 // to nothing; if a filter needs them after all, draw.wgsl reads all logits.
@@ -20,9 +20,9 @@ const LOWEST = -0x1.fffffep+127; // lowest finite f32
 const NO_ID = 0xffffffffu; // id that stands for "no token": no logit can be drawn
 
 // Where a slice's words start in `candidates`, and where those of its i-th candidate start.
-fn slice_at(output: u32, slice: u32) -> u32 { return output * SLICES * (SLICE + 2u * MOST) + slice * SLICE; }
+fn slice_at(output: u32, slice: u32) -> u32 { return output * SLICES * (SLICE + 2u * MAX) + slice * SLICE; }
 fn candidate_at(output: u32, slice: u32, i: u32) -> u32 {
-    return slice_at(output, SLICES) + (slice * MOST + i) * 2u;
+    return slice_at(output, SLICES) + (slice * MAX + i) * 2u;
 }
 // The j-th token id that thread t reads of a slice. A slice consists of runs of 64 ids spread over the
 // vocabulary, because likely tokens often have low ids and would otherwise crowd into a few slices.
@@ -36,7 +36,7 @@ fn counts(output: u32) -> bool {
 }
 // Whether a filter is on that needs more than the highest logit. Min-p does not.
 fn filters(how: Draw) -> bool {
-    return (how.top_k > 0u && how.top_k < VOCAB) || how.top_p < 1.0 || how.typical_p < 1.0 || how.rarest > 0.0
+    return (how.top_k > 0u && how.top_k < VOCAB) || how.top_p < 1.0 || how.typical_p < 1.0 || how.mirostat_min_p > 0.0
         || how.xtc_probability > 0.0;
 }
 

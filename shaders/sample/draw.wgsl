@@ -22,7 +22,7 @@ struct Among {
     lowest: f32,
 }
 fn among(output: u32, all: bool, top: f32, temperature: f32) -> Among {
-    return Among(output, all, select(SLICES * MOST, VOCAB, all), top, temperature, false, top, LOWEST);
+    return Among(output, all, select(SLICES * MAX, VOCAB, all), top, temperature, false, top, LOWEST);
 }
 // The logit and id at the i-th place; NOBODY if the place is empty or its logit cannot be drawn.
 fn candidate(a: Among, i: u32) -> Best {
@@ -31,9 +31,9 @@ fn candidate(a: Among, i: u32) -> Best {
         if is_drawable(logit) { return Best(logit, i); }
         return NOBODY;
     }
-    let slice = i / MOST;
-    if i % MOST >= candidates[slice_at(a.output, slice) + 5u] { return NOBODY; }
-    let at = candidate_at(a.output, slice, i % MOST);
+    let slice = i / MAX;
+    if i % MAX >= candidates[slice_at(a.output, slice) + 5u] { return NOBODY; }
+    let at = candidate_at(a.output, slice, i % MAX);
     return Best(bitcast<f32>(candidates[at]), candidates[at + 1u]);
 }
 // The quantity that a cut is on: the logit, or its nearness to the center, as a number that is at most 0.
@@ -123,11 +123,11 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         let at = slice_at(group.z, s);
         highest_here = max(highest_here, bitcast<f32>(candidates[at]));
         let count = candidates[at + 5u];
-        here += vec4(bitcast<f32>(candidates[at + 4u]), f32(count), select(0.0, 1.0, count > MOST), 0.0);
+        here += vec4(bitcast<f32>(candidates[at + 4u]), f32(count), select(0.0, 1.0, count > MAX), 0.0);
     }
     let top = agreed(t, highest(t, vec4(highest_here))).x;
     let slices = agreed(t, sum4(t, here));
-    let least = max(LOWEST, top + how.least);
+    let least = max(LOWEST, top + how.min_p_margin);
     let likely = max(least, top - LIKELY * how.temperature);
     var all = slices.z > 0.0;
     var cut = LOWEST;
@@ -156,8 +156,8 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         }
     }
     cut = max(cut, least);
-    if how.rarest > 0.0 {
-        cut = min(top, logit_of(among(group.z, all, top, how.temperature), how.rarest, weight));
+    if how.mirostat_min_p > 0.0 {
+        cut = min(top, logit_of(among(group.z, all, top, how.temperature), how.mirostat_min_p, weight));
     }
     // From here on, every token that is kept must be in the set `a`.
     all = all || cut < likely;
@@ -206,10 +206,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         }
     }
     let drawn = best(t, own);
-    if how.rarest > 0.0 { weight = above(t, a, vec4(cut), true).x; }
+    if how.mirostat_min_p > 0.0 { weight = above(t, a, vec4(cut), true).x; }
     if t.index == 0u {
         ids[row.sequence] = drawn.id;
-        if how.rarest > 0.0 && drawn.id != NO_ID {
+        if how.mirostat_min_p > 0.0 && drawn.id != NO_ID {
             ids[arrayLength(&ids) / 2u + row.sequence] =
                 bitcast<u32>(weight_of(a, logits[group.z * STRIDE + drawn.id]) / weight);
         }

@@ -30,7 +30,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         highest_here = max(highest_here, bitcast<f32>(candidates[slice_at(group.z, s)]));
     }
     let top = highest(t, vec4(highest_here)).x;
-    let cut = max(LOWEST, top + how.least);
+    let cut = max(LOWEST, top + how.min_p_margin);
     let at = slice_at(group.z, slice);
     if !filters(how) {
         var own = NOBODY;
@@ -71,7 +71,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         candidates[at + 5u] = end;
     }
     var place = end - count;
-    for (var j = 0u; j < EACH && place < MOST; j++) {
+    for (var j = 0u; j < EACH && place < MAX; j++) {
         let id = id_of(slice, j, t);
         if id >= VOCAB { break; }
         let logit = logits[group.z * STRIDE + id];

@@ -55,7 +55,7 @@ const LONG: Duration = Duration::from_millis(40);
 /// only add time.
 pub fn of_gpu(gpu: &Gpu) -> Result<Bandwidth> {
     const BYTES_OF_A_GROUP: u64 = 256 * 16 * 16;
-    let most = gpu.can.most_binding.min(u64::from(gpu.can.most_groups) * BYTES_OF_A_GROUP).min(BYTES / 2);
+    let most = gpu.can.max_binding.min(u64::from(gpu.can.max_groups) * BYTES_OF_A_GROUP).min(BYTES / 2);
     let groups = most / BYTES_OF_A_GROUP;
     let bytes = groups * BYTES_OF_A_GROUP;
     let measure = |copy: bool| -> Result<f64> {

@@ -4,7 +4,7 @@ use super::{Backend, Measure, Pending};
 use crate::{
     error::{Error, Result},
     memory::Memory,
-    plan::{Plans, Rows, Shape},
+    plan::{Phase, Plans, Rows},
     sampling::Picked,
     simd::{Cpu, Math},
     step::Step,
@@ -56,18 +56,18 @@ impl Backend for CpuBackend {
     fn max_in_flight(&self) -> usize {
         1
     }
-    fn submit(&mut self, shape: Shape, step: &Step) -> Result<()> {
-        self.submit_passes(shape, 0..self.plans.of(shape).passes.len(), step)
+    fn submit(&mut self, phase: Phase, step: &Step) -> Result<()> {
+        self.submit_passes(phase, 0..self.plans.of(phase).passes.len(), step)
     }
     fn picked(&mut self) -> Pending<'_, Vec<Picked>> {
         self.read_ids()
     }
-    fn submit_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
+    fn submit_passes(&mut self, phase: Phase, passes: Range<usize>, step: &Step) -> Result<()> {
         let Self { plans, memory, cpu, plain } = &*self;
-        for pass in &plans.of(shape).passes[passes] {
+        for pass in &plans.of(phase).passes[passes] {
             match plain {
                 true => pass.kernel.run(memory, step),
-                false => pass.kernel.run_fast(memory, step, shape, cpu),
+                false => pass.kernel.run_fast(memory, step, phase, cpu),
             }
         }
         Ok(())
@@ -89,11 +89,11 @@ impl Measure for CpuBackend {
     fn compile_time(&self) -> Duration {
         Duration::ZERO
     }
-    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
-        let count = self.plans.of(shape).passes.len();
+    fn profile(&mut self, phase: Phase, step: &Step) -> Result<Vec<Duration>> {
+        let count = self.plans.of(phase).passes.len();
         let timed = |pass| {
             let start = Instant::now();
-            self.submit_passes(shape, pass..pass + 1, step)?;
+            self.submit_passes(phase, pass..pass + 1, step)?;
             Ok(start.elapsed())
         };
         (0..count).map(timed).collect()

@@ -19,7 +19,7 @@ pub use native::wait;
 
 use crate::{
     error::Result,
-    plan::{Plans, Rows, Shape},
+    plan::{Phase, Plans, Rows},
     sampling::Picked,
     step::Step,
 };
@@ -46,13 +46,13 @@ pub trait Backend: Send {
 
     /// Runs a step, and then has its ids read by [`Backend::picked`]: at most [`Backend::max_in_flight`] steps may wait for
     /// that.
-    fn submit(&mut self, shape: Shape, step: &Step) -> Result<()>;
+    fn submit(&mut self, phase: Phase, step: &Step) -> Result<()>;
 
     /// The tokens last sampled for each sequence, as the oldest step in flight leaves them.
     fn picked(&mut self) -> Pending<'_, Vec<Picked>>;
 
-    /// Runs some passes of a shape's plan over a step.
-    fn submit_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()>;
+    /// Runs some passes of a phase's plan over a step.
+    fn submit_passes(&mut self, phase: Phase, passes: Range<usize>, step: &Step) -> Result<()>;
 
     /// The first `count` rows of an activation, `[count, width]`, as they are after all that was submitted.
     fn read(&mut self, rows: Rows, count: usize) -> Pending<'_, Vec<f32>>;
@@ -70,11 +70,11 @@ pub trait Measure: Backend {
     fn compile_time(&self) -> Duration;
 
     /// Runs a step and says how long each of its passes took.
-    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>>;
+    fn profile(&mut self, phase: Phase, step: &Step) -> Result<Vec<Duration>>;
 
     /// How long the host takes to write a step and record its dispatches, which are thrown away; zero where the host
     /// itself computes. Asked while nothing is in flight, for a device that is the host's own cores competes.
-    fn encode_time(&mut self, _shape: Shape, _step: &Step) -> Duration {
+    fn encode_time(&mut self, _shape: Phase, _step: &Step) -> Duration {
         Duration::ZERO
     }
 

@@ -219,9 +219,9 @@ impl<'a> Session<'a> {
             }
             "clear" => {
                 self.conversation.said.retain(|message| message.role == "system");
-                self.conversation.shown.clear();
+                self.conversation.pending_images.clear();
             }
-            "image" => self.conversation.show(&Image::open(Path::new(file(name, rest)?))?)?,
+            "image" => self.conversation.add_image(&Image::open(Path::new(file(name, rest)?))?)?,
             "regen" => return self.turn(Conversation::regenerate),
             "save" => {
                 let text = serde_json::to_string_pretty(&self.conversation.said).expect("plain data");

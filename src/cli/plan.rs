@@ -3,9 +3,9 @@
 use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     decoder::longest_context,
-    engine::{EngineOptions, plans, sizes, tower_plan},
+    engine::{EngineOptions, plans, sizes, vision_plan},
     error::Result,
-    plan::{Plans, Shape},
+    plan::{Phase, Plans},
 };
 use clap::Args;
 use serde::Serialize;
@@ -40,12 +40,12 @@ impl Plan {
         let sizes =
             sizes(&model, &can, EngineOptions { context: self.model.ctx, ..EngineOptions::default() })?;
         let plans = plans(&model, &can, sizes)?;
-        let tower = tower_plan(&model, &can)?.map(|tower| tower.plans);
+        let tower = vision_plan(&model, &can)?.map(|tower| tower.plans);
         let both = || std::iter::once(&plans).chain(&tower);
         let weights_bytes = both().map(Plans::weights_bytes).sum();
         let cache_bytes = both().map(Plans::cache_bytes).sum();
         let total_bytes: u64 = both().map(|plans| plans.buffers.total(&plans.sizes, |_| true)).sum();
-        let [prefill, decode] = Shape::ALL.map(|shape| plans.dispatches(shape, &can));
+        let [prefill, decode] = Phase::ALL.map(|phase| plans.dispatches(phase, &can));
         let needs = Needs {
             weights_bytes,
             cache_bytes,
@@ -54,15 +54,15 @@ impl Plan {
             max_context: longest_context(&model.architecture, &can),
             passes_prefill: prefill.all,
             passes_decode: decode.all,
-            passes_per_layer_decode: decode.most_of_a_layer,
+            passes_per_layer_decode: decode.max_of_a_layer,
         };
         if self.json {
             return terminal::write_json(&needs);
         }
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let image = tower.as_ref().map_or_else(String::new, |tower| {
-            let count = tower.dispatches(Shape::Prefill, &can).all;
-            format!("an image, {count} dispatches:\n{}\n", tower.listing(Shape::Prefill))
+            let count = tower.dispatches(Phase::Prefill, &can).all;
+            format!("an image, {count} dispatches:\n{}\n", tower.listing(Phase::Prefill))
         });
         let text = format!(
             "{} on {}, a context of {}\n\n{image}prefill, {} dispatches:\n{}\ndecode, {} dispatches, {} in a \
@@ -71,10 +71,10 @@ impl Plan {
             device.info().name,
             sizes.context,
             prefill.all,
-            plans.listing(Shape::Prefill),
+            plans.listing(Phase::Prefill),
             decode.all,
-            decode.most_of_a_layer,
-            plans.listing(Shape::Decode),
+            decode.max_of_a_layer,
+            plans.listing(Phase::Decode),
             mib(weights_bytes),
             mib(cache_bytes),
             mib(needs.activation_bytes),

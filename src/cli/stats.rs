@@ -4,8 +4,8 @@ use super::DeviceArgs;
 use crate::{
     backend::Bandwidth,
     engine::{Engine, Timing},
-    plan::Shape,
-    step::Load,
+    plan::Phase,
+    step::Workload,
 };
 use std::{fmt, time::Duration};
 
@@ -29,8 +29,8 @@ impl Stats<'_> {
     /// Bytes read and written for each token of the answer, at the context length in the middle of it.
     fn bytes_per_token(&self) -> u64 {
         let context = (self.prompt_tokens + self.timing.decode_tokens / 2) as u32;
-        let load = Load { rows: 1, outputs: 1, context, ..Load::default() };
-        self.engine.plans().bytes(Shape::Decode, &load)
+        let load = Workload { rows: 1, outputs: 1, context, ..Workload::default() };
+        self.engine.plans().bytes(Phase::Decode, &load)
     }
 }
 

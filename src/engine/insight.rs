@@ -3,9 +3,9 @@
 use super::{Engine, Goal};
 use crate::{
     backend::wait,
-    decoder::MOST_SEEN,
+    decoder::MAX_INSIGHT_TOKENS,
     error::{Error, Result},
-    plan::{Plan, Rows, Shape},
+    plan::{Phase, Plan, Rows},
     sampling::log_total,
 };
 use std::ops::{ControlFlow, Range};
@@ -62,7 +62,7 @@ impl Engine {
     /// [`super::EngineOptions::insight`] that works at nothing else.
     ///
     /// # Errors
-    /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than [`MOST_SEEN`] or the
+    /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than [`MAX_INSIGHT_TOKENS`] or the
     /// context.
     pub fn insight(
         &mut self,
@@ -70,9 +70,9 @@ impl Engine {
         candidates: usize,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Option<Insight>> {
-        if tokens.len() > MOST_SEEN as usize {
+        if tokens.len() > MAX_INSIGHT_TOKENS as usize {
             return Err(Error::request(format!(
-                "the prompt has {} tokens, but at most {MOST_SEEN} can be looked into: shorten it",
+                "the prompt has {} tokens, but at most {MAX_INSIGHT_TOKENS} can be looked into: shorten it",
                 tokens.len()
             )));
         }
@@ -104,7 +104,7 @@ impl Engine {
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Option<Insight>> {
         let (before, layers, after) = parts(&self.plans().prefill);
-        let (positions, logits) = (self.context().min(MOST_SEEN) as usize, self.plans().logits);
+        let (positions, logits) = (self.context().min(MAX_INSIGHT_TOKENS) as usize, self.plans().logits);
         let n_heads = weights.width as usize / positions;
         let mut insight = Insight {
             lens: vec![Vec::new(); layers.len() + 1],
@@ -115,7 +115,7 @@ impl Engine {
         while let Some(batch) = self.scheduler.schedule() {
             let rows = batch.step.rows.len();
             for (depth, passes) in std::iter::once(&before).chain(&layers).enumerate() {
-                self.backend.submit_passes(Shape::Prefill, passes.clone(), &batch.step)?;
+                self.backend.submit_passes(Phase::Prefill, passes.clone(), &batch.step)?;
                 if let Some(layer) = depth.checked_sub(1) {
                     let weights = wait(self.backend.read(weights, rows))?;
                     for (row, weights) in batch.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
@@ -125,7 +125,7 @@ impl Engine {
                         });
                     }
                 }
-                self.backend.submit_passes(Shape::Prefill, after.clone(), &batch.step)?;
+                self.backend.submit_passes(Phase::Prefill, after.clone(), &batch.step)?;
                 let logits = wait(self.backend.read(logits, rows))?;
                 let best =
                     logits.chunks(self.vocab_size as usize).map(|row| Candidate::best(row, candidates));

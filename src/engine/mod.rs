@@ -10,14 +10,14 @@ mod vision;
 mod worker;
 
 pub use crate::{
-    decoder::MOST_SEEN,
+    decoder::MAX_INSIGHT_TOKENS,
     prompt::{Features, Placed, Prompt},
     scheduler::{Event, FinishReason, Goal, Happened, SequenceId},
 };
 pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
 pub use predictions::{Predictions, Scores};
-pub use vision::tower_plan;
+pub use vision::vision_plan;
 pub use worker::{Running, Worker};
 
 use crate::{
@@ -98,8 +98,8 @@ impl Engine {
         let start = Instant::now();
         let can = device.capabilities();
         let sizes = sizes(model, &can, options)?;
-        let plans = written(model, &can, sizes, options.insight)?;
-        let plan = tower_plan(model, &can)?;
+        let plans = build_plans(model, &can, sizes, options.insight)?;
+        let plan = vision_plan(model, &can)?;
         let total = plans.weights_bytes() + plan.as_ref().map_or(0, |plan| plan.plans.weights_bytes());
         let (info, progress) = (device.info(), |bytes| progress(bytes, total));
         let vision = match model.architecture.vision.as_deref().zip(plan) {
@@ -221,7 +221,7 @@ impl Engine {
         {
             let Some(batch) = self.scheduler.schedule() else { break };
             self.write_images(&batch)?;
-            self.backend.submit(batch.shape, &batch.step)?;
+            self.backend.submit(batch.phase, &batch.step)?;
             self.in_flight.push_back(batch);
         }
         let Some(batch) = self.in_flight.pop_front() else { return Ok(()) };
@@ -304,10 +304,10 @@ impl Engine {
 
 /// A model's plans for a device, its weights checked but not yet read.
 pub fn plans(model: &Model, can: &Capabilities, sizes: Sizes) -> Result<Plans> {
-    written(model, can, sizes, false)
+    build_plans(model, can, sizes, false)
 }
 
-fn written(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -> Result<Plans> {
+fn build_plans(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -> Result<Plans> {
     let mut buffers = Buffers::default();
     let weights =
         Weights::load(&model.architecture, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
@@ -330,7 +330,7 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
     };
     let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::plan::ALIGN)) * 4;
     let outputs = if options.scores || options.insight { CHUNK } else { GROUP };
-    let outputs = u64::from(outputs).min(can.most_binding / a_row).max(1) as u32;
+    let outputs = u64::from(outputs).min(can.max_binding / a_row).max(1) as u32;
     let sequences = options.sequences.unwrap_or(1).max(1);
     let a_context = context.div_ceil(BLOCK);
     let blocks = match options.cache {

@@ -5,10 +5,10 @@ use crate::{
     architecture::Vision,
     backend::{Backend, Device, wait},
     capabilities::Capabilities,
-    decoder::{TowerPlan, tower},
+    decoder::{VisionPlan, tower},
     error::{Error, Result},
     model::Model,
-    plan::{Buffers, Rows, Shape},
+    plan::{Buffers, Phase, Rows},
     scheduler::Batch,
     step::{BLOCK, Row, Step},
     weights::VisionWeights,
@@ -23,8 +23,13 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub fn prepare(vision: &Vision, plan: TowerPlan, device: Device, progress: &dyn Fn(u64)) -> Result<Self> {
-        let TowerPlan { plans, pixels } = plan;
+    pub fn prepare(
+        vision: &Vision,
+        plan: VisionPlan,
+        device: Device,
+        progress: &dyn Fn(u64),
+    ) -> Result<Self> {
+        let VisionPlan { plans, pixels } = plan;
         let features = plans.logits;
         Ok(Self { backend: device.prepare(plans, progress)?, vision: vision.clone(), pixels, features })
     }
@@ -57,12 +62,12 @@ impl Encoder {
         let positions = self.vision.tower.max_positions;
         let step = Step {
             rows: (0..positions).map(|position| Row { token: 0, position, sequence: 0 }).collect(),
-            whole: true,
+            bidirectional: true,
             tables: vec![(0..positions.div_ceil(BLOCK)).collect()],
             ..Step::default()
         };
         let passes = 0..self.backend.plans().prefill.passes.len();
-        self.backend.submit_passes(Shape::Prefill, passes, &step)?;
+        self.backend.submit_passes(Phase::Prefill, passes, &step)?;
         let mut features = wait(self.backend.read(self.features, positions as usize))?;
         if !keeps_class {
             features.drain(..self.features.width as usize);
@@ -72,7 +77,7 @@ impl Encoder {
 }
 
 /// The plan of what sees images, in a model that does, for a device; its weights checked but not yet read.
-pub fn tower_plan(model: &Model, can: &Capabilities) -> Result<Option<TowerPlan>> {
+pub fn vision_plan(model: &Model, can: &Capabilities) -> Result<Option<VisionPlan>> {
     let Some(vision) = &model.architecture.vision else { return Ok(None) };
     let mut buffers = Buffers::default();
     let weights = VisionWeights::load(vision, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;

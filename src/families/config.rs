@@ -7,7 +7,7 @@ use crate::{
 use serde_json::{Map, Value};
 
 /// The largest number accepted. Beyond it, or below its inverse, f32 arithmetic overflows or underflows.
-const MOST: f64 = 1e15;
+const MAX: f64 = 1e15;
 
 /// A config.json, or an object inside it, with the name that error messages call it.
 pub struct Config<'a> {
@@ -48,14 +48,14 @@ impl<'a> Config<'a> {
     }
     pub fn f64(&self, field: &str, default: f64) -> Result<f64> {
         match self.number(field)? {
-            Some(n) if n.abs() > MOST => Err(self.wrong(field, format!("at most {MOST:e} makes sense"))),
+            Some(n) if n.abs() > MAX => Err(self.wrong(field, format!("at most {MAX:e} makes sense"))),
             n => Ok(n.unwrap_or(default)),
         }
     }
     /// A number above zero; an error where the field is absent.
     pub fn positive(&self, field: &str) -> Result<f64> {
         match self.number(field)? {
-            Some(n) if (1.0 / MOST..=MOST).contains(&n) => Ok(n),
+            Some(n) if (1.0 / MAX..=MAX).contains(&n) => Ok(n),
             _ => Err(self.wrong(field, "a number above zero belongs there")),
         }
     }

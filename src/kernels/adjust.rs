@@ -3,7 +3,7 @@ use crate::{
     memory::Memory,
     plan::{Per, Rows, Use},
     shader::Program,
-    step::{Load, Step},
+    step::{Step, Workload},
 };
 
 /// Changes `logits` (`[outputs, vocab]`) in place: adds biases and subtracts penalties and DRY, for the
@@ -34,7 +34,7 @@ impl Kernel for Adjust {
         let grid = Grid { groups: 1, per: Per::Adjusted, rows: 1, splits: Splits::Whole };
         vec![Dispatch { program, uses: self.uses(), grid }]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let tokens = u64::from(load.adjusted) * u64::from(load.context);
         Cost { bytes: 8 * tokens, flops: 4 * tokens }
     }

@@ -6,10 +6,10 @@ use super::{
 use crate::{
     capabilities::Capabilities,
     memory::Memory,
-    plan::{Buffer, Buffers, Content, Per, Rows, Shape, Sizes, Use},
+    plan::{Buffer, Buffers, Content, Per, Phase, Rows, Sizes, Use},
     shader::Program,
-    simd::{Cpu, Job, KeyProducts, Lanes, Mix, Products, Rows as PackedRows, Shared2d, exp, highest, sum},
-    step::{BLOCK, Load, Step},
+    simd::{Cpu, Job, KeyProducts, Lanes, Mix, PackedRows, Products, Shared2d, exp, highest, sum},
+    step::{BLOCK, Step, Workload},
     weights::{Format, Vector},
 };
 use std::ops::Range;
@@ -146,12 +146,12 @@ impl Kernel for Attention {
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
         let parts = self.heads.cache.parts.iter();
-        match target.shape {
-            Shape::Prefill => parts.map(|part| self.tiled(part)).collect(),
-            Shape::Decode => parts.map(|part| self.split(target, part)).chain([self.merge()]).collect(),
+        match target.phase {
+            Phase::Prefill => parts.map(|part| self.tiled(part)).collect(),
+            Phase::Decode => parts.map(|part| self.split(target, part)).chain([self.merge()]).collect(),
         }
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let (rows, context) = (u64::from(load.rows), u64::from(load.context));
         let (width, kv_width) =
             (u64::from(self.y.width), u64::from(self.heads.cache.n_kv_heads * self.heads.dim()));
@@ -185,7 +185,7 @@ impl Kernel for Attention {
             }
         }
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
+    fn run_fast(&self, memory: &Memory, step: &Step, phase: Phase, cpu: &Cpu) {
         let [scale, window] = self.heads.scalars(memory);
         let caches: Vec<_> = self.heads.cache.parts.iter().map(|p| memory.read(p.buffer)).collect();
         let caches: Vec<&[f32]> = caches.iter().map(|c| &c[..]).collect();
@@ -206,7 +206,7 @@ impl Kernel for Attention {
                 tile.flat_map(|row| heads.clone().map(move |head| (row, head))).collect();
             cpu.simd.run(Attend {
                 step,
-                shape,
+                phase,
                 qkv,
                 y,
                 attention: self,
@@ -241,7 +241,7 @@ fn tiles(step: &Step) -> Vec<Range<usize>> {
 /// Attention for queries that share a sequence and a key head.
 struct Attend<'a> {
     step: &'a Step,
-    shape: Shape,
+    phase: Phase,
     qkv: &'a [f32],
     y: Shared2d<'a>,
     attention: &'a Attention,
@@ -260,7 +260,7 @@ impl Job for Attend<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { step, shape, qkv, y, attention, cache, width, at, scale, window, queries } = self;
+        let Self { step, phase, qkv, y, attention, cache, width, at, scale, window, queries } = self;
         let dim = attention.heads.dim() as usize;
         let rows = || queries.iter().map(|(row, _)| &step.rows[*row]);
         let sequence = step.rows[queries[0].0].sequence;
@@ -285,11 +285,11 @@ impl Job for Attend<'_> {
             let (rows, count) = (&cache[key..], positions.len());
             let out = &mut weights[(positions.start - start) as usize..];
             // The choice depends on the plan alone. Within each branch, the number of queries changes no sum.
-            match shape {
-                Shape::Prefill => {
+            match phase {
+                Phase::Prefill => {
                     KeyProducts { rows, row_stride: 2 * width, count, x: &q, out, stride: span }.run::<L>();
                 }
-                Shape::Decode => {
+                Phase::Decode => {
                     let packed = bytemuck::cast_slice(rows);
                     let (format, row_bytes) = (Format::F32, 8 * width);
                     let rows = PackedRows { format, packed, row_bytes, columns: dim, count };

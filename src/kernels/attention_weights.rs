@@ -7,7 +7,7 @@ use crate::{
     memory::Memory,
     plan::{Rows, Use},
     shader::Program,
-    step::{Load, Step},
+    step::{Step, Workload},
     weights::Vector,
 };
 
@@ -64,7 +64,7 @@ impl Kernel for AttentionWeights {
         };
         self.heads.cache.parts.iter().map(dispatch).collect()
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let (rows, context) = (u64::from(load.rows), u64::from(load.context));
         let [dim, kv_heads] = [self.heads.dim(), self.heads.cache.n_kv_heads].map(u64::from);
         let weights = rows * u64::from(self.heads.count) * context;

@@ -3,7 +3,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{FEATURE, Load, Row, SAMPLED, Step},
+    step::{FEATURE, Row, SAMPLED, Step, Workload},
     weights::Matrix,
 };
 
@@ -81,7 +81,7 @@ impl Kernel for Embed {
         };
         self.table.parts.iter().map(dispatch).collect()
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let row = self.table.parts[0].format.row_bytes(self.y.width as usize) as u64;
         Cost { bytes: u64::from(load.rows) * (row + 4 * u64::from(self.y.width)), flops: 0 }
     }

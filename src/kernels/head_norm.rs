@@ -2,10 +2,10 @@ use super::{Cost, Dispatch, Grid, Kernel, STEP, Target, reduce};
 use crate::{
     architecture::NormKind,
     memory::Memory,
-    plan::{Rows, Shape, Use},
+    plan::{Phase, Rows, Use},
     shader::Program,
     simd::{Cpu, Shared2d},
-    step::{Load, Step},
+    step::{Step, Workload},
     weights::NormWeights,
 };
 
@@ -80,7 +80,7 @@ impl Kernel for HeadNorm {
         };
         vec![Dispatch { program, uses: self.uses(), grid: Grid::per_row(self.both()) }]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let values = u64::from(load.rows) * u64::from(self.both()) * self.head_dim() as u64;
         Cost { bytes: 8 * values, flops: 4 * values }
     }
@@ -90,7 +90,7 @@ impl Kernel for HeadNorm {
             self.normalize(memory, row);
         }
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
+    fn run_fast(&self, memory: &Memory, step: &Step, _: Phase, cpu: &Cpu) {
         let (count, width) = (step.rows.len(), self.qkv.width as usize);
         let mut qkv = memory.write(self.qkv.buffer);
         let qkv = Shared2d::new(&mut qkv, self.qkv.stride() as usize);

@@ -95,7 +95,7 @@ pub(super) const REACH: (&str, &str) = ("reach", include_str!("../../shaders/att
 pub(super) fn reach(step: &Step, row: &Row, window: f32) -> Range<u32> {
     let own = row.position + 1;
     let window = if window > 0.0 { window as u32 } else { own };
-    own.saturating_sub(window)..step.sees(row) + 1
+    own.saturating_sub(window)..step.attends_to(row) + 1
 }
 
 /// Turns scores into their softmax, in place.

@@ -3,7 +3,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{Load, Step},
+    step::{Step, Workload},
 };
 use std::ops::Range;
 
@@ -87,7 +87,7 @@ impl Kernel for KvWrite {
         };
         self.cache.parts.iter().map(dispatch).collect()
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let values = 2 * u64::from(load.rows) * u64::from(self.width());
         Cost { bytes: 8 * values, flops: 0 }
     }

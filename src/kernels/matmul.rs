@@ -8,10 +8,10 @@ use super::{
 use crate::{
     architecture::NormKind,
     memory::Memory,
-    plan::{Buffer, Per, Rows, Shape, Use},
+    plan::{Buffer, Per, Phase, Rows, Use},
     shader::Program,
-    simd::{Cpu, Job, Lanes, Products, Round, Rounded, RoundedProducts, Rows as PackedRows, Shared2d, takes},
-    step::{Load, Step},
+    simd::{Cpu, Job, Lanes, PackedRows, Products, Round, Rounded, RoundedProducts, Shared2d, takes},
+    step::{Step, Workload},
     weights::{Matrix, NormWeights, Part},
 };
 use std::ops::Range;
@@ -79,15 +79,15 @@ impl Matmul {
     }
     /// Whether one pass can write all of the cache: in several parts it has more bindings than a pass may, and pairs
     /// that turn must lie in one part of W.
-    pub fn reaches(&self, cache: &Cache) -> bool {
+    pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
         cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
     }
     /// y = q, k and v, where q and k turn by `turns`, and k and v are written into the cache too: what [`rope`] and
     /// [`kv_write`] do, folded into this pass.
-    pub fn cached(self, y: Rows, turns: Option<Buffer>, cache: &Cache) -> Self {
-        assert!(self.reaches(cache), "a cache that one pass can write");
+    pub fn rope_and_cache(self, y: Rows, rope_table: Option<Buffer>, cache: &Cache) -> Self {
+        assert!(self.can_fuse_kv_write(cache), "a cache that one pass can write");
         let turned = y.width / cache.head_dim - cache.n_kv_heads;
-        let rope = turns.map(|table| rope(y, table, turned, cache.head_dim));
+        let rope = rope_table.map(|table| rope(y, table, turned, cache.head_dim));
         Self { heads: Some(Heads { rope, kv_write: kv_write(y, cache) }), ..self.to(y) }
     }
 
@@ -202,13 +202,13 @@ impl Matmul {
                 ("MULTIPLY", flag(form == Form::Up)),
             ]);
         }
-        let (name, source, tile, tile_rows) = match target.shape {
-            Shape::Prefill => {
+        let (name, source, tile, tile_rows) = match target.phase {
+            Phase::Prefill => {
                 assert!(norm.is_none(), "for many rows a norm is a pass of its own");
                 let outputs = if form == Form::Gated { 32 } else { 64 };
                 ("matmul_tiled", include_str!("../../shaders/matmul/tiled.wgsl"), outputs, 64)
             }
-            Shape::Decode => {
+            Phase::Decode => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
                 // Where there are blocks enough for all threads, each takes them whole, and their scales once.
@@ -265,8 +265,8 @@ impl Kernel for Matmul {
             (self.gated, "gated".to_owned()),
             (self.add, "added".to_owned()),
             (self.picks_outputs(), "outputs".to_owned()),
-            (self.heads.as_ref().is_some_and(|h| h.rope.is_some()), "turned".to_owned()),
-            (self.heads.is_some(), "cached".to_owned()),
+            (self.heads.as_ref().is_some_and(|h| h.rope.is_some()), "rope".to_owned()),
+            (self.heads.is_some(), "kv_write".to_owned()),
         ] {
             if on {
                 note = format!("{note}, {word}");
@@ -300,7 +300,7 @@ impl Kernel for Matmul {
         assert!(!(self.gated && self.add), "a gated product is not a residual");
         self.w.parts.iter().map(|part| self.dispatch(target, part, form(part))).collect()
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let rows = u64::from(self.y.per.count(load));
         let activations = rows * u64::from(self.w.columns + self.y.width) * 4;
         Cost {
@@ -328,7 +328,7 @@ impl Kernel for Matmul {
         drop(y);
         self.finish_heads(memory, step);
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
+    fn run_fast(&self, memory: &Memory, step: &Step, phase: Phase, cpu: &Cpu) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
         let x = self.rows_of_x(memory, step, &x, &mut normalized, |row| cpu.simd.run(row));
         if x.is_empty() {
@@ -337,7 +337,7 @@ impl Kernel for Matmul {
         let (n, columns) = (self.y.width as usize, self.w.columns as usize);
         // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it would
         // save little.
-        let rounds = |part: &Part| shape == Shape::Decode && cpu.rounds() && takes(part.format, columns);
+        let rounds = |part: &Part| phase == Phase::Decode && cpu.rounds() && takes(part.format, columns);
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
             true => x.iter().map(|x| cpu.simd.run(Round(&x[..columns]))).collect(),
             false => Vec::new(),

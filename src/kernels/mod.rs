@@ -4,10 +4,10 @@
 use crate::{
     capabilities::Capabilities,
     memory::Memory,
-    plan::{Per, Shape, Use},
+    plan::{Per, Phase, Use},
     shader::Program,
     simd::Cpu,
-    step::{Load, Step},
+    step::{Step, Workload},
 };
 
 mod activation;
@@ -53,12 +53,12 @@ pub trait Kernel: Send + Sync {
     /// several parts, or if the kernel takes several programs.
     fn dispatches(&self, target: &Target) -> Vec<Dispatch>;
     /// The memory traffic and the arithmetic of the pass under a load.
-    fn cost(&self, load: &Load) -> Cost;
+    fn cost(&self, load: &Workload) -> Cost;
     /// Computes the pass on the CPU, in plain Rust: the definition.
     fn run(&self, memory: &Memory, step: &Step);
     /// Computes the same with SIMD and threads; tested against [`Kernel::run`].
-    fn run_fast(&self, memory: &Memory, step: &Step, shape: Shape, cpu: &Cpu) {
-        let _ = (shape, cpu);
+    fn run_fast(&self, memory: &Memory, step: &Step, phase: Phase, cpu: &Cpu) {
+        let _ = (phase, cpu);
         self.run(memory, step);
     }
 }
@@ -67,7 +67,7 @@ pub trait Kernel: Send + Sync {
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub can: &'a Capabilities,
-    pub shape: Shape,
+    pub phase: Phase,
 }
 
 /// A program, the buffers bound at group 1 in order of binding, and the grid.
@@ -109,7 +109,7 @@ impl Grid {
 
     /// The workgroups to dispatch, `[x, y, z]`: the groups folded over x and y so that x is at most `most`,
     /// the rows along z. None if there is nothing to do.
-    pub fn workgroups(&self, load: &Load, most: u32) -> Option<[u32; 3]> {
+    pub fn workgroups(&self, load: &Workload, most: u32) -> Option<[u32; 3]> {
         let groups = match self.splits {
             Splits::Whole => self.groups,
             Splits::Each(positions) => self.groups * load.context.div_ceil(positions),

@@ -2,15 +2,15 @@ use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, flag, reduce};
 use crate::{
     architecture::NormKind,
     memory::Memory,
-    plan::{Rows, Shape, Use},
+    plan::{Phase, Rows, Use},
     shader::Program,
     simd::{Cpu, Job, Lanes, Shared2d, sum},
-    step::{Load, Step},
+    step::{Step, Workload},
     weights::NormWeights,
 };
 
 /// y = norm(x) for each row of x (`[rows, width]`): a layer norm or an RMS norm. `to` sets y, another buffer
-/// of the same shape.
+/// of the same phase.
 pub fn norm(x: Rows, by: &NormWeights) -> Norm {
     assert_eq!(x.width, by.weight.len, "a weight for each value of x");
     Norm { x, by: *by, y: x }
@@ -24,7 +24,7 @@ pub struct Norm {
 
 impl Norm {
     pub fn to(self, y: Rows) -> Self {
-        assert_eq!((self.x.width, self.x.per), (y.width, y.per), "a norm keeps the shape");
+        assert_eq!((self.x.width, self.x.per), (y.width, y.per), "a norm keeps the phase");
         Self { y, ..self }
     }
 }
@@ -60,7 +60,7 @@ impl Kernel for Norm {
             grid: Grid { groups: 1, per: self.x.per, rows: 1, splits: Splits::Whole },
         }]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let values = u64::from(self.x.per.count(load)) * u64::from(self.x.width);
         Cost { bytes: 8 * values + 4 * u64::from(self.x.width), flops: 8 * values }
     }
@@ -73,7 +73,7 @@ impl Kernel for Norm {
             Normalize { by: &self.by, memory, x: &x[..width], y: &mut y[..width] }.plain();
         }
     }
-    fn run_fast(&self, memory: &Memory, step: &Step, _: Shape, cpu: &Cpu) {
+    fn run_fast(&self, memory: &Memory, step: &Step, _: Phase, cpu: &Cpu) {
         let (width, stride) = (self.x.width as usize, self.x.stride() as usize);
         let count = self.x.per.count(&step.load()) as usize;
         let (x, mut y) = (memory.read(self.x.buffer), memory.write(self.y.buffer));

@@ -4,7 +4,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{Load, Step},
+    step::{Step, Workload},
     weights::Contents,
 };
 
@@ -81,7 +81,7 @@ impl Kernel for RopeKernel {
         let groups = (self.heads * self.pairs).div_ceil(64);
         vec![Dispatch { program, uses: self.uses(), grid: Grid::per_row(groups) }]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let pairs = u64::from(load.rows) * u64::from(self.heads * self.pairs);
         Cost { bytes: 16 * pairs + 8 * u64::from(load.rows * self.pairs), flops: 6 * pairs }
     }

@@ -3,7 +3,7 @@ use crate::{
     memory::Memory,
     plan::{Buffer, Buffers, Content, Per, Rows, Use},
     shader::Program,
-    step::{Load, Row, Step},
+    step::{Row, Step, Workload},
 };
 
 /// `ids[sequence]` = the next token of each sequence, drawn from the `logits` (`[outputs, vocab]`) of its
@@ -18,7 +18,7 @@ pub fn sample(logits: Rows, candidates: Candidates, ids: Buffer) -> Sample {
 /// Logits in a slice, candidates that are stored per slice, and other words per slice, as in
 /// shaders/sample/candidates.wgsl.
 const SLICE: u32 = 1024;
-const MOST: u32 = 128;
+const MAX: u32 = 128;
 const TOLD: u32 = 6;
 
 /// The buffer in which the sampling programs of a device pass on to each other the likely tokens in each
@@ -33,7 +33,7 @@ impl Candidates {
     /// Declares the buffer for outputs of `vocab_size` logits.
     pub fn declare(buffers: &mut Buffers, vocab_size: u32) -> Self {
         let slices = vocab_size.div_ceil(SLICE);
-        let stride = slices * (TOLD + 2 * MOST);
+        let stride = slices * (TOLD + 2 * MAX);
         let content = Content::Partials { per: Per::Output, stride };
         Self { buffer: buffers.declare("candidates", content), slices }
     }
@@ -103,7 +103,7 @@ impl Kernel for Sample {
             ),
         ]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let values = u64::from(load.outputs) * u64::from(self.logits.width);
         Cost { bytes: 4 * values, flops: values }
     }
@@ -116,7 +116,7 @@ impl Kernel for Sample {
             let draw = step.draw_of(sequence);
             let picked = draw.pick(logits, position + 1);
             ids[sequence as usize] = picked.id;
-            if draw.rarest > 0.0 {
+            if draw.mirostat_min_p > 0.0 {
                 let probabilities = ids.len() / 2;
                 ids[probabilities + sequence as usize] = picked.probability.to_bits();
             }

@@ -4,7 +4,7 @@ use crate::{
     plan::{Per, Rows, Use},
     sampling::logprob,
     shader::Program,
-    step::{Load, Step},
+    step::{Step, Workload},
 };
 
 /// y = ln softmax(logits)\[target\] for each output that the step gives a target for, in nats. `logits` is
@@ -40,7 +40,7 @@ impl Kernel for Score {
         let grid = Grid { groups: 1, per: Per::Target, rows: 1, splits: Splits::Whole };
         vec![Dispatch { program, uses: self.uses(), grid }]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         let values = u64::from(load.targets) * u64::from(self.logits.width);
         Cost { bytes: 4 * values, flops: 3 * values }
     }

@@ -3,7 +3,7 @@ use crate::{
     memory::Memory,
     plan::{Rows, Use},
     shader::Program,
-    step::{FEATURE, Load, Step},
+    step::{FEATURE, Step, Workload},
 };
 
 /// `y = features` in the rows whose token is [`FEATURE`], which take an image feature instead of a token
@@ -37,7 +37,7 @@ impl Kernel for Splice {
             grid: Grid::per_row(self.y.stride().div_ceil(64)),
         }]
     }
-    fn cost(&self, load: &Load) -> Cost {
+    fn cost(&self, load: &Workload) -> Cost {
         Cost { bytes: u64::from(load.rows) * 8 * u64::from(self.y.width), flops: 0 }
     }
     fn run(&self, memory: &Memory, step: &Step) {

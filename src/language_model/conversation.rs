@@ -19,7 +19,7 @@ pub struct Conversation<'a> {
     /// How answers are made.
     pub request: Request,
     /// What is shown with the next message, whether or not that can be answered.
-    pub shown: Vec<Features>,
+    pub pending_images: Vec<Features>,
 }
 
 impl<'a> Conversation<'a> {
@@ -29,7 +29,7 @@ impl<'a> Conversation<'a> {
         // The special token that stands after an answer.
         let after = tokenizer.encode(&template.end_of_turn(), false)?;
         let ends = after.into_iter().take(1).filter(|id| tokenizer.is_special(*id)).collect();
-        Ok(Self { language_model, template, ends, said: Vec::new(), request, shown: Vec::new() })
+        Ok(Self { language_model, template, ends, said: Vec::new(), request, pending_images: Vec::new() })
     }
 
     pub fn language_model(&self) -> &LanguageModel {
@@ -50,8 +50,8 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     /// Of the kind Request where it sees none.
-    pub fn show(&mut self, image: &Image) -> Result<()> {
-        self.shown.push(self.language_model.encode_image(image)?);
+    pub fn add_image(&mut self, image: &Image) -> Result<()> {
+        self.pending_images.push(self.language_model.encode_image(image)?);
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl<'a> Conversation<'a> {
     /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
     pub fn say(&mut self, text: impl Into<String>) -> Result<Answer<'_>> {
         let mut said = self.said.clone();
-        let images = std::mem::take(&mut self.shown);
+        let images = std::mem::take(&mut self.pending_images);
         said.push(Message { images, ..Message::new("user", text) });
         self.answer(said)
     }

@@ -77,7 +77,12 @@ impl LanguageModel {
 
     /// The same with images in it: where it names some, as models that see have a word for (`<image>`), there, else at its
     /// beginning.
-    pub fn generate_seeing(&mut self, images: &[Image], prompt: &str, request: &Request) -> Result<Text<'_>> {
+    pub fn generate_with_images(
+        &mut self,
+        images: &[Image],
+        prompt: &str,
+        request: &Request,
+    ) -> Result<Text<'_>> {
         let features = images.iter().map(|image| self.encode_image(image)).collect::<Result<Vec<_>>>()?;
         let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
         let (tokens, images) = self.place(tokens, &features)?;

@@ -45,7 +45,7 @@ pub struct Adjusted {
 }
 
 /// The most tokens that can have a bias. This bounds the size of a step.
-pub const MOST_BIASES: usize = 1024;
+pub const MAX_BIASES: usize = 1024;
 
 /// Longer repetitions count as this long, as in DRY's original implementation: higher powers make no
 /// difference.

@@ -15,10 +15,10 @@ pub struct Draw {
     pub top_k: u32,
     pub top_p: f32,
     /// The lowest logit that min-p keeps, relative to the highest logit: at most 0.
-    pub least: f32,
+    pub min_p_margin: f32,
     pub typical_p: f32,
     /// The lowest probability that mirostat keeps; 0: no mirostat.
-    pub rarest: f32,
+    pub mirostat_min_p: f32,
     pub xtc: Xtc,
     pub seed: u64,
 }
@@ -65,12 +65,12 @@ fn nearness(logit: f32, center: f32) -> f32 {
 
 /// The logit, relative to the highest, of a token that is `min_p` times as probable as the most probable one;
 /// without min-p (0), [`NO_CUT`].
-pub(super) fn least(temperature: f32, min_p: f32) -> f32 {
+pub(super) fn min_p_margin(temperature: f32, min_p: f32) -> f32 {
     if min_p > 0.0 { temperature * min_p.ln() } else { NO_CUT }
 }
 
 /// Lower bound for a share of the total weight, so that its logarithm is finite.
-pub(super) const RAREST: f32 = 1e-30;
+pub(super) const MIN_SHARE: f32 = 1e-30;
 
 /// An output's logits, and their weights exp((logit − top) / temperature).
 struct Candidates<'a> {
@@ -95,7 +95,7 @@ impl Candidates<'_> {
 
     /// The logit whose weight is `share` of the weight `total`.
     fn logit_of(&self, share: f32, total: f64) -> f32 {
-        self.top + self.temperature * ln((share * total as f32).max(RAREST))
+        self.top + self.temperature * ln((share * total as f32).max(MIN_SHARE))
     }
 
     /// The top-p cut: the highest logit such that the candidates of at least that logit have the share `p` of
@@ -162,9 +162,9 @@ impl Draw {
         temperature: 0.0,
         top_k: 0,
         top_p: 1.0,
-        least: NO_CUT,
+        min_p_margin: NO_CUT,
         typical_p: 1.0,
-        rarest: 0.0,
+        mirostat_min_p: 0.0,
         xtc: Xtc::NONE,
         seed: 0,
     };
@@ -190,16 +190,16 @@ impl Draw {
         if self.top_p < 1.0 {
             kept.lowest = candidates.nucleus(kept, self.top_p);
         }
-        kept.lowest = kept.lowest.max(top + self.least);
+        kept.lowest = kept.lowest.max(top + self.min_p_margin);
         if self.typical_p < 1.0 {
             kept = candidates.typical(kept, self.typical_p);
         }
         if self.xtc.probability > 0.0 && coin(self.seed, position) < self.xtc.probability {
             kept = candidates.without_top(kept, self.xtc.threshold);
         }
-        if self.rarest > 0.0 {
+        if self.mirostat_min_p > 0.0 {
             // The most probable candidate always stays.
-            kept.lowest = candidates.logit_of(self.rarest, candidates.total(kept)).min(top);
+            kept.lowest = candidates.logit_of(self.mirostat_min_p, candidates.total(kept)).min(top);
         }
         let mut picked = Picked { id: NO_ID, probability: 1.0 };
         let mut highest = f32::MIN;
@@ -209,7 +209,7 @@ impl Draw {
                 (picked.id, highest) = (id, drawn);
             }
         }
-        if self.rarest > 0.0 && picked.id != NO_ID {
+        if self.mirostat_min_p > 0.0 && picked.id != NO_ID {
             let weight = candidates.weight(logits[picked.id as usize]);
             picked.probability = (weight / candidates.total(kept)) as f32;
         }

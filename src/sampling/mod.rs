@@ -12,7 +12,7 @@ mod draw;
 mod probability;
 mod sampler;
 
-pub use adjust::{Adjusted, Dry, MOST_BIASES, Penalties};
+pub use adjust::{Adjusted, Dry, MAX_BIASES, Penalties};
 pub use draw::{Draw, Picked};
 pub(crate) use probability::log_total;
 pub use probability::{divergence, greedy, logprob};
@@ -119,11 +119,11 @@ impl Sampling {
     pub fn draw(&self, most: f32) -> Draw {
         let plain = Draw { temperature: self.temperature, seed: self.seed, ..Draw::GREEDY };
         match self.mirostat {
-            Some(_) => Draw { rarest: (-most).exp2().max(draw::RAREST), ..plain },
+            Some(_) => Draw { mirostat_min_p: (-most).exp2().max(draw::MIN_SHARE), ..plain },
             None => Draw {
                 top_k: self.top_k,
                 top_p: self.top_p,
-                least: draw::least(self.temperature, self.min_p),
+                min_p_margin: draw::min_p_margin(self.temperature, self.min_p),
                 typical_p: self.typical_p,
                 xtc: self.xtc,
                 ..plain
@@ -189,9 +189,9 @@ impl Sampling {
         if let Some((token, bias)) = self.biases.iter().find(|(_, bias)| bias.is_nan()) {
             return wrong(&format!("--logit-bias of {token}"), *bias, "a number");
         }
-        if self.biases.len() > MOST_BIASES {
+        if self.biases.len() > MAX_BIASES {
             return Err(Error::request(format!(
-                "there are {} biases and banned tokens, but at most {MOST_BIASES} are possible",
+                "there are {} biases and banned tokens, but at most {MAX_BIASES} are possible",
                 self.biases.len()
             )));
         }
@@ -237,7 +237,7 @@ mod tests {
                 "--mirostat-ent",
             ),
             (Sampling { biases: vec![(7, f32::NAN)], ..plain.clone() }, "--logit-bias"),
-            (Sampling { biases: vec![(7, 1.0); MOST_BIASES + 1], ..plain.clone() }, "biases"),
+            (Sampling { biases: vec![(7, 1.0); MAX_BIASES + 1], ..plain.clone() }, "biases"),
         ] {
             let error = sampling.check().expect_err("out of range").to_string();
             assert!(error.contains(flag), "{flag}: {error}");

@@ -1,13 +1,13 @@
 //! What a backend is to run next, and what comes of it.
 
 use super::{FinishReason, SequenceId, Slot};
-use crate::{plan::Shape, prompt::Features, sampling::Picked, step::Step};
+use crate::{plan::Phase, prompt::Features, sampling::Picked, step::Step};
 use std::ops::Range;
 
 /// A step, and whose tokens are in it.
 #[derive(Debug)]
 pub struct Batch {
-    pub shape: Shape,
+    pub phase: Phase,
     pub step: Step,
     /// For the rows that stand for parts of images: the row, the image, and which of its tokens.
     pub images: Vec<(usize, Features, usize)>,
@@ -20,9 +20,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(shape: Shape) -> Self {
+    pub(super) fn new(phase: Phase) -> Self {
         Self {
-            shape,
+            phase,
             step: Step::default(),
             images: Vec::new(),
             reads: Reads::default(),

@@ -12,7 +12,7 @@ pub use sequence::{FinishReason, Goal, NewSequence, SequenceId};
 
 use crate::{
     cache::Blocks,
-    plan::{Shape, Sizes},
+    plan::{Phase, Sizes},
     sampling::NO_ID,
     step::{BLOCK, FEATURE, Pick, Row},
 };
@@ -114,11 +114,11 @@ impl Scheduler {
             _ => self.decode().or_else(|| self.prefill()),
         }?;
         self.steps += 1;
-        match batch.shape {
-            Shape::Prefill => {
+        match batch.phase {
+            Phase::Prefill => {
                 self.decodes_due = self.running.iter().flatten().filter(|s| s.can_decode()).count();
             }
-            Shape::Decode => self.decodes_due = self.decodes_due.saturating_sub(batch.parts.len()),
+            Phase::Decode => self.decodes_due = self.decodes_due.saturating_sub(batch.parts.len()),
         }
         Some(batch)
     }
@@ -139,7 +139,7 @@ impl Scheduler {
         let of_part = |s: &&mut Sequence| s.id == part.sequence && s.epoch == part.epoch;
         let Some(sequence) = self.running[part.slot as usize].as_mut().filter(of_part) else { return };
         let mut happened = Vec::new();
-        if batch.shape == Shape::Prefill {
+        if batch.phase == Phase::Prefill {
             happened.push(Happened::Read { tokens: part.tokens.end, cached: sequence.cached });
         }
         let mut is_over = false;
@@ -252,7 +252,7 @@ impl Scheduler {
             sequence.find(&mut self.blocks, self.share_decoded);
         }
         let shares = self.prefill_shares();
-        let mut batch = Batch::new(Shape::Prefill);
+        let mut batch = Batch::new(Phase::Prefill);
         let mut outputs = self.sizes.outputs as usize;
         // The oldest first: what makes room for a sequence is never what is in the batch already.
         for slot in self.slots_by(|sequence| sequence.id) {
@@ -271,7 +271,7 @@ impl Scheduler {
     /// given to those that have the least left to read. So a short prompt does not wait for a long one, nor a long one
     /// for many short ones.
     fn prefill_shares(&self) -> Vec<usize> {
-        let mut room = self.sizes.rows[Shape::Prefill as usize] as usize;
+        let mut room = self.sizes.rows[Phase::Prefill as usize] as usize;
         let mut shares = vec![0; self.running.len()];
         let left = |slot: usize| self.running[slot].as_ref().map_or(0, Sequence::prompt_left);
         let oldest = self.slots_by(|sequence| sequence.id).into_iter().find(|slot| left(*slot) > 0);
@@ -289,7 +289,7 @@ impl Scheduler {
 
     /// The next token of the sequences whose last turn is longest ago.
     fn decode(&mut self) -> Option<Batch> {
-        let mut room = self.sizes.rows[Shape::Decode as usize].min(self.sizes.outputs) as usize;
+        let mut room = self.sizes.rows[Phase::Decode as usize].min(self.sizes.outputs) as usize;
         let mut chosen = Vec::new();
         for slot in self.slots_by(|sequence| (sequence.last_step, sequence.id)) {
             let sequence = self.at(slot);
@@ -301,7 +301,7 @@ impl Scheduler {
             }
         }
         chosen.sort();
-        let mut batch = Batch::new(Shape::Decode);
+        let mut batch = Batch::new(Phase::Decode);
         for (_, slot, count) in chosen {
             if self.running[slot].is_some() {
                 self.take(&mut batch, slot, count);
@@ -342,7 +342,7 @@ impl Scheduler {
                 Kind::Predict => batch.reads.logits = true,
             }
         }
-        if batch.shape == Shape::Prefill {
+        if batch.phase == Phase::Prefill {
             sequence.name_blocks(&mut self.blocks, false);
         }
         let tokens = start..start + count;
@@ -413,7 +413,7 @@ mod tests {
         }
         let (mut seen, mut outputs) = (vec![Vec::new(); 3], vec![Vec::new(); 3]);
         while let Some(batch) = scheduler.schedule() {
-            assert!(batch.shape == Shape::Prefill && batch.step.rows.len() <= 10 && !batch.reads.scores);
+            assert!(batch.phase == Phase::Prefill && batch.step.rows.len() <= 10 && !batch.reads.scores);
             for row in &batch.step.rows {
                 assert_eq!(row.position as usize, seen[row.sequence as usize].len());
                 seen[row.sequence as usize].push(row.token);
@@ -457,7 +457,7 @@ mod tests {
         let (mut chunks, mut read, mut told) = (0, 0, std::collections::HashMap::new());
         loop {
             let (events, batch) = step(&mut scheduler);
-            chunks += usize::from(batch.shape == Shape::Prefill);
+            chunks += usize::from(batch.phase == Phase::Prefill);
             for Event { sequence, happened } in events {
                 match happened {
                     Happened::Token(_) => *told.entry(sequence).or_insert(0) += 1,

@@ -8,7 +8,7 @@
 use super::{
     highest,
     lanes::{Job, Lanes},
-    products::Rows,
+    products::PackedRows,
 };
 use crate::weights::Format;
 
@@ -81,7 +81,7 @@ pub fn takes(format: Format, columns: usize) -> bool {
 
 /// `out[i · stride + row] = rows[row] · x[i]`, with x rounded to eight bits.
 pub struct RoundedProducts<'a> {
-    pub rows: Rows<'a>,
+    pub rows: PackedRows<'a>,
     pub x: &'a [Rounded],
     pub out: &'a mut [f32],
     pub stride: usize,
@@ -132,7 +132,7 @@ trait Ints {
 }
 
 #[inline(always)]
-fn products<L: Lanes, F: Ints>(rows: Rows, x: &[Rounded], out: &mut [f32], stride: usize) {
+fn products<L: Lanes, F: Ints>(rows: PackedRows, x: &[Rounded], out: &mut [f32], stride: usize) {
     let parts = rows.columns / BLOCK;
     for row in 0..rows.count {
         let packed = &rows.packed[row * rows.row_bytes..][..F::bytes(parts)];

@@ -20,7 +20,7 @@ pub use exp::exp;
 pub use int8::{Round, Rounded, RoundedProducts, takes};
 pub use lanes::{Job, Lanes, Simd};
 pub use panels::KeyProducts;
-pub use products::{Dot, Mix, Products, Rows};
+pub use products::{Dot, Mix, PackedRows, Products};
 pub use threads::{Shared2d, Threads};
 
 use std::sync::Mutex;
@@ -120,7 +120,7 @@ mod tests {
         (0..count).map(|_| random.value()).collect()
     }
 
-    fn rows(simd: Simd, rows: Rows, x: &[&[f32]]) -> Vec<f32> {
+    fn rows(simd: Simd, rows: PackedRows, x: &[&[f32]]) -> Vec<f32> {
         let mut out = vec![0.0; rows.count * x.len()];
         simd.run(Products { rows, x, out: &mut out, stride: rows.count });
         out
@@ -138,7 +138,7 @@ mod tests {
                     }
                     let tensor = Tensor::random("w", format, count, columns, 5);
                     let row_bytes = format.row_bytes(columns);
-                    let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
+                    let w = PackedRows { format, packed: tensor.bytes(), row_bytes, columns, count };
                     let x: Vec<Vec<f32>> = (0..xs).map(|i| values(columns, i as u64)).collect();
                     let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
                     let out = rows(simd, w, &x);
@@ -171,7 +171,7 @@ mod tests {
                 let (columns, count) = (512, 5);
                 let tensor = Tensor::random("w", format, count, columns, 5);
                 let row_bytes = format.row_bytes(columns);
-                let w = Rows { format, packed: tensor.bytes(), row_bytes, columns, count };
+                let w = PackedRows { format, packed: tensor.bytes(), row_bytes, columns, count };
                 let x: Vec<Vec<f32>> = (0..3).map(|i| values(columns, i)).collect();
                 let rounded: Vec<Rounded> = x.iter().map(|x| simd.run(Round(x))).collect();
                 for (x, rounded) in x.iter().zip(&rounded) {

@@ -8,7 +8,7 @@ use crate::weights::Format;
 
 /// Packed rows of a matrix, `[count, columns]`.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
+pub struct PackedRows<'a> {
     pub format: Format,
     pub packed: &'a [u8],
     /// Bytes from one row to the next.
@@ -17,7 +17,7 @@ pub struct Rows<'a> {
     pub count: usize,
 }
 
-impl Rows<'_> {
+impl PackedRows<'_> {
     /// Asserts that all rows lie within `packed`.
     pub fn check(&self) {
         let last = self.count.saturating_sub(1) * self.row_bytes;
@@ -30,7 +30,7 @@ impl Rows<'_> {
 
 /// `out[i · stride + row] = rows[row] · x[i]`. The sums do not depend on the number of rows or of x.
 pub struct Products<'a> {
-    pub rows: Rows<'a>,
+    pub rows: PackedRows<'a>,
     /// Each has at least as many values as a row.
     pub x: &'a [&'a [f32]],
     pub out: &'a mut [f32],
@@ -94,7 +94,7 @@ impl Packed for BF16 {
 /// Products of rows in block formats: unpacks some rows at a time to f32, and multiplies those as rows of the
 /// format F32.
 #[inline(always)]
-fn products_of_blocks<L: Lanes>(rows: Rows, x: &[&[f32]], out: &mut [f32], stride: usize) {
+fn products_of_blocks<L: Lanes>(rows: PackedRows, x: &[&[f32]], out: &mut [f32], stride: usize) {
     const SOME: usize = 24;
     let (block_bytes, block_values) = (rows.format.block_bytes(), rows.format.block_values());
     let padded = rows.columns.next_multiple_of(block_values);
@@ -108,7 +108,7 @@ fn products_of_blocks<L: Lanes>(rows: Rows, x: &[&[f32]], out: &mut [f32], strid
             }
         }
         let packed = bytemuck::cast_slice(&values);
-        let some = Rows { format: Format::F32, packed, row_bytes: padded * 4, count, ..rows };
+        let some = PackedRows { format: Format::F32, packed, row_bytes: padded * 4, count, ..rows };
         products::<L, F32>(some, x, &mut out[first..], stride);
     }
 }
@@ -116,7 +116,7 @@ fn products_of_blocks<L: Lanes>(rows: Rows, x: &[&[f32]], out: &mut [f32], strid
 /// Divides the products into tiles of rows by x: of 8 by 1 if there are one or two x, else of as many as the
 /// registers hold.
 #[inline(always)]
-fn products<L: Lanes, P: Packed>(rows: Rows, x: &[&[f32]], out: &mut [f32], stride: usize) {
+fn products<L: Lanes, P: Packed>(rows: PackedRows, x: &[&[f32]], out: &mut [f32], stride: usize) {
     if x.len() < 3 {
         for (i, one) in x.iter().enumerate() {
             strip::<L, P, 8, 1>(rows, &[one], &mut out[i * stride..], stride);
@@ -145,7 +145,7 @@ fn products<L: Lanes, P: Packed>(rows: Rows, x: &[&[f32]], out: &mut [f32], stri
 /// The products of all rows, R at a time, with T vectors x, which stay in the L1 cache meanwhile.
 #[inline(always)]
 fn strip<L: Lanes, P: Packed, const R: usize, const T: usize>(
-    rows: Rows,
+    rows: PackedRows,
     x: &[&[f32]; T],
     out: &mut [f32],
     stride: usize,
@@ -164,7 +164,7 @@ fn strip<L: Lanes, P: Packed, const R: usize, const T: usize>(
 /// The products of R rows from `first` on with T vectors x.
 #[inline(always)]
 fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
-    rows: Rows,
+    rows: PackedRows,
     first: usize,
     x: &[&[f32]; T],
     out: &mut [f32],
@@ -179,7 +179,7 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
     for i in 0..whole {
         let mut lanes = [L::splat(0.0); R];
         for r in 0..R {
-            // SAFETY: within the row, as checked by `Rows::check`.
+            // SAFETY: within the row, as checked by `PackedRows::check`.
             lanes[r] = unsafe { P::lanes::<L>(w[r].add(i * L::N * P::BYTES)) };
             if T == 1 {
                 // With one x, memory is the bottleneck: prefetch the rows of the next tile, which follow

@@ -5,7 +5,7 @@ use crate::{
     engine,
     error::Result,
     model::Model,
-    plan::{Shape, Sizes},
+    plan::{Phase, Sizes},
     sampling::{divergence, greedy},
     step::{BLOCK, Row, Step},
 };
@@ -40,7 +40,7 @@ pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<
         };
         let mut found = Vec::new();
         for backend in &mut backends {
-            backend.submit(Shape::Decode, &step)?;
+            backend.submit(Phase::Decode, &step)?;
             wait(backend.picked())?;
             found.push(wait(backend.read(backend.plans().logits, 1))?);
         }

@@ -5,7 +5,7 @@ use crate::{
     backend::{Backend, CpuBackend, wait},
     error::Result,
     kernels::Kernel,
-    plan::{Content, Per, Plans, Rows, Shape, Use},
+    plan::{Content, Per, Phase, Plans, Rows, Use},
     step::Step,
 };
 
@@ -13,14 +13,14 @@ use crate::{
 pub fn compare(
     definition: &mut CpuBackend,
     tested: &mut dyn Backend,
-    shape: Shape,
+    phase: Phase,
     pass: usize,
     step: &Step,
 ) -> Result<Check> {
-    definition.submit_passes(shape, pass..pass + 1, step)?;
-    tested.submit_passes(shape, pass..pass + 1, step)?;
+    definition.submit_passes(phase, pass..pass + 1, step)?;
+    tested.submit_passes(phase, pass..pass + 1, step)?;
     let mut max_error = 0.0f64;
-    let kernel = &definition.plans().of(shape).passes[pass].kernel;
+    let kernel = &definition.plans().of(phase).passes[pass].kernel;
     let (name, note) = (kernel.name(), kernel.note());
     for written in written(definition.plans(), &**kernel, step) {
         match written {
@@ -41,8 +41,8 @@ pub fn compare(
             }
         }
     }
-    let shape = format!("{shape:?}").to_lowercase();
-    let variant = if note.is_empty() { shape } else { format!("{shape}, {note}") };
+    let phase = format!("{phase:?}").to_lowercase();
+    let variant = if note.is_empty() { phase } else { format!("{phase}, {note}") };
     // A comparison that NaN fails, too.
     Ok(Check { kernel: name, variant, max_error, tolerance: TOLERANCE, ok: max_error <= TOLERANCE })
 }

@@ -83,9 +83,9 @@ fn verify_opened(device: Device) -> Result<Vec<Check>> {
     let mut definition = CpuBackend::prepare(plans(&can), 1, Math::F32, &|_| ())?.plain();
     let mut tested = device.prepare(plans(&can), &|_| ())?;
     let mut checks: Vec<Check> = Vec::new();
-    for (shape, step) in steps() {
-        for pass in 0..definition.plans().of(shape).passes.len() {
-            let check = compare(&mut definition, &mut *tested, shape, pass, &step)?;
+    for (phase, step) in steps() {
+        for pass in 0..definition.plans().of(phase).passes.len() {
+            let check = compare(&mut definition, &mut *tested, phase, pass, &step)?;
             match checks.iter_mut().find(|c| (c.kernel, &c.variant) == (check.kernel, &check.variant)) {
                 Some(known) => {
                     known.max_error = worse(known.max_error, check.max_error);

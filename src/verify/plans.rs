@@ -8,7 +8,7 @@ use crate::{
         Activation, By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention,
         attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
-    plan::{Buffers, Content, Per, Plan, Plans, Rows, Shape},
+    plan::{Buffers, Content, Per, Phase, Plan, Plans, Rows},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
 };
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Writer<'_> {
 pub fn plans(can: &Capabilities) -> Plans {
     let mut w = Writer { can, buffers: Buffers::default(), random: Random(1) };
     let ids = w.buffers.declare("ids", Content::Ids);
-    let [mut prefill, mut decode] = Shape::ALL.map(Plan::new);
+    let [mut prefill, mut decode] = Phase::ALL.map(Plan::new);
     macro_rules! push {
         ($kernel:expr) => {{
             prefill.push($kernel);
@@ -107,7 +107,7 @@ pub fn plans(can: &Capabilities) -> Plans {
         let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
         let (qkv, y) = (w.row(q + 2 * kv), w.row(q));
         let table = RopeTable::new(&Rope { theta: 10_000.0, scaling: RopeScaling::None }, head_dim, CONTEXT);
-        let turns = w.buffers.declare("turns", Content::Loaded(Arc::new(table)));
+        let rope_table = w.buffers.declare("rope_table", Content::Loaded(Arc::new(table)));
         let stride = 2 * kv;
         let buffer = w.buffers.declare("cache", Content::Cache { stride });
         let cache = Cache { parts: vec![CachePart { buffer, heads: 0..n_kv_heads }], n_kv_heads, head_dim };
@@ -120,10 +120,10 @@ pub fn plans(can: &Capabilities) -> Plans {
             NormWeights { weight, bias: None, kind: NormKind::Rms, epsilon: 1e-5 }
         });
         push!(head_norm(qkv, &of_heads, n_heads, n_kv_heads));
-        push!(rope(qkv, turns, n_heads + n_kv_heads, head_dim));
+        push!(rope(qkv, rope_table, n_heads + n_kv_heads, head_dim));
         push!(kv_write(qkv, &cache));
-        for turns in [None, Some(turns)] {
-            decode.push(matmul(h, &matrix).cached(qkv, turns, &cache));
+        for rope_table in [None, Some(rope_table)] {
+            decode.push(matmul(h, &matrix).rope_and_cache(qkv, rope_table, &cache));
         }
         let partials = Partials::declare(&mut w.buffers, n_heads, head_dim, can, &SIZES);
         push!(attention(qkv, &cache, scalars, partials, y));

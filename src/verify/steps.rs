@@ -2,14 +2,14 @@
 
 use super::{CONTEXT, VOCAB};
 use crate::{
-    plan::Shape,
+    plan::Phase,
     sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
     step::{BLOCK, Pick, Row, Step},
 };
 
 /// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then more rows than
 /// a decode takes at once; then one of one, whose id the device sampled.
-pub(super) fn steps() -> Vec<(Shape, Step)> {
+pub(super) fn steps() -> Vec<(Phase, Step)> {
     // The first's blocks from the last on, the second's from the first on.
     let blocks = CONTEXT.div_ceil(BLOCK);
     let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
@@ -54,7 +54,7 @@ pub(super) fn steps() -> Vec<(Shape, Step)> {
     let prompt = (0..20).chain(250..262).chain(505..510).map(|p| row(0, p)).chain((0..7).map(|p| row(1, p)));
     let many = (8..14).map(|p| row(1, p)).chain([row(0, 521)]);
     let mut steps =
-        vec![(Shape::Prefill, step(prompt.collect(), &[3, 36, 43], [drawn.clone(), Sampling::GREEDY]))];
+        vec![(Phase::Prefill, step(prompt.collect(), &[3, 36, 43], [drawn.clone(), Sampling::GREEDY]))];
     for pair in [
         [Sampling { top_p: 0.8, ..flat.clone() }, Sampling { top_k: 300, ..flat.clone() }],
         [Sampling { top_p: 0.999, ..sharp.clone() }, Sampling { top_k: 2, ..sharp.clone() }],
@@ -73,14 +73,17 @@ pub(super) fn steps() -> Vec<(Shape, Step)> {
         [mirostat(2.0, &flat), mirostat(1.0, &plain)],
         [mirostat(20.0, &flat), mirostat(5.0, &sharp)],
     ] {
-        steps.push((Shape::Decode, step(two(), &[0, 1], pair)));
+        steps.push((Phase::Decode, step(two(), &[0, 1], pair)));
     }
-    steps.push((Shape::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain.clone(), drawn.clone()])));
+    steps.push((Phase::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain.clone(), drawn.clone()])));
     // More rows than a tile has.
     let mut image: Vec<Row> = (0..101).map(|position| row(0, position)).collect();
     image[3].token = crate::step::FEATURE;
-    steps.push((Shape::Prefill, Step { whole: true, ..step(image, &[100], [plain.clone(), drawn.clone()]) }));
+    steps.push((
+        Phase::Prefill,
+        Step { bidirectional: true, ..step(image, &[100], [plain.clone(), drawn.clone()]) },
+    ));
     let sampled = vec![Row { token: crate::step::SAMPLED, ..row(1, 14) }];
-    steps.push((Shape::Decode, step(sampled, &[0], [plain, drawn])));
+    steps.push((Phase::Decode, step(sampled, &[0], [plain, drawn])));
     steps
 }

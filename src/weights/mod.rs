@@ -54,15 +54,15 @@ pub struct Layout {
     /// Rows are padded to a multiple of this many values.
     pub align: u32,
     /// The most bytes in a part of a matrix: what one binding can hold.
-    pub most_bytes: u64,
+    pub max_bytes: u64,
 }
 
 impl Layout {
     /// Tensors stay where they are mapped: no joining, no padding.
-    pub const CPU: Self = Self { join: false, align: 1, most_bytes: u64::MAX };
+    pub const CPU: Self = Self { join: false, align: 1, max_bytes: u64::MAX };
 
-    pub fn gpu(most_bytes: u64) -> Self {
-        Self { join: true, align: ALIGN, most_bytes }
+    pub fn gpu(max_bytes: u64) -> Self {
+        Self { join: true, align: ALIGN, max_bytes }
     }
 }
 
@@ -110,7 +110,7 @@ impl Matrix {
                     if layout.join
                         && run.format() == source.format()
                         && u64::from(run.len() + source.len()) * row_bytes(run) as u64
-                            <= layout.most_bytes =>
+                            <= layout.max_bytes =>
                 {
                     run.append(source)
                 }
@@ -120,11 +120,11 @@ impl Matrix {
         let (mut parts, mut first) = (Vec::new(), 0);
         for run in runs {
             let row_bytes = row_bytes(&run);
-            let most_rows = (layout.most_bytes / row_bytes as u64).clamp(1, u64::from(u32::MAX)) as u32;
+            let max_rows = (layout.max_bytes / row_bytes as u64).clamp(1, u64::from(u32::MAX)) as u32;
             // Make every part but the last a multiple of 64 rows, the rows in a tile of the matmul.
-            let most_rows = if most_rows > 64 { most_rows / 64 * 64 } else { most_rows };
-            for start in (0..run.len()).step_by(most_rows as usize) {
-                let taken = start..run.len().min(start.saturating_add(most_rows));
+            let max_rows = if max_rows > 64 { max_rows / 64 * 64 } else { max_rows };
+            for start in (0..run.len()).step_by(max_rows as usize) {
+                let taken = start..run.len().min(start.saturating_add(max_rows));
                 let format = run.format();
                 let piece = run.piece(taken.clone(), row_bytes);
                 let buffer = buffers.declare(label, Content::Loaded(Arc::new(piece)));

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     backend::{Backend, Measure, Pending},
     error::Result,
-    plan::{Buffer, Content, Plans, Rows, Shape},
+    plan::{Buffer, Content, Phase, Plans, Rows},
     sampling::Picked,
     step::Step,
 };
@@ -38,7 +38,7 @@ pub struct GpuBackend {
     gpu: Arc<Gpu>,
     plans: Plans,
     buffers: Vec<wgpu::Buffer>,
-    /// By shape, then by pass.
+    /// By phase, then by pass.
     ready: [Vec<Vec<Ready>>; 2],
     pipelines: Vec<wgpu::ComputePipeline>,
     steps: StepRing,
@@ -114,15 +114,15 @@ impl GpuBackend {
         self.gpu.mapped(&self.readback, bytes, mapping).await
     }
 
-    /// Records some passes of a shape's plan over a step, which is written to where they read it.
-    fn encode(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> wgpu::CommandEncoder {
+    /// Records some passes of a phase's plan over a step, which is written to where they read it.
+    fn encode(&mut self, phase: Phase, passes: Range<usize>, step: &Step) -> wgpu::CommandEncoder {
         let load = step.load();
         let offset = self.steps.write(&self.gpu, step);
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_bind_group(0, &self.steps.group, &[offset]);
-        for ready in self.ready[shape as usize][passes].iter().flatten() {
-            if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.most_groups) {
+        for ready in self.ready[phase as usize][passes].iter().flatten() {
+            if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.max_groups) {
                 pass.set_pipeline(&self.pipelines[ready.pipeline]);
                 pass.set_bind_group(1, &ready.operands, &[]);
                 pass.dispatch_workgroups(x, y, z);
@@ -132,10 +132,10 @@ impl GpuBackend {
         encoder
     }
 
-    /// All of a shape's plan over a step, and the ids that come of it copied to where the host reads them.
-    fn encode_all(&mut self, shape: Shape, step: &Step, ids_to: &wgpu::Buffer) -> wgpu::CommandBuffer {
-        let all = 0..self.plans.of(shape).passes.len();
-        let mut encoder = self.encode(shape, all, step);
+    /// All of a phase's plan over a step, and the ids that come of it copied to where the host reads them.
+    fn encode_all(&mut self, phase: Phase, step: &Step, ids_to: &wgpu::Buffer) -> wgpu::CommandBuffer {
+        let all = 0..self.plans.of(phase).passes.len();
+        let mut encoder = self.encode(phase, all, step);
         let ids = &self.buffers[self.plans.ids.0 as usize];
         encoder.copy_buffer_to_buffer(ids, 0, ids_to, 0, ids_to.size());
         encoder.finish()
@@ -146,7 +146,7 @@ impl StepRing {
     fn new(gpu: &Gpu, plans: &Plans) -> (Self, wgpu::BindGroupLayout) {
         let sizes = &plans.sizes;
         let blocks = sizes.context.div_ceil(crate::step::BLOCK);
-        let words = Step::most_words(sizes.most_rows(), sizes.outputs, sizes.sequences, blocks);
+        let words = Step::max_words(sizes.max_rows(), sizes.outputs, sizes.sequences, blocks);
         let slot_bytes = (words * 4).next_multiple_of(256);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.buffer("steps", slot_bytes * RING, usage);
@@ -173,9 +173,9 @@ impl Backend for GpuBackend {
     fn max_in_flight(&self) -> usize {
         MAX_IN_FLIGHT
     }
-    fn submit(&mut self, shape: Shape, step: &Step) -> Result<()> {
+    fn submit(&mut self, phase: Phase, step: &Step) -> Result<()> {
         let buffer = self.in_flight.free.pop().expect("no more steps in flight than there may be");
-        let commands = self.encode_all(shape, step, &buffer);
+        let commands = self.encode_all(phase, step, &buffer);
         let start = Instant::now();
         let submission = self.gpu.queue.submit([commands]);
         self.submit_time = start.elapsed();
@@ -191,8 +191,8 @@ impl Backend for GpuBackend {
             Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes?)))
         })
     }
-    fn submit_passes(&mut self, shape: Shape, passes: Range<usize>, step: &Step) -> Result<()> {
-        let encoder = self.encode(shape, passes, step);
+    fn submit_passes(&mut self, phase: Phase, passes: Range<usize>, step: &Step) -> Result<()> {
+        let encoder = self.encode(phase, passes, step);
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check()
     }
@@ -223,19 +223,19 @@ impl Measure for GpuBackend {
     fn compile_time(&self) -> Duration {
         self.compile_time
     }
-    fn profile(&mut self, shape: Shape, step: &Step) -> Result<Vec<Duration>> {
+    fn profile(&mut self, phase: Phase, step: &Step) -> Result<Vec<Duration>> {
         let offset = self.steps.write(&self.gpu, step);
         profile(
             &self.gpu,
-            (&self.ready[shape as usize], &self.pipelines),
+            (&self.ready[phase as usize], &self.pipelines),
             &step.load(),
             (&self.steps.group, offset),
         )
     }
-    fn encode_time(&mut self, shape: Shape, step: &Step) -> Duration {
+    fn encode_time(&mut self, phase: Phase, step: &Step) -> Duration {
         let buffer = self.in_flight.free.pop().expect("nothing is in flight");
         let start = Instant::now();
-        let commands = self.encode_all(shape, step, &buffer);
+        let commands = self.encode_all(phase, step, &buffer);
         let time = start.elapsed();
         drop(commands);
         self.in_flight.free.push(buffer);
@@ -284,11 +284,11 @@ mod tests {
     #[test]
     fn a_lost_device_is_an_error() {
         let Some((mut backend, step)) = prepared() else { return };
-        backend.submit(Shape::Prefill, &step).expect("it is still there");
+        backend.submit(Phase::Prefill, &step).expect("it is still there");
         wait(backend.picked()).expect("it is still there");
         backend.gpu.device.destroy();
         let error = backend
-            .submit(Shape::Decode, &step)
+            .submit(Phase::Decode, &step)
             .and_then(|()| wait(backend.picked()))
             .expect_err("it is gone");
         assert_eq!(error.kind(), Kind::Run);
@@ -302,7 +302,7 @@ mod tests {
         let made = |backend: &GpuBackend| backend.gpu.made.load(Ordering::Relaxed);
         let before = made(&backend);
         assert!(before > 30, "buffers, bind groups and pipelines of five layers: {before}");
-        backend.submit(Shape::Prefill, &step).expect("a prompt");
+        backend.submit(Phase::Prefill, &step).expect("a prompt");
         let mut in_flight = 1;
         for position in 1..20 {
             step.rows[0] = Row { token: crate::step::SAMPLED, position, sequence: 0 };
@@ -311,7 +311,7 @@ mod tests {
                 assert!(picked[0].id < 512, "{picked:?}");
                 in_flight -= 1;
             }
-            backend.submit(Shape::Decode, &step).expect("a token");
+            backend.submit(Phase::Decode, &step).expect("a token");
             in_flight += 1;
         }
         (0..in_flight).for_each(|_| drop(wait(backend.picked()).expect("ids")));

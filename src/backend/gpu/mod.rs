@@ -114,15 +114,15 @@ impl Gpu {
         options: GpuOptions,
     ) -> Self {
         let limits = device.limits();
-        let most_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         // No binding may exceed 2^31 − 1 bytes; see `open`.
-        let most_binding = most_binding.min((1 << 31) - 256);
+        let max_binding = max_binding.min((1 << 31) - 256);
         let can = Capabilities {
             subgroups: device.features().contains(wgpu::Features::SUBGROUP),
-            most_binding,
-            most_groups: limits.max_compute_workgroups_per_dimension,
+            max_binding,
+            max_groups: limits.max_compute_workgroups_per_dimension,
             split: SPLIT,
-            layout: Layout::gpu(most_binding),
+            layout: Layout::gpu(max_binding),
         };
         let keeps = options.keep_pipelines;
         let pipeline_cache = keeps.then(|| PipelineCache::open(&device, &info)).flatten();

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// The size in bytes beyond which a file is discarded, since entries are never removed.
-const MOST: usize = 64 << 20;
+const MAX: usize = 64 << 20;
 
 pub(super) struct PipelineCache {
     pub cache: wgpu::PipelineCache,
@@ -65,7 +65,7 @@ fn write(path: &Path, data: &[u8]) -> io::Result<()> {
 /// The data in a file, if [`write`] of this build wrote all of it.
 fn whole(file: &[u8]) -> Option<&[u8]> {
     let (known, data) = file.split_first_chunk::<8>()?;
-    (data.len() <= MOST && *known == hash(data)).then_some(data)
+    (data.len() <= MAX && *known == hash(data)).then_some(data)
 }
 
 /// The hash of the data and the build's version.

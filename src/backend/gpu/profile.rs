@@ -7,19 +7,19 @@ use super::{Gpu, Mapping, ready::Ready};
 use crate::{
     backend::wait,
     error::{Error, Result},
-    step::Load,
+    step::Workload,
 };
 use std::time::Duration;
 
 /// The most dispatches in one submission: each takes two entries of a query set.
-const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
+const MAX: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 /// Runs the dispatches of all passes and returns the time of each pass. `step` is the bind group of group 0,
 /// and its dynamic offset.
 pub(super) fn profile(
     gpu: &Gpu,
     (passes, pipelines): (&[Vec<Ready>], &[wgpu::ComputePipeline]),
-    load: &Load,
+    load: &Workload,
     step: (&wgpu::BindGroup, u32),
 ) -> Result<Vec<Duration>> {
     if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
@@ -33,9 +33,9 @@ pub(super) fn profile(
         .iter()
         .enumerate()
         .flat_map(|(pass, all)| all.iter().map(move |ready| (pass, ready)))
-        .filter_map(|(pass, ready)| Some((pass, ready, ready.grid.workgroups(load, gpu.can.most_groups)?)))
+        .filter_map(|(pass, ready)| Some((pass, ready, ready.grid.workgroups(load, gpu.can.max_groups)?)))
         .collect();
-    for dispatches in dispatches.chunks(MOST) {
+    for dispatches in dispatches.chunks(MAX) {
         let count = 2 * dispatches.len() as u32;
         let query_set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("profile"),

@@ -3,7 +3,7 @@
 use super::Gpu;
 use crate::{
     kernels::{Dispatch, Grid, Target},
-    plan::{Plans, Shape, Use},
+    plan::{Phase, Plans, Use},
     shader::Program,
 };
 use rayon::prelude::*;
@@ -36,9 +36,9 @@ pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<B
         });
         Ready { pipeline, operands, grid: dispatch.grid }
     };
-    let ready = Shape::ALL.map(|shape| {
-        let target = Target { can: &gpu.can, shape };
-        let passes = plans.of(shape).passes.iter();
+    let ready = Phase::ALL.map(|phase| {
+        let target = Target { can: &gpu.can, phase };
+        let passes = plans.of(phase).passes.iter();
         passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
     });
     (programs, ready)

@@ -6,7 +6,7 @@ use crate::{
         ModelArgs, interrupt, terminal,
         terminal::{Terminal, Unit},
     },
-    engine::{Candidate, EngineOptions, Insight, MOST_SEEN},
+    engine::{Candidate, EngineOptions, Insight, MAX_INSIGHT_TOKENS},
     error::{Error, Result},
     tokenizer::Tokenizer,
 };
@@ -27,7 +27,7 @@ pub struct Shown<'a> {
 pub fn run(text: &str, model: &ModelArgs, shown: Shown, terminal: &Terminal) -> Result<()> {
     let (opened, tokenizer) = model.open(terminal)?;
     let tokens = opened.begun(tokenizer.encode(text, true)?);
-    let most = MOST_SEEN.min(opened.architecture.max_positions);
+    let most = MAX_INSIGHT_TOKENS.min(opened.architecture.max_positions);
     if tokens.len() > most as usize {
         return Err(Error::request(format!(
             "--prompt has {} tokens, but of {} at most {most} can be looked into: shorten it",

@@ -10,10 +10,10 @@ use std::{collections::BTreeMap, path::Path};
 
 /// The most tensors, and the most metadata entries: more than any model has, and few enough that a false
 /// claim costs little memory.
-const MOST_ENTRIES: u64 = 65_536;
-const MOST_KEY_BYTES: u64 = 1024;
+const MAX_ENTRIES: u64 = 65_536;
+const MAX_KEY_BYTES: u64 = 1024;
 /// The most bytes in a string: chat templates are the longest.
-const MOST_STRING_BYTES: u64 = 4 << 20;
+const MAX_STRING_BYTES: u64 = 4 << 20;
 
 /// A file that is being read, and the position in it.
 struct Cursor<'a> {
@@ -70,7 +70,7 @@ impl<'a> Cursor<'a> {
             5 => Value::Int(i64::from(i32::from_le_bytes(self.array()?))),
             6 => Value::Float(f64::from(f32::from_le_bytes(self.array()?))),
             7 => Value::Bool(self.array::<1>()?[0] != 0),
-            STRING => Value::String(self.string(MOST_STRING_BYTES)?.to_owned()),
+            STRING => Value::String(self.string(MAX_STRING_BYTES)?.to_owned()),
             10 => Value::Int(i64::try_from(self.u64()?).unwrap_or(i64::MAX)),
             11 => Value::Int(i64::from_le_bytes(self.array()?)),
             12 => Value::Float(f64::from_le_bytes(self.array()?)),
@@ -142,11 +142,11 @@ impl Gguf {
                 )));
             }
         }
-        let tensors = cursor.count("tensors", MOST_ENTRIES)?;
-        let entries = cursor.count("metadata entries", MOST_ENTRIES)?;
+        let tensors = cursor.count("tensors", MAX_ENTRIES)?;
+        let entries = cursor.count("metadata entries", MAX_ENTRIES)?;
         let mut metadata = BTreeMap::new();
         for _ in 0..entries {
-            let key = cursor.string(MOST_KEY_BYTES)?.to_owned();
+            let key = cursor.string(MAX_KEY_BYTES)?.to_owned();
             let start = cursor.at;
             let value = match cursor.u32()? {
                 ARRAY => Value::Array(cursor.skip_array()?),
@@ -176,7 +176,7 @@ impl Gguf {
         let Some(array) = self.array(key, |kind| kind == STRING, "texts belong")? else { return Ok(None) };
         let bytes = &self.file.as_slice()[..array.range.end];
         let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
-        (0..array.len).map(|_| cursor.string(MOST_STRING_BYTES)).collect::<Result<_>>().map(Some)
+        (0..array.len).map(|_| cursor.string(MAX_STRING_BYTES)).collect::<Result<_>>().map(Some)
     }
     /// The numbers of an array entry, as f64; None if it is missing.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
@@ -214,7 +214,7 @@ impl Info<'_> {
 
 impl<'a> Cursor<'a> {
     fn tensor(&mut self) -> Result<Info<'a>> {
-        let name = self.string(MOST_KEY_BYTES)?;
+        let name = self.string(MAX_KEY_BYTES)?;
         let n_dimensions = self.u32()?;
         if n_dimensions > 4 {
             return Err(self.damaged(format_args!("the tensor {name} claims {n_dimensions} dimensions")));

@@ -2,8 +2,6 @@
 //!
 //! families/ reads it from a checkpoint's config.json; decoder.rs writes the plan from it.
 
-use crate::kernels::Activation;
-
 /// A decoder-only transformer's shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
@@ -102,6 +100,39 @@ pub enum NormKind {
     Layer,
     /// x / √(mean of squares + ε) · weight (Zhang & Sennrich 2019)
     Rms,
+}
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    None,
+    Relu,
+    Silu,
+    Tanh,
+    /// v Φ(v), with Φ from the error function.
+    Gelu,
+    /// The tanh approximation of GELU (Hendrycks & Gimpel 2016).
+    GeluTanh,
+    /// The sigmoid approximation of GELU, v · sigmoid(1.702 v).
+    QuickGelu,
+}
+
+impl Activation {
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Relu, Self::Silu, Self::Tanh, Self::Gelu, Self::GeluTanh, Self::QuickGelu];
+
+    /// The names of activation functions in config.json files, as transformers interprets them.
+    pub const NAMES: [(&'static str, Self); 9] = [
+        ("gelu", Self::Gelu),
+        ("gelu_fast", Self::GeluTanh),
+        ("gelu_new", Self::GeluTanh),
+        ("gelu_pytorch_tanh", Self::GeluTanh),
+        ("quick_gelu", Self::QuickGelu),
+        ("relu", Self::Relu),
+        ("silu", Self::Silu),
+        ("swish", Self::Silu),
+        ("tanh", Self::Tanh),
+    ];
 }
 
 /// Where a layer normalizes.

@@ -5,12 +5,13 @@
 
 use crate::{
     backend::{Device, Measure, wait},
+    buffers::{BLOCK, Sizes},
     decoder::longest_context,
     engine::{CHUNK, GROUP, plans},
     error::{Error, Result},
     model::Model,
-    plan::{Phase, Sizes},
-    step::{BLOCK, Row, SAMPLED, Step},
+    step::{Row, SAMPLED, Step},
+    workload::Phase,
 };
 use serde::Serialize;
 use std::{

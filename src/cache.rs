@@ -1,7 +1,7 @@
 //! The KV cache's blocks: who holds them, and which hold what another sequence may share. No GPU in it: the keys
 //! and values lie in the backend's buffers, at the numbers that this module hands out.
 //!
-//! A block of [`BLOCK`](crate::step::BLOCK) positions is counted by its holders. One whose keys and values follow from
+//! A block of [`BLOCK`](crate::buffers::BLOCK) positions is counted by its holders. One whose keys and values follow from
 //! the tokens alone is *named* by those tokens and the named block before it; a sequence with the same beginning
 //! finds it by that. Blocks that nobody holds keep what is in them until they are needed, the longest unused first.
 

@@ -3,15 +3,16 @@
 
 use crate::{
     architecture::{Architecture, NormOrder, Positions, Vision},
+    buffers::{BLOCK, Buffer, Buffers, Content, Per, Rows, Sizes},
     capabilities::Capabilities,
     error::{Error, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
         embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
-    plan::{Buffer, Buffers, Content, Per, Phase, Plan, Plans, Rows, Sizes},
-    step::BLOCK,
+    plan::{Plan, Plans},
     weights::{LayerWeights, NormWeights, VisionWeights, Weights},
+    workload::Phase,
 };
 use std::sync::Arc;
 

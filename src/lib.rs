@@ -62,7 +62,7 @@ pub mod quantize;
 pub mod capabilities;
 // Architecture + weights → plans: the one decoder, and the tower that sees images.
 pub mod decoder;
-// Plans, the buffers they name, and their listing.
+// Plans and their listing.
 pub mod plan;
 // Logits → the next token, and how probable a given one is.
 pub mod sampling;
@@ -70,7 +70,13 @@ pub mod sampling;
 pub mod prompt;
 // What one run takes in: tokens, positions, cache tables.
 pub mod step;
-// What passes compute, a file a kernel.
+// How much a step asks for, and through which plan.
+pub mod workload;
+// The buffers that plans refer to.
+pub mod buffers;
+// What a pass is: operands, programs, cost, definition.
+pub mod kernel;
+// The passes, a file a kernel.
 pub mod kernels;
 // Programs → WGSL text.
 pub mod shader;

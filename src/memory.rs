@@ -1,9 +1,6 @@
 //! The contents of a plan's buffers on the CPU, with a type for each kind of content.
 
-use crate::{
-    plan::{Buffer, Buffers, Content, Rows, Sizes},
-    weights::Contents,
-};
+use crate::buffers::{Buffer, Buffers, Content, Contents, Rows, Sizes};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 enum Storage {

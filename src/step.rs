@@ -3,10 +3,11 @@
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
 //! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens whose logits change.
 
-use crate::sampling::{Adjusted, Draw, MAX_BIASES, Penalties};
-
-/// Positions in one block of the cache.
-pub const BLOCK: u32 = 32;
+use crate::{
+    buffers::BLOCK,
+    sampling::{Draw, MAX_BIASES, Pick},
+    workload::Workload,
+};
 
 /// The token of a row whose id the device itself sampled: it stands in the ids buffer, at the row's sequence.
 pub const SAMPLED: u32 = u32::MAX;
@@ -38,32 +39,6 @@ pub struct Step {
     pub tables: Vec<Vec<u32>>,
     /// For each sequence slot, how its next token is picked; greedily where nothing is said.
     pub picks: Vec<Pick>,
-}
-
-/// How a sequence's next token is picked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pick {
-    pub draw: Draw,
-    pub penalties: Penalties,
-    /// Whose logits change before, each token once.
-    pub adjusted: Vec<Adjusted>,
-}
-
-impl Pick {
-    pub const GREEDY: Self = Self { draw: Draw::GREEDY, penalties: Penalties::NONE, adjusted: Vec::new() };
-}
-
-/// How much a step asks for: what grids and costs follow from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
-    pub rows: u32,
-    pub outputs: u32,
-    /// As many as outputs, or none.
-    pub targets: u32,
-    /// As many as outputs, where logits of any sequence change.
-    pub adjusted: u32,
-    /// The most positions that any row attends to.
-    pub context: u32,
 }
 
 /// Words before the first row.

@@ -19,11 +19,11 @@ use std::{
 };
 use wgpt::{
     backend::{Device, DeviceChoice, GpuOptions},
-    capabilities::Capabilities,
+    capabilities::{Capabilities, Layout},
     programs::{Written, of_model, written},
     shader::Compiler,
     shapes, verify,
-    weights::{Format, Layout},
+    weights::Format,
 };
 
 /// Whether all programs are to go through all compilers.

@@ -8,13 +8,14 @@ use crate::{
 use safetensors::SafeTensors;
 use std::sync::Arc;
 use wgpt::{
+    buffers::Contents,
     engine::EngineOptions,
     families,
     model::Model,
     quantize::quantize,
     sampling::Sampling,
     tokenizer::Tokenizer,
-    weights::{Bytes, Contents, Entry, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
+    weights::{Bytes, Entry, Format, Gguf, Made, Order, StoredRows, Tensor, Values, Writer},
 };
 
 pub fn blocks() -> impl Iterator<Item = Format> {
@@ -180,7 +181,7 @@ fn every_format_computes_as_its_definition() {
 /// Weights take at most 5 % more bytes on the GPU than in the file.
 #[test]
 fn weights_stay_packed_on_the_gpu() {
-    use wgpt::{capabilities::Capabilities, engine::plans, plan::Content};
+    use wgpt::{buffers::Content, capabilities::Capabilities, engine::plans};
     for fixture in fixtures() {
         let plans = plans(&fixture.model, &Capabilities::webgpu(), passes::SIZES).expect("plans");
         let loaded = plans.buffers.all().filter(|b| {

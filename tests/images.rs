@@ -11,15 +11,15 @@ use std::path::Path;
 use wgpt::{
     LanguageModel, Request,
     backend::Backend,
-    capabilities::Capabilities,
+    capabilities::{Capabilities, Layout},
     chat::Message,
     engine::{EngineOptions, Placed, Prompt, plans, vision_plan},
     image::Image,
     model::Model,
-    plan::Phase,
     sampling::Sampling,
     step::{FEATURE, Row, Step},
-    weights::{Layout, Random},
+    weights::Random,
+    workload::Phase,
 };
 
 const NAMES: [&str; 2] = ["default", "full"];

@@ -2,7 +2,10 @@
 
 use crate::support::On;
 use wgpt::{
-    LanguageModel, Request, chat::Message, engine::EngineOptions, engine::FinishReason, model::Model,
+    LanguageModel, Request,
+    chat::Message,
+    engine::{EngineOptions, FinishReason},
+    model::Model,
     sampling::Sampling,
 };
 

@@ -4,13 +4,14 @@
 use crate::support::{Fixture, On};
 use wgpt::{
     backend::{Backend, CpuBackend, Device},
-    capabilities::Capabilities,
+    buffers::Sizes,
+    capabilities::{Capabilities, Layout},
     engine::plans,
-    plan::{Phase, Plans, Sizes},
+    plan::Plans,
     simd::Math,
     step::{Row, Step},
     verify::{Check, compare},
-    weights::Layout,
+    workload::Phase,
 };
 
 pub const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, context: 43, blocks: 2 };

@@ -6,9 +6,10 @@ use crate::{
     support::{Fixture, path},
 };
 use wgpt::{
+    buffers::Sizes,
     capabilities::Capabilities,
     engine::{plans, vision_plan},
-    plan::{Phase, Sizes},
+    workload::Phase,
 };
 
 const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, context: 43, blocks: 2 };

@@ -10,14 +10,14 @@ use naga::{
     valid::{Capabilities as Allowed, ValidationFlags, Validator},
 };
 use wgpt::{
-    capabilities::Capabilities,
+    buffers::{BLOCK, Sizes, Use},
+    capabilities::{Capabilities, Layout},
     engine::{plans, vision_plan},
-    kernels::{Dispatch, Target},
-    plan::{Phase, Plans, Sizes, Use},
+    kernel::{Dispatch, Target},
+    plan::Plans,
     sampling::{Dry, Mirostat, Penalties, Sampling},
-    step::BLOCK,
     verify,
-    weights::Layout,
+    workload::Phase,
 };
 
 const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: 43, blocks: 4 };
@@ -240,9 +240,9 @@ fn layers_share_their_programs() {
 #[test]
 fn grids_fold_within_the_limit() {
     use wgpt::{
-        kernels::{Grid, Splits},
-        plan::Per,
-        step::Workload,
+        buffers::Per,
+        kernel::{Grid, Splits},
+        workload::Workload,
     };
     let load = Workload { rows: 70, outputs: 3, context: 70, ..Workload::default() };
     let grid = |groups, per, rows, splits| Grid { groups, per, rows, splits };

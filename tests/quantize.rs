@@ -9,11 +9,11 @@ use crate::{
 use serde_json::json;
 use std::{fs, path::Path};
 use wgpt::{
+    buffers::Content,
     capabilities::Capabilities,
     engine::{EngineOptions, plans},
     error::Kind,
     model::Model,
-    plan::Content,
     quantize::quantize,
     weights::{Bytes, Format, Gguf},
 };

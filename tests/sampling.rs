@@ -9,11 +9,12 @@ use crate::{
 use serde_json::Value;
 use wgpt::{
     backend::wait,
+    buffers::Sizes,
     engine::{Engine, EngineOptions, plans},
     model::Model,
-    plan::{Phase, Sizes},
-    sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
-    step::{Pick, Row, Step},
+    sampling::{Dry, Mirostat, Penalties, Pick, Sampling, Xtc},
+    step::{Row, Step},
+    workload::Phase,
 };
 
 const PROMPT: [u32; 4] = [1, 403, 407, 261];

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use wgpt::{
     architecture::Positions,
     backend::{Backend, wait},
+    buffers::Sizes,
     engine::plans,
     model::Model,
-    plan::{Phase, Sizes},
     sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
     scheduler::{Batch, Goal, Happened, NewSequence, Outcome, Scheduler, SequenceId},
     weights::Random,
+    workload::Phase,
 };
 
 /// Sizes of a step and of the cache; the context is the model's.

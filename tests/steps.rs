@@ -1,9 +1,10 @@
 //! What must change no bit of a step.
 
 use wgpt::{
+    buffers::Sizes,
     engine::plans,
-    plan::{Phase, Sizes},
     step::{Row, Step},
+    workload::Phase,
 };
 
 fn bits(values: &[f32]) -> Vec<u32> {

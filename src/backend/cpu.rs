@@ -2,12 +2,14 @@
 
 use super::{Backend, Measure, Pending};
 use crate::{
+    buffers::Rows,
     error::{Error, Result},
     memory::Memory,
-    plan::{Phase, Plans, Rows},
+    plan::Plans,
     sampling::Picked,
     simd::{Cpu, Math},
     step::Step,
+    workload::Phase,
 };
 use std::{
     future::ready,

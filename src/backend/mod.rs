@@ -17,12 +17,7 @@ pub use device::Device;
 pub use gpu::{Gpu, GpuBackend, GpuOptions};
 pub use native::wait;
 
-use crate::{
-    error::Result,
-    plan::{Phase, Plans, Rows},
-    sampling::Picked,
-    step::Step,
-};
+use crate::{buffers::Rows, error::Result, plan::Plans, sampling::Picked, step::Step, workload::Phase};
 use std::{ops::Range, pin::Pin, time::Duration};
 
 /// What a model runs on, in words.

@@ -5,7 +5,8 @@ use crate::{
     decoder::longest_context,
     engine::{EngineOptions, plans, sizes, vision_plan},
     error::Result,
-    plan::{Phase, Plans},
+    plan::Plans,
+    workload::Phase,
 };
 use clap::Args;
 use serde::Serialize;

@@ -4,8 +4,7 @@ use super::DeviceArgs;
 use crate::{
     backend::Bandwidth,
     engine::{Engine, Timing},
-    plan::Phase,
-    step::Workload,
+    workload::{Phase, Workload},
 };
 use std::{fmt, time::Duration};
 

@@ -3,10 +3,12 @@
 use super::{Engine, Goal};
 use crate::{
     backend::wait,
+    buffers::Rows,
     decoder::MAX_INSIGHT_TOKENS,
     error::{Error, Result},
-    plan::{Phase, Plan, Rows},
+    plan::Plan,
     sampling::log_total,
+    workload::Phase,
 };
 use std::ops::{ControlFlow, Range};
 

@@ -22,13 +22,13 @@ pub use worker::{Running, Worker};
 
 use crate::{
     backend::{Backend, Device, DeviceInfo, wait},
+    buffers::{BLOCK, Buffers, Sizes},
     capabilities::Capabilities,
     decoder::decoder,
     error::{Error, Result},
     model::Model,
-    plan::{Buffers, Plans, Sizes},
+    plan::Plans,
     scheduler::{Batch, NewSequence, Outcome, Scheduler},
-    step::BLOCK,
     weights::Weights,
 };
 use std::{
@@ -328,7 +328,7 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
         Some(asked) => asked,
         None => most.min(DEFAULT_CONTEXT),
     };
-    let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::plan::ALIGN)) * 4;
+    let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::buffers::ALIGN)) * 4;
     let outputs = if options.scores || options.insight { CHUNK } else { GROUP };
     let outputs = u64::from(outputs).min(can.max_binding / a_row).max(1) as u32;
     let sequences = options.sequences.unwrap_or(1).max(1);

@@ -4,14 +4,15 @@ use super::{Engine, Features};
 use crate::{
     architecture::Vision,
     backend::{Backend, Device, wait},
+    buffers::{BLOCK, Buffers, Rows},
     capabilities::Capabilities,
     decoder::{VisionPlan, tower},
     error::{Error, Result},
     model::Model,
-    plan::{Buffers, Phase, Rows},
     scheduler::Batch,
-    step::{BLOCK, Row, Step},
+    step::{Row, Step},
     weights::VisionWeights,
+    workload::Phase,
 };
 
 /// The vision encoder, made ready on a device.

@@ -1,8 +1,8 @@
 //! Reads config.json field by field. An error names the field that is wrong and its value.
 
 use crate::{
+    architecture::Activation,
     error::{Error, Result},
-    kernels::Activation,
 };
 use serde_json::{Map, Value};
 

@@ -3,9 +3,8 @@
 
 use super::{Config, conv1d_layer};
 use crate::{
-    architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    architecture::{Activation, Architecture, Attention, NormKind, NormOrder, Positions},
     error::Result,
-    kernels::Activation,
     weights::{ModelTensors, TensorSpec},
 };
 

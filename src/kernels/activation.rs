@@ -1,39 +1,8 @@
 //! The activation functions of MLPs, applied as part of a matmul. Each has a file in shaders/activation/.
 
-use crate::simd::exp;
-
-/// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    None,
-    Relu,
-    Silu,
-    Tanh,
-    /// v Φ(v), with Φ from the error function.
-    Gelu,
-    /// The tanh approximation of GELU (Hendrycks & Gimpel 2016).
-    GeluTanh,
-    /// The sigmoid approximation of GELU, v · sigmoid(1.702 v).
-    QuickGelu,
-}
+use crate::{architecture::Activation, simd::exp};
 
 impl Activation {
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Relu, Self::Silu, Self::Tanh, Self::Gelu, Self::GeluTanh, Self::QuickGelu];
-
-    /// The names of activation functions in config.json files, as transformers interprets them.
-    pub const NAMES: [(&'static str, Self); 9] = [
-        ("gelu", Self::Gelu),
-        ("gelu_fast", Self::GeluTanh),
-        ("gelu_new", Self::GeluTanh),
-        ("gelu_pytorch_tanh", Self::GeluTanh),
-        ("quick_gelu", Self::QuickGelu),
-        ("relu", Self::Relu),
-        ("silu", Self::Silu),
-        ("swish", Self::Silu),
-        ("tanh", Self::Tanh),
-    ];
-
     pub(super) fn shader(self) -> &'static str {
         match self {
             Self::None => include_str!("../../shaders/activation/none.wgsl"),

@@ -1,9 +1,11 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target};
+use super::STEP;
 use crate::{
+    buffers::{Per, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
-    plan::{Per, Rows, Use},
     shader::Program,
-    step::{Step, Workload},
+    step::Step,
+    workload::Workload,
 };
 
 /// Changes `logits` (`[outputs, vocab]`) in place: adds biases and subtracts penalties and DRY, for the

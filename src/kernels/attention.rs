@@ -1,16 +1,18 @@
 use super::{
-    Cache, CachePart, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target,
+    Cache, CachePart, STEP,
     heads::{Heads, REACH, reach, softmax},
     reduce,
 };
 use crate::{
+    buffers::{BLOCK, Buffer, Buffers, Content, Per, Rows, Sizes, Use},
     capabilities::Capabilities,
+    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
-    plan::{Buffer, Buffers, Content, Per, Phase, Rows, Sizes, Use},
     shader::Program,
     simd::{Cpu, Job, KeyProducts, Lanes, Mix, PackedRows, Products, Shared2d, exp, highest, sum},
-    step::{BLOCK, Step, Workload},
+    step::Step,
     weights::{Format, Vector},
+    workload::{Phase, Workload},
 };
 use std::ops::Range;
 

@@ -1,14 +1,16 @@
 use super::{
-    Cache, Cost, Dispatch, Grid, Kernel, STEP, Target,
+    Cache, STEP,
     heads::{Heads, REACH, reach, softmax},
     reduce,
 };
 use crate::{
+    buffers::{Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
-    plan::{Rows, Use},
     shader::Program,
-    step::{Step, Workload},
+    step::Step,
     weights::Vector,
+    workload::Workload,
 };
 
 /// y = the attention weights, softmax(q k · scale), for inspection: `[rows, n_heads · context]`, with zeros

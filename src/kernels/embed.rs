@@ -1,10 +1,12 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target, flag};
+use super::{STEP, flag};
 use crate::{
+    buffers::{Buffer, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
-    plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{FEATURE, Row, SAMPLED, Step, Workload},
+    step::{FEATURE, Row, SAMPLED, Step},
     weights::Matrix,
+    workload::Workload,
 };
 
 /// What selects the row of the table.

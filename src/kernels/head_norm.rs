@@ -1,12 +1,14 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target, reduce};
+use super::{STEP, reduce};
 use crate::{
     architecture::NormKind,
+    buffers::{Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
-    plan::{Phase, Rows, Use},
     shader::Program,
     simd::{Cpu, Shared2d},
-    step::{Step, Workload},
+    step::Step,
     weights::NormWeights,
+    workload::{Phase, Workload},
 };
 
 /// Normalizes each head of q and of k by an RMS norm, in place. `by` holds the norm weights of q and of k,

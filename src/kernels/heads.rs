@@ -2,8 +2,8 @@
 
 use super::{Cache, CachePart};
 use crate::{
+    buffers::{Rows, Use},
     memory::Memory,
-    plan::{Rows, Use},
     step::{Row, Step},
     weights::Vector,
 };

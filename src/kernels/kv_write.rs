@@ -1,9 +1,11 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target};
+use super::STEP;
 use crate::{
+    buffers::{Buffer, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
-    plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{Step, Workload},
+    step::Step,
+    workload::Workload,
 };
 use std::ops::Range;
 

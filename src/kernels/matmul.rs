@@ -1,18 +1,20 @@
 use super::{
-    Activation, Cache, Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, flag,
+    Cache, STEP, flag,
     kv_write::{KvWrite, kv_write},
     norm::Normalize,
     reduce,
     rope::{RopeKernel, rope},
 };
 use crate::{
-    architecture::NormKind,
+    architecture::{Activation, NormKind},
+    buffers::{Buffer, Per, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
-    plan::{Buffer, Per, Phase, Rows, Use},
     shader::Program,
     simd::{Cpu, Job, Lanes, PackedRows, Products, Round, Rounded, RoundedProducts, Shared2d, takes},
-    step::{Step, Workload},
+    step::Step,
     weights::{Matrix, NormWeights, Part},
+    workload::{Phase, Workload},
 };
 use std::ops::Range;
 

@@ -1,12 +1,14 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, flag, reduce};
+use super::{STEP, flag, reduce};
 use crate::{
     architecture::NormKind,
+    buffers::{Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
-    plan::{Phase, Rows, Use},
     shader::Program,
     simd::{Cpu, Job, Lanes, Shared2d, sum},
-    step::{Step, Workload},
+    step::Step,
     weights::NormWeights,
+    workload::{Phase, Workload},
 };
 
 /// y = norm(x) for each row of x (`[rows, width]`): a layer norm or an RMS norm. `to` sets y, another buffer

@@ -1,11 +1,12 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target};
+use super::STEP;
 use crate::{
     architecture::Rope,
+    buffers::{Buffer, Contents, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
-    plan::{Buffer, Rows, Use},
     shader::Program,
-    step::{Step, Workload},
-    weights::Contents,
+    step::Step,
+    workload::Workload,
 };
 
 /// The table of rotary position embeddings: (cos, sin) of the angle for every position and pair, times the

@@ -1,9 +1,11 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
+use super::{STEP, reduce};
 use crate::{
+    buffers::{Buffer, Buffers, Content, Per, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
-    plan::{Buffer, Buffers, Content, Per, Rows, Use},
     shader::Program,
-    step::{Row, Step, Workload},
+    step::{Row, Step},
+    workload::Workload,
 };
 
 /// `ids[sequence]` = the next token of each sequence, drawn from the `logits` (`[outputs, vocab]`) of its

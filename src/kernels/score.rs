@@ -1,10 +1,12 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Splits, Target, reduce};
+use super::{STEP, reduce};
 use crate::{
+    buffers::{Per, Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
-    plan::{Per, Rows, Use},
     sampling::logprob,
     shader::Program,
-    step::{Step, Workload},
+    step::Step,
+    workload::Workload,
 };
 
 /// y = ln softmax(logits)\[target\] for each output that the step gives a target for, in nats. `logits` is

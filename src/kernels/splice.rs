@@ -1,9 +1,11 @@
-use super::{Cost, Dispatch, Grid, Kernel, STEP, Target};
+use super::STEP;
 use crate::{
+    buffers::{Rows, Use},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
-    plan::{Rows, Use},
     shader::Program,
-    step::{FEATURE, Step, Workload},
+    step::{FEATURE, Step},
+    workload::Workload,
 };
 
 /// `y = features` in the rows whose token is [`FEATURE`], which take an image feature instead of a token

@@ -16,7 +16,7 @@ pub use adjust::{Adjusted, Dry, MAX_BIASES, Penalties};
 pub use draw::{Draw, Picked};
 pub(crate) use probability::log_total;
 pub use probability::{divergence, greedy, logprob};
-pub use sampler::Sampler;
+pub use sampler::{Pick, Sampler};
 
 use crate::error::{Error, Result};
 

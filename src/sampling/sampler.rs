@@ -1,7 +1,19 @@
 //! What a request's drawing remembers from one token to the next.
 
-use super::Sampling;
-use crate::step::Pick;
+use super::{Adjusted, Draw, Penalties, Sampling};
+
+/// How a sequence's next token is picked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pick {
+    pub draw: Draw,
+    pub penalties: Penalties,
+    /// Whose logits change before, each token once.
+    pub adjusted: Vec<Adjusted>,
+}
+
+impl Pick {
+    pub const GREEDY: Self = Self { draw: Draw::GREEDY, penalties: Penalties::NONE, adjusted: Vec::new() };
+}
 
 /// Draws a sequence's tokens: how ([`Sampling`]), and what follows from the tokens that were drawn.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! What a backend is to run next, and what comes of it.
 
 use super::{FinishReason, SequenceId, Slot};
-use crate::{plan::Phase, prompt::Features, sampling::Picked, step::Step};
+use crate::{prompt::Features, sampling::Picked, step::Step, workload::Phase};
 use std::ops::Range;
 
 /// A step, and whose tokens are in it.

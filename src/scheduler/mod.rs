@@ -11,10 +11,11 @@ pub use batch::{Batch, Event, Happened, Outcome, Part, Reads};
 pub use sequence::{FinishReason, Goal, NewSequence, SequenceId};
 
 use crate::{
+    buffers::{BLOCK, Sizes},
     cache::Blocks,
-    plan::{Phase, Sizes},
-    sampling::NO_ID,
-    step::{BLOCK, FEATURE, Pick, Row},
+    sampling::{NO_ID, Pick},
+    step::{FEATURE, Row},
+    workload::Phase,
 };
 use sequence::{Kind, Sequence};
 use std::{collections::VecDeque, ops::Range};

@@ -1,10 +1,11 @@
 //! A sequence: the tokens of one request, what is wanted of them, and how far it has come.
 
 use crate::{
+    buffers::BLOCK,
     cache::{Blocks, Content, Name},
     prompt::{Features, Placed},
     sampling::{Sampler, Sampling},
-    step::{BLOCK, SAMPLED},
+    step::SAMPLED,
 };
 
 /// A sequence's identity, given in the order of arrival and never twice.

@@ -2,12 +2,13 @@
 
 use crate::{
     backend::{Device, wait},
+    buffers::{BLOCK, Sizes},
     engine,
     error::Result,
     model::Model,
-    plan::{Phase, Sizes},
     sampling::{divergence, greedy},
-    step::{BLOCK, Row, Step},
+    step::{Row, Step},
+    workload::Phase,
 };
 use serde::Serialize;
 

@@ -3,10 +3,12 @@
 use super::{Check, TOLERANCE};
 use crate::{
     backend::{Backend, CpuBackend, wait},
+    buffers::{Content, Per, Rows, Use},
     error::Result,
-    kernels::Kernel,
-    plan::{Content, Per, Phase, Plans, Rows, Use},
+    kernel::Kernel,
+    plan::Plans,
     step::Step,
+    workload::Phase,
 };
 
 /// Runs one pass on both and compares what it wrote.

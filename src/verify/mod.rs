@@ -14,11 +14,10 @@ pub use plans::plans;
 
 use crate::{
     backend::{Backend, CpuBackend, Device},
+    buffers::{BLOCK, Sizes},
     error::Result,
     model::Model,
-    plan::Sizes,
     simd::Math,
-    step::BLOCK,
     weights::Format,
 };
 use compare::worse;

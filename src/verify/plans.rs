@@ -2,14 +2,16 @@
 
 use super::{CONTEXT, SIZES, VOCAB, WIDE, WIDTH};
 use crate::{
-    architecture::{NormKind, Rope, RopeScaling},
+    architecture::{Activation, NormKind, Rope, RopeScaling},
+    buffers::{Buffers, Content, Per, Rows},
     capabilities::Capabilities,
     kernels::{
-        Activation, By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention,
-        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention, attention_weights, embed,
+        head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
-    plan::{Buffers, Content, Per, Phase, Plan, Plans, Rows},
+    plan::{Plan, Plans},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
+    workload::Phase,
 };
 use std::sync::Arc;
 

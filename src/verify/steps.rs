@@ -2,9 +2,10 @@
 
 use super::{CONTEXT, VOCAB};
 use crate::{
-    plan::Phase,
-    sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
-    step::{BLOCK, Pick, Row, Step},
+    buffers::BLOCK,
+    sampling::{Dry, Mirostat, Penalties, Pick, Sampling, Xtc},
+    step::{Row, Step},
+    workload::Phase,
 };
 
 /// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then more rows than

@@ -26,45 +26,14 @@ pub use tensors::{LayerTensors, ModelTensors, NormTensors, Spellings, TensorSpec
 
 use crate::{
     architecture::{Architecture, NormKind},
+    buffers::{ALIGN, Buffer, Buffers, Content, Contents},
+    capabilities::Layout,
     error::Result,
     memory::Memory,
-    plan::{ALIGN, Buffer, Buffers, Content},
 };
 use std::{ops::Range, sync::Arc};
 use tensors::Found;
 pub use vision::VisionWeights;
-
-/// The initial contents of a buffer, produced row by row as the buffer is filled or uploaded.
-pub trait Contents: Send + Sync {
-    fn rows(&self) -> usize;
-    fn row_bytes(&self) -> usize;
-    /// Writes the rows from `first` on, as many as `out` has room for. Overwrites every byte of `out`.
-    fn fill(&self, first: usize, out: &mut [u8]);
-    /// All the bytes, if they already are in memory in this form, aligned for their type.
-    fn mapped(&self) -> Option<&[u8]> {
-        None
-    }
-}
-
-/// How a backend wants matrices laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Whether tensors that make up a matrix share a buffer if they have the same format.
-    pub join: bool,
-    /// Rows are padded to a multiple of this many values.
-    pub align: u32,
-    /// The most bytes in a part of a matrix: what one binding can hold.
-    pub max_bytes: u64,
-}
-
-impl Layout {
-    /// Tensors stay where they are mapped: no joining, no padding.
-    pub const CPU: Self = Self { join: false, align: 1, max_bytes: u64::MAX };
-
-    pub fn gpu(max_bytes: u64) -> Self {
-        Self { join: true, align: ALIGN, max_bytes }
-    }
-}
 
 /// Consecutive rows of a matrix, in one buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Rows of a matrix in a checkpoint, and their conversion: transposed, reordered, requantised, padded.
+use crate::buffers::Contents;
 
-use super::{Contents, Format, Tensor};
+use super::{Format, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 

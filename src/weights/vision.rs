@@ -1,13 +1,14 @@
 //! The weights of a vision tower.
 
 use super::{
-    Checkpoint, Format, LayerWeights, Layout, Matrix, ModelTensors, NormWeights, Part, TensorSpec, Values,
-    Vectors, VisionTensors, tensors::Found,
+    Checkpoint, Format, LayerWeights, Matrix, ModelTensors, NormWeights, Part, TensorSpec, Values, Vectors,
+    VisionTensors, tensors::Found,
 };
 use crate::{
     architecture::{Architecture, Vision},
+    buffers::{Buffers, Content},
+    capabilities::Layout,
     error::Result,
-    plan::{Buffers, Content},
 };
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 use tempfile::TempDir;
-use wgpt::{capabilities::Capabilities, engine::plans, model::Model, plan::Sizes};
+use wgpt::{buffers::Sizes, capabilities::Capabilities, engine::plans, model::Model};
 
 fn wgpt(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));

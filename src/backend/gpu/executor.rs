@@ -8,10 +8,12 @@ use super::{
 };
 use crate::{
     backend::{Backend, Measure, Pending},
+    buffers::{Buffer, Content, Rows},
     error::Result,
-    plan::{Buffer, Content, Phase, Plans, Rows},
+    plan::Plans,
     sampling::Picked,
     step::Step,
+    workload::Phase,
 };
 use std::{
     collections::VecDeque,
@@ -145,7 +147,7 @@ impl GpuBackend {
 impl StepRing {
     fn new(gpu: &Gpu, plans: &Plans) -> (Self, wgpu::BindGroupLayout) {
         let sizes = &plans.sizes;
-        let blocks = sizes.context.div_ceil(crate::step::BLOCK);
+        let blocks = sizes.context.div_ceil(crate::buffers::BLOCK);
         let words = Step::max_words(sizes.max_rows(), sizes.outputs, sizes.sequences, blocks);
         let slot_bytes = (words * 4).next_multiple_of(256);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -251,7 +253,7 @@ mod tests {
     use super::*;
     use crate::backend::{GpuOptions, wait};
     use crate::error::Kind;
-    use crate::{engine::plans, model::Model, plan::Sizes, step::Row};
+    use crate::{buffers::Sizes, engine::plans, model::Model, step::Row};
     use std::sync::atomic::Ordering;
 
     /// The built-in model on the first device there is, and a step of one token for it.

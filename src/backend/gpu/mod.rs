@@ -13,10 +13,9 @@ use super::{
     adapter::{backend_name, driver},
 };
 use crate::{
-    capabilities::{Capabilities, SPLIT},
+    capabilities::{Capabilities, Layout, SPLIT},
     error::{Error, Kind, Result},
     shader::Program,
-    weights::Layout,
 };
 use pipeline_cache::PipelineCache;
 use std::{

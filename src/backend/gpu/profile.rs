@@ -7,7 +7,7 @@ use super::{Gpu, Mapping, ready::Ready};
 use crate::{
     backend::wait,
     error::{Error, Result},
-    step::Workload,
+    workload::Workload,
 };
 use std::time::Duration;
 

@@ -2,9 +2,11 @@
 
 use super::Gpu;
 use crate::{
-    kernels::{Dispatch, Grid, Target},
-    plan::{Phase, Plans, Use},
+    buffers::Use,
+    kernel::{Dispatch, Grid, Target},
+    plan::Plans,
     shader::Program,
+    workload::Phase,
 };
 use rayon::prelude::*;
 use std::{collections::HashMap, time::Instant};

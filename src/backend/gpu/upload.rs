@@ -2,7 +2,7 @@
 //! grow with the model.
 
 use super::Gpu;
-use crate::{error::Result, weights::Contents};
+use crate::{buffers::Contents, error::Result};
 use std::sync::mpsc::{Receiver, channel};
 
 /// The size of a staging buffer in bytes. A larger row gets a ring of buffers of its size.

@@ -1,10 +1,9 @@
 //! GGUF metadata → an architecture and its tensors.
 
 use crate::{
-    architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
+    architecture::{Activation, Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
     error::{Error, Result},
     families::norm,
-    kernels::Activation,
     weights::{Gguf, LayerTensors, ModelTensors, Order, TensorSpec, Value},
 };
 

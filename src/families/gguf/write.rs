@@ -1,9 +1,8 @@
 //! An architecture → GGUF metadata and tensor names, chosen as llama.cpp's converter chooses them.
 
 use crate::{
-    architecture::{Architecture, NormKind, Positions, RopeScaling},
+    architecture::{Activation, Architecture, NormKind, Positions, RopeScaling},
     error::{Error, Result},
-    kernels::Activation,
     weights::{ModelTensors, TensorSpec, Writer},
 };
 

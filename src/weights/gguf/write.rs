@@ -3,8 +3,9 @@
 
 use super::{ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32, number};
 use crate::{
+    buffers::Contents,
     error::{Error, Result},
-    weights::{Contents, Format},
+    weights::Format,
 };
 use std::{
     fs::{self, File},

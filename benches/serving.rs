@@ -1,8 +1,8 @@
 //! What many sequences at once gain and cost: `cargo bench --bench serving`.
 //!
-//! One sequence and eight, decoding; the first token of a short prompt that comes beside a long one; the first token of a
-//! prompt whose first thousand tokens the cache holds. WGPT_BENCH_DEVICE, WGPT_BENCH_SHAPES and WGPT_BENCH_FORMATS choose
-//! the device, shapes and formats.
+//! One sequence and eight, decoding; the first token of a short prompt that comes beside a long one; the
+//! first token of a prompt whose first thousand tokens the cache holds. WGPT_BENCH_DEVICE, WGPT_BENCH_SHAPES
+//! and WGPT_BENCH_FORMATS choose the device, shapes and formats.
 
 use std::{
     env,
@@ -98,7 +98,8 @@ fn measure(shape: &str, format: Format) {
     let (shared, _) = first_token(&mut engine, again);
     let ratio = alone.as_secs_f64() / shared.as_secs_f64();
     println!(
-        "{name}: the first token after 1020 tokens {alone:.2?}, with 992 in the cache {shared:.2?}: {ratio:.1} times sooner"
+        "{name}: the first token after 1020 tokens {alone:.2?}, with 992 in the cache {shared:.2?}: \
+         {ratio:.1} times sooner"
     );
 }
 

@@ -31,11 +31,12 @@ pub struct Architecture {
     pub vision: Option<Box<Vision>>,
 }
 
-/// What sees images: they are cut into patches, through which a tower of layers looks, each patch at all others; what it
-/// makes of them takes the place of tokens (Liu et al. 2023, "Visual Instruction Tuning").
+/// What sees images: they are cut into patches, through which a tower of layers looks, each patch at all
+/// others; what it makes of them takes the place of tokens (Liu et al. 2023, "Visual Instruction Tuning").
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vision {
-    /// The tower (Radford et al. 2021, "CLIP"): a position for the class, then one for each patch, row by row.
+    /// The tower (Radford et al. 2021, "CLIP"): a position for the class, then one for each patch, row by
+    /// row.
     pub tower: Architecture,
     /// Pixels of an image's side, and of a patch's.
     pub image_size: u32,
@@ -69,11 +70,11 @@ pub struct Attention {
     pub scale: f32,
     /// How many positions a token attends to, itself included; none: all before it.
     pub window: Option<u32>,
-    /// Whether q and k turn by their positions, where the model's positions are rotary. A layer without (Kazemnejad et al.
-    /// 2023, "NoPE") tells positions apart by what it attends to alone.
+    /// Whether q and k turn by their positions, where the model's positions are rotary. A layer without
+    /// (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
     pub rotary: bool,
-    /// Whether each head of q and of k is normalized, with weights of its own, before it turns (Henry et al. 2020,
-    /// "Query-Key Normalization"; an RMS norm in Qwen3).
+    /// Whether each head of q and of k is normalized, with weights of its own, before it turns (Henry et al.
+    /// 2020, "Query-Key Normalization"; an RMS norm in Qwen3).
     pub qk_norm: bool,
 }
 
@@ -169,7 +170,8 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         original: f64,
     },
-    /// Likewise by wavelength, and the rotated vectors scaled by `attention_factor` (Peng et al. 2023, "YaRN").
+    /// Likewise by wavelength, and the rotated vectors scaled by `attention_factor` (Peng et al. 2023,
+    /// "YaRN").
     Yarn {
         factor: f64,
         beta_fast: f64,
@@ -187,8 +189,9 @@ impl Rope {
         plain.iter().zip(self.frequencies(head_dim).0).map(|(plain, stretched)| plain / stretched).collect()
     }
 
-    /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with. In f32 and in
-    /// transformers' order of operations, for the last bit of a frequency counts at thousands of positions.
+    /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with. In f32
+    /// and in transformers' order of operations, for the last bit of a frequency counts at thousands of
+    /// positions.
     pub fn frequencies(&self, head_dim: u32) -> (Vec<f32>, f64) {
         let dim = f64::from(head_dim);
         // theta^(2i/dim), rounded once

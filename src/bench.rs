@@ -1,7 +1,8 @@
 //! Tokens per second on a device, and the bytes that they moved.
 //!
-//! As llama-bench measures it: `pp512` is a prompt of 512 tokens, `tg128` 128 tokens one after the other, `@ d4096`
-//! says that so many positions are in the cache already. Each is run once to warm up, which is not counted.
+//! As llama-bench measures it: `pp512` is a prompt of 512 tokens, `tg128` 128 tokens one after the other, `@
+//! d4096` says that so many positions are in the cache already. Each is run once to warm up, which is not
+//! counted.
 
 use crate::{
     backend::{Device, Measure, wait},
@@ -65,8 +66,8 @@ pub struct Measured {
     pub tps_sd: f64,
     /// In a step: a token of each sequence, or a chunk of a prompt.
     pub dispatches: usize,
-    /// Microseconds that the host takes to record the last step's while the device rests, the median of 100; and took
-    /// to hand a step's over, the median of all.
+    /// Microseconds that the host takes to record the last step's while the device rests, the median of 100;
+    /// and took to hand a step's over, the median of all.
     pub encode_us: f64,
     pub submit_us: f64,
     /// Bytes of weights, cache and activations that the passes read and write, each counted once a pass.
@@ -197,7 +198,8 @@ impl Bench {
         })
     }
 
-    /// Runs the last step of a test so many times, and once before, and tells where its time went, the most first.
+    /// Runs the last step of a test so many times, and once before, and tells where its time went, the most
+    /// first.
     pub fn profile(&mut self, test: &Test, runs: u32) -> Result<Vec<Profiled>> {
         let (phase, step) = self.steps(test).pop().expect("a step");
         let mut seconds = vec![0.0; self.backend.plans().of(phase).passes.len()];
@@ -234,7 +236,8 @@ impl Bench {
         Ok(all.into_iter().map(profiled).collect())
     }
 
-    /// A run's steps: a prompt in chunks, the last token's logits wanted; or a token of each sequence at a time.
+    /// A run's steps: a prompt in chunks, the last token's logits wanted; or a token of each sequence at a
+    /// time.
     fn steps(&self, test: &Test) -> Vec<(Phase, Step)> {
         let sizes = self.backend.plans().sizes;
         let stride = sizes.context.div_ceil(BLOCK);

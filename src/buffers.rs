@@ -36,7 +36,8 @@ impl Use {
     }
 }
 
-/// What a grid or an activation has one of for each: a token of the step, a token whose logits are wanted, or one that these give a probability.
+/// What a grid or an activation has one of for each: a token of the step, a token whose logits are wanted, or
+/// one that these give a probability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Per {
     Row,
@@ -58,7 +59,8 @@ impl Per {
     }
 }
 
-/// Activations lie a multiple of so many values apart, the gap zero, so that shaders may read a row in vectors.
+/// Activations lie a multiple of so many values apart, the gap zero, so that shaders may read a row in
+/// vectors.
 pub const ALIGN: u32 = 8;
 
 /// An activation: `width` values for each row or output of the step.
@@ -92,11 +94,13 @@ pub enum Content {
     Loaded(Arc<dyn Contents>),
     /// An activation of so many f32 for each row or output.
     Activation { per: Per, stride: u32 },
-    /// What the dispatches of one pass leave to each other: so many words for each row of a decode, or for each output.
+    /// What the dispatches of one pass leave to each other: so many words for each row of a decode, or for
+    /// each output.
     Partials { per: Per, stride: u32 },
     /// Keys and values, so many f32 for each slot of the cache.
     Cache { stride: u32 },
-    /// What was sampled last, by [`crate::sampling::Picked::all`]: for each sequence an id, then for each a probability.
+    /// What was sampled last, by [`crate::sampling::Picked::all`]: for each sequence an id, then for each a
+    /// probability.
     Ids,
 }
 

@@ -1,9 +1,10 @@
-//! The KV cache's blocks: who holds them, and which hold what another sequence may share. No GPU in it: the keys
-//! and values lie in the backend's buffers, at the numbers that this module hands out.
+//! The KV cache's blocks: who holds them, and which hold what another sequence may share. No GPU in it: the
+//! keys and values lie in the backend's buffers, at the numbers that this module hands out.
 //!
-//! A block of [`BLOCK`](crate::buffers::BLOCK) positions is counted by its holders. One whose keys and values follow from
-//! the tokens alone is *named* by those tokens and the named block before it; a sequence with the same beginning
-//! finds it by that. Blocks that nobody holds keep what is in them until they are needed, the longest unused first.
+//! A block of [`BLOCK`](crate::buffers::BLOCK) positions is counted by its holders. One whose keys and values
+//! follow from the tokens alone is *named* by those tokens and the named block before it; a sequence with the
+//! same beginning finds it by that. Blocks that nobody holds keep what is in them until they are needed, the
+//! longest unused first.
 
 use crate::prompt::Features;
 use std::{
@@ -21,7 +22,8 @@ pub struct Content {
     /// The block before it; none at the beginning of a text.
     pub before: Option<Name>,
     pub tokens: Vec<u32>,
-    /// The images that stand in the place of some, and where each starts, counted from the block's first position.
+    /// The images that stand in the place of some, and where each starts, counted from the block's first
+    /// position.
     pub images: Vec<(isize, Features)>,
 }
 
@@ -83,8 +85,8 @@ impl Blocks {
         Some((number, *name))
     }
 
-    /// Has a block that somebody holds be found by its content. Where another one with the same content is, that one
-    /// stays the one to find; the name is the content's either way.
+    /// Has a block that somebody holds be found by its content. Where another one with the same content is,
+    /// that one stays the one to find; the name is the content's either way.
     pub fn name(&mut self, number: u32, content: Content) -> Name {
         if let Some(known) = self.by_content.get(&content) {
             return self.blocks[*known as usize].named.as_ref().expect("what is found has a name").0;
@@ -96,8 +98,8 @@ impl Blocks {
         name
     }
 
-    /// Gives up a sequence's blocks, in the order of its positions. Its last ones are the first to be taken by others:
-    /// a beginning is worth more than what can only be found after it.
+    /// Gives up a sequence's blocks, in the order of its positions. Its last ones are the first to be taken
+    /// by others: a beginning is worth more than what can only be found after it.
     pub fn release(&mut self, numbers: &[u32]) {
         for number in numbers.iter().rev() {
             let block = &mut self.blocks[*number as usize];
@@ -141,7 +143,8 @@ mod tests {
         blocks.release(&[a, b]);
         blocks.release(&[a, b]);
         blocks.release(&[a]);
-        // Found again although nobody holds it; then the one without a name goes first, then the longest unused.
+        // Found again although nobody holds it; then the one without a name goes first, then the longest
+        // unused.
         assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
         blocks.release(&[a, c]);
         let taken: Vec<_> = (0..4).map(|_| blocks.take().expect("free")).collect();

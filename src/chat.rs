@@ -190,7 +190,7 @@ fn to_json(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty)).map_err(failed)?;
         }
         None => {
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?;
         }
     }
     Ok(String::from_utf8(out).expect("JSON is UTF-8"))

@@ -1,5 +1,5 @@
-//! The one decoder, and the tower of layers through which a model that has_vision looks at an image: an architecture and its
-//! weights, written out as plans. One line, one pass.
+//! The one decoder, and the tower of layers through which a model with vision looks at an image: an
+//! architecture and its weights, written out as plans. One line, one pass.
 
 use crate::{
     architecture::{Architecture, NormOrder, Positions, Vision},
@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// The most tokens of a text that is looked into: what there is to see grows with their square.
 pub const MAX_INSIGHT_TOKENS: u32 = 256;
 
-/// What the passes hand on to each other. All layers share them: in a chain a pass waits for the one before it anyway, so
-/// that buffers of a layer's own would save a device no barrier.
+/// What the passes hand on to each other. All layers share them: in a chain a pass waits for the one before
+/// it anyway, so that buffers of a layer's own would save a device no barrier.
 struct Activations {
     /// The residual stream.
     x: Rows,
@@ -74,8 +74,8 @@ struct Decoder<'a> {
     ids: Buffer,
 }
 
-/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each phase of work. With
-/// `insight`, each layer of a prefill also leaves the weights of its attention.
+/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each phase of
+/// work. With `insight`, each layer of a prefill also leaves the weights of its attention.
 pub fn decoder(
     architecture: &Architecture,
     weights: &Weights,
@@ -112,8 +112,8 @@ pub fn decoder(
     Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids, attention_weights, features })
 }
 
-/// The plan of what has_vision an image, for a prefill whose rows are all positions of the tower: from `pixels`, which the host
-/// writes, to the features that take the place of tokens `width` wide.
+/// The plan of a vision encoder, for a prefill whose rows are all positions of the tower: from
+/// `pixels`, which the host writes, to the features that take the place of tokens `width` wide.
 pub fn tower(
     vision: &Vision,
     weights: &VisionWeights,
@@ -135,8 +135,8 @@ pub fn tower(
     let largest = buffers.all().map(|buffer| buffers.bytes(buffer, &sizes)).max().unwrap_or(0);
     if largest > can.max_binding {
         return Err(Error::memory(format!(
-            "an image of {positions} positions is too large for this device: what is made of it would need a binding of \
-             {largest} bytes of the {} that it allows; use --device cpu",
+            "an image of {positions} positions is too large for this device: what is made of it would \
+             need a binding of {largest} bytes of the {} that it allows; use --device cpu",
             can.max_binding
         )));
     }
@@ -176,7 +176,8 @@ pub struct VisionPlan {
     pub pixels: Rows,
 }
 
-/// The longest context that the model was made for and a device's bindings can hold: a key head's cache is not split.
+/// The longest context that the model was made for and a device's bindings can hold: a key head's cache is
+/// not split.
 pub fn longest_context(architecture: &Architecture, can: &Capabilities) -> u32 {
     let positions = can.max_binding / (u64::from(architecture.head_dim) * 8);
     let blocks = positions / u64::from(BLOCK);
@@ -197,8 +198,8 @@ fn cache(
     if most == 0 {
         let longest = longest_context(architecture, can);
         return Err(Error::memory(format!(
-            "a context of {} is too long for this device: a key head's cache would need a binding of {a_head} bytes \
-             of the {} that it allows; ask for at most --ctx {longest}",
+            "a context of {} is too long for this device: a key head's cache would need a binding of \
+             {a_head} bytes of the {} that it allows; ask for at most --ctx {longest}",
             sizes.context, can.max_binding
         )));
     }

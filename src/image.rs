@@ -7,8 +7,8 @@
 //! pass first, which changes a colour by about one level.
 
 use crate::{
+    config::{Config, read_json},
     error::{Error, Result},
-    families::Config,
 };
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage};
 use serde_json::Value;
@@ -78,6 +78,35 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
+    /// Reads preprocessor_config.json, or, since transformers 5, a section of processor_config.json. Its
+    /// images must have `side` pixels a side.
+    pub fn of(folder: &Path, side: u32) -> Result<Self> {
+        let (own, of_all) = (folder.join("preprocessor_config.json"), folder.join("processor_config.json"));
+        let part = || -> Result<Option<Value>> {
+            let value =
+                if of_all.is_file() { read_json(&of_all)?["image_processor"].take() } else { Value::Null };
+            Ok(Some(value).filter(|value| !value.is_null()))
+        };
+        let (name, value) = if own.is_file() {
+            (own.display().to_string(), read_json(&own)?)
+        } else if let Some(part) = part()? {
+            (format!("{}'s image_processor", of_all.display()), part)
+        } else {
+            return Err(Error::model(format!(
+                "{} holds no preprocessor_config.json, which says how the model wants images",
+                folder.display()
+            )));
+        };
+        let preprocessor = Self::read(&Config::new(&name, &value)?)?;
+        match preprocessor.size() {
+            (height, width) if (height, width) != (side, side) => Err(Error::model(format!(
+                "{name} makes images of {height} by {width} pixels, but the model looks at {side} by \
+                 {side}: are they of one model?"
+            ))),
+            _ => Ok(preprocessor),
+        }
+    }
+
     /// Reads a preprocessor_config.json. Absent fields have the defaults of transformers' CLIPImageProcessor.
     ///
     /// `do_convert_rgb` changes nothing: every image becomes RGB, as with transformers' `load_image`.

@@ -1,4 +1,5 @@
-//! What a pass computes: its operands, the programs that a device runs for it, what it costs, and its definition in Rust.
+//! What a pass computes: its operands, the programs that a device runs for it, what it costs, and its
+//! definition in Rust.
 
 use crate::{
     buffers::{Per, Use},

@@ -1,5 +1,5 @@
-//! wgpt runs decoder-only transformers, GPT-1 to LLaMA and LLaVA, which sees images, on any GPU that Vulkan, Metal or DX12
-//! reaches, through wgpu and WGSL compute shaders, and on the CPU where there is none.
+//! wgpt runs decoder-only transformers, GPT-1 to LLaMA and LLaVA, which sees images, on any GPU that Vulkan,
+//! Metal or DX12 reaches, through wgpu and WGSL compute shaders, and on the CPU where there is none.
 //!
 //! ```
 //! use wgpt::{LanguageModel, Request, sampling::Sampling};
@@ -22,8 +22,9 @@
 //! # }
 //! ```
 //!
-//! [`LanguageModel`] is all that most programs need: [`Request`] says how a text is made, [`language_model::Text`] and
-//! [`language_model::Answer`] are iterators of its pieces, [`image::Image`] is a picture for a model that sees, and a model runs on an application's own wgpu device through
+//! [`LanguageModel`] is all that most programs need: [`Request`] says how a text is made,
+//! [`language_model::Text`] and [`language_model::Answer`] are iterators of its pieces, [`image::Image`] is a
+//! picture for a model that sees, and a model runs on an application's own wgpu device through
 //! [`backend::Device::from_wgpu`]. tests/examples/ has a program for each.
 //!
 //! # The map
@@ -36,23 +37,27 @@
 //! ```
 //!
 //! A **plan** is the list of **passes** from token ids to logits; `decoder` writes one for each shape of work
-//! (prefill, decode), for every family alike. Each pass is a **kernel** with its operands: WGSL **programs** for a
-//! GPU, and the same computation in Rust, which is its definition. A **step** says which tokens run. Two small
-//! executors run plans; nothing is created or compiled while tokens flow.
+//! (prefill, decode), for every family alike. Each pass is a **kernel** with its operands: WGSL **programs**
+//! for a GPU, and the same computation in Rust, which is its definition. A **step** says which tokens run.
+//! Two small executors run plans; nothing is created or compiled while tokens flow.
 
 // The error that reaches users, and exit codes.
 pub mod error;
 // What differs between families, as data.
 pub mod architecture;
+// JSON files, field by field.
+pub mod config;
 // config.json → architecture and tensor names, a file a family.
 pub mod families;
 // Models by name: fetched from the Hub into its cache.
+#[cfg(feature = "hub")]
 pub mod hub;
 // A model's files, read but not loaded.
 pub mod model;
 // Text ↔ ids.
 pub mod tokenizer;
 // Image files → the pixels that a model looks at.
+#[cfg(feature = "images")]
 pub mod image;
 // Checkpoints, storage formats, and the matrices made of them.
 pub mod weights;
@@ -105,6 +110,7 @@ pub mod bench;
 // Whether a device computes as the kernels are defined.
 pub mod verify;
 // The command line.
+#[cfg(feature = "cli")]
 pub mod cli;
 mod demo;
 

@@ -3,10 +3,10 @@
 
 use crate::{
     architecture::Architecture,
+    config::{Config, read_json},
     demo,
     error::{Error, Result},
-    families::{self, Config},
-    image::Preprocessor,
+    families,
     tokenizer::Tokenizer,
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
@@ -27,7 +27,8 @@ pub struct Model {
     /// The Jinja template that turns a conversation into a prompt.
     pub chat_template: Option<String>,
     /// Turns images into pixels, for a model that takes images.
-    pub preprocessor: Option<Preprocessor>,
+    #[cfg(feature = "images")]
+    pub preprocessor: Option<crate::image::Preprocessor>,
     /// `bos_token`, `eos_token` and so on, by the names that templates use.
     pub special_tokens: BTreeMap<String, String>,
 }
@@ -47,7 +48,7 @@ pub struct Defaults {
 
 impl Defaults {
     fn read(path: &Path) -> Result<Self> {
-        let (name, value) = (path.display().to_string(), json(path)?);
+        let (name, value) = (path.display().to_string(), read_json(path)?);
         let config = Config::new(&name, &value)?;
         let number = |field: &str, range: RangeInclusive<f64>| match config.get(field) {
             None => Ok(None),
@@ -115,7 +116,7 @@ impl Model {
                 folder.display()
             )));
         }
-        let config = json(&config)?;
+        let config = read_json(&config)?;
         let generation = folder.join("generation_config.json");
         let generation = if generation.exists() { Defaults::read(&generation)? } else { Defaults::default() };
         let name =
@@ -127,13 +128,20 @@ impl Model {
         tensors.untie(&checkpoint);
         let model = Self::new(name, architecture, tensors, checkpoint, generation);
         let tokenizer = folder.join("tokenizer_config.json");
-        let tokenizer = if tokenizer.is_file() { json(&tokenizer)? } else { Value::Null };
+        let tokenizer = if tokenizer.is_file() { read_json(&tokenizer)? } else { Value::Null };
         let chat_template = chat_template(folder, &tokenizer)?;
+        #[cfg(feature = "images")]
         let preprocessor = match model.architecture.vision {
-            Some(ref vision) => Some(preprocessor(folder, vision.image_size)?),
+            Some(ref vision) => Some(crate::image::Preprocessor::of(folder, vision.image_size)?),
             None => None,
         };
-        Ok(Self { chat_template, preprocessor, special_tokens: special_tokens(&tokenizer), ..model })
+        Ok(Self {
+            chat_template,
+            #[cfg(feature = "images")]
+            preprocessor,
+            special_tokens: special_tokens(&tokenizer),
+            ..model
+        })
     }
 
     /// The model in a GGUF file.
@@ -193,6 +201,7 @@ impl Model {
             bos,
             eos,
             chat_template: None,
+            #[cfg(feature = "images")]
             preprocessor: None,
             special_tokens: BTreeMap::new(),
         }
@@ -209,34 +218,6 @@ impl Model {
     }
 }
 
-/// Reads preprocessor_config.json, or, since transformers 5, a section of processor_config.json. Its images
-/// must have `side` pixels a side.
-fn preprocessor(folder: &Path, side: u32) -> Result<Preprocessor> {
-    let (own, of_all) = (folder.join("preprocessor_config.json"), folder.join("processor_config.json"));
-    let part = || -> Result<Option<Value>> {
-        let value = if of_all.is_file() { json(&of_all)?["image_processor"].take() } else { Value::Null };
-        Ok(Some(value).filter(|value| !value.is_null()))
-    };
-    let (name, value) = if own.is_file() {
-        (own.display().to_string(), json(&own)?)
-    } else if let Some(part) = part()? {
-        (format!("{}'s image_processor", of_all.display()), part)
-    } else {
-        return Err(Error::model(format!(
-            "{} holds no preprocessor_config.json, which says how the model wants images",
-            folder.display()
-        )));
-    };
-    let preprocessor = Preprocessor::read(&Config::new(&name, &value)?)?;
-    match preprocessor.size() {
-        (height, width) if (height, width) != (side, side) => Err(Error::model(format!(
-            "{name} makes images of {height} by {width} pixels, but the model looks at {side} by {side}: are \
-             they of one model?"
-        ))),
-        _ => Ok(preprocessor),
-    }
-}
-
 /// A folder's chat template: chat_template.jinja, else the one in tokenizer_config.json, else
 /// chat_template.json. Where a file holds several templates, the one named `default`.
 fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
@@ -248,7 +229,7 @@ fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
     }
     let is_default = |one: &&Value| one["name"] == "default";
     let apart = folder.join("chat_template.json");
-    let apart = if apart.is_file() { json(&apart)? } else { Value::Null };
+    let apart = if apart.is_file() { read_json(&apart)? } else { Value::Null };
     let template = [tokenizer, &apart].map(|config| &config["chat_template"]);
     Ok(match template.into_iter().find(|value| !value.is_null()).unwrap_or(&Value::Null) {
         Value::Array(several) => several.iter().find(is_default).and_then(|one| one["template"].as_str()),
@@ -284,12 +265,4 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
         read.is_ok() && magic == *b"GGUF"
     };
     path.is_file() && (path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || begins_so())
-}
-
-/// Reads a file as JSON.
-fn json(path: &Path) -> Result<Value> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::model(format!("{name} cannot be read: {e}")).because(e))?;
-    serde_json::from_str(&text).map_err(|e| Error::model(format!("{name} is not JSON: {e}")).because(e))
 }

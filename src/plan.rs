@@ -1,7 +1,7 @@
 //! A plan: the passes from token ids to logits, in order, over buffers known by number.
 //!
-//! decoder.rs writes one for each [`Phase`] of work, over the same [`Buffers`]; a backend makes what they need
-//! once and then runs a [`crate::step::Step`] through one of them.
+//! decoder.rs writes one for each [`Phase`] of work, over the same [`Buffers`]; a backend makes what they
+//! need once and then runs a [`crate::step::Step`] through one of them.
 
 use crate::{
     buffers::{Buffer, Buffers, Content, Rows, Sizes, Use},
@@ -48,11 +48,13 @@ pub struct Plans {
     pub sizes: Sizes,
     pub prefill: Plan,
     pub decode: Plan,
-    /// Where the logits come out (of a tower, its features), what they give the targets, and the ids picked from them.
+    /// Where the logits come out (of a tower, its features), what they give the targets, and the ids picked
+    /// from them.
     pub logits: Rows,
     pub scores: Rows,
     pub ids: Buffer,
-    /// Where a layer of a prefill leaves the weights of its attention, of each head and position, in plans made for that.
+    /// Where a layer of a prefill leaves the weights of its attention, of each head and position, in plans
+    /// made for that.
     pub attention_weights: Option<Rows>,
     /// Where a prefill takes what stands for parts of images, in plans of a model that sees.
     pub features: Option<Rows>,
@@ -81,8 +83,8 @@ impl Plans {
         self.buffers.total(&self.sizes, |content| matches!(content, Content::Cache { .. }))
     }
 
-    /// What a device dispatches for one run of a plan, of one sequence with little context: passes before, in and
-    /// after the layers, and the most of any one layer.
+    /// What a device dispatches for one run of a plan, of one sequence with little context: passes before, in
+    /// and after the layers, and the most of any one layer.
     pub fn dispatches(&self, phase: Phase, can: &Capabilities) -> Dispatches {
         let target = Target { can, phase };
         let load = Workload { rows: 1, outputs: 1, context: 1, ..Workload::default() };

@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-/// An image as the language model takes it: an embedding for each token that it stands for, `[tokens, hidden]`.
-/// A copy shares the values.
+/// An image as the language model takes it: an embedding for each token that it stands for, `[tokens,
+/// hidden]`. A copy shares the values.
 #[derive(Clone, Debug)]
 pub struct Features {
     values: Arc<Vec<f32>>,

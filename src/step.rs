@@ -1,7 +1,8 @@
 //! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
 //!
-//! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of
-//! `HEADER` words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens whose logits change.
+//! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of `HEADER`
+//! words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens whose
+//! logits change.
 
 use crate::{
     buffers::BLOCK,
@@ -12,7 +13,8 @@ use crate::{
 /// The token of a row whose id the device itself sampled: it stands in the ids buffer, at the row's sequence.
 pub const SAMPLED: u32 = u32::MAX;
 
-/// The token of a row that stands for a part of an image: what the vision tower makes of that is its embedding.
+/// The token of a row that stands for a part of an image: what the vision tower makes of that is its
+/// embedding.
 pub const FEATURE: u32 = u32::MAX - 1;
 
 /// One token of a step.

@@ -47,9 +47,9 @@ fn resume(engine: &mut Engine, prompt: &[u32], taken: usize) -> (Vec<u32>, usize
     (tokens, generation.timing().prefill_tokens)
 }
 
-/// Turns that begin as the cache does are not computed again, and change nothing of what follows: an answer taken whole,
-/// one left in the middle, a turn said otherwise, and a prompt that has nothing in common. Whole blocks are found: those of
-/// prompts, and, where an engine shares what decoding wrote, those of answers.
+/// Turns that begin as the cache does are not computed again, and change nothing of what follows: an answer
+/// taken whole, one left in the middle, a turn said otherwise, and a prompt that has nothing in common. Whole
+/// blocks are found: those of prompts, and, where an engine shares what decoding wrote, those of answers.
 #[test]
 fn what_is_in_the_cache_is_not_computed_again() {
     let (model, tokenizer) = Model::built_in().expect("the built-in model");

@@ -72,7 +72,7 @@ fn heads_and_layers_are_as_transformers_has_them() {
 /// predictions.
 #[test]
 fn a_long_prompt_is_looked_into_in_chunks() {
-    let (model, _) = wgpt::model::Model::built_in().expect("the built-in model");
+    let (model, _) = Model::built_in().expect("the built-in model");
     let tokens: Vec<u32> = (0..200).map(|i| 1 + i * 37 % 500).collect();
     for on in [On::Cpu, On::Gpu] {
         let Some(mut inside) = looking(&model, on) else { continue };

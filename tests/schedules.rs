@@ -1,5 +1,5 @@
-//! Many sequences at once: each gets, to the bit, what it gets alone, whatever arrives, leaves and is preempted beside it,
-//! however its prompt is cut into chunks, and whatever of it the cache holds.
+//! Many sequences at once: each gets, to the bit, what it gets alone, whatever arrives, leaves and is
+//! preempted beside it, however its prompt is cut into chunks, and whatever of it the cache holds.
 
 use crate::support::{Fixture, On};
 use std::collections::HashMap;
@@ -242,8 +242,8 @@ fn model(name: &str) -> Model {
     model
 }
 
-/// A thousand schedules in all: arrivals, cancels, preemptions, shared beginnings, chunks of three sizes, up to 32 sequences
-/// at work, each with a sampler of its own.
+/// A thousand schedules in all: arrivals, cancels, preemptions, shared beginnings, chunks of three sizes, up
+/// to 32 sequences at work, each with a sampler of its own.
 #[test]
 fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
     for (seed, name) in (1..).zip(["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"]) {

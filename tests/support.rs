@@ -79,7 +79,7 @@ impl Fixture {
     pub fn open(name: &str) -> Self {
         let folder = path("fixtures/models").join(name);
         let model = Model::open_weights(&folder).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let bytes = std::fs::read(folder.join("expected.safetensors")).expect("expected.safetensors");
+        let bytes = fs::read(folder.join("expected.safetensors")).expect("expected.safetensors");
         let expected = SafeTensors::deserialize(&bytes).expect("safetensors");
         let ids = |name| bytemuck::pod_collect_to_vec(expected.tensor(name).expect(name).data());
         let logits: Vec<f32> =
@@ -95,7 +95,7 @@ impl Fixture {
     }
 
     pub fn all() -> Vec<Self> {
-        let folder = std::fs::read_dir(path("fixtures/models")).expect("the fixtures");
+        let folder = fs::read_dir(path("fixtures/models")).expect("the fixtures");
         let names = folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
         let mut names: Vec<_> = names.collect();
         names.sort();

@@ -135,7 +135,7 @@ fn tokenizers_from_gguf_equal_those_from_json() {
     let json = include_bytes!("../src/demo/tokenizer.json");
     check_same(&Tokenizer::from_json("demo", json).expect("a tokenizer"), &as_gguf(json, "llama", None));
     let Some(folder) = shared("models/stories-gpt2") else { return };
-    let json = std::fs::read(folder.join("tokenizer.json")).expect("a file");
+    let json = fs::read(folder.join("tokenizer.json")).expect("a file");
     let expected = Tokenizer::from_json("stories-gpt2", &json).expect("a tokenizer");
     check_same(&expected, &as_gguf(&json, "gpt2", Some("gpt-2")));
 }

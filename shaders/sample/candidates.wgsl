@@ -36,8 +36,8 @@ fn counts(output: u32) -> bool {
 }
 // Whether a filter is on that needs more than the highest logit. Min-p does not.
 fn filters(how: Draw) -> bool {
-    return (how.top_k > 0u && how.top_k < VOCAB) || how.top_p < 1.0 || how.typical_p < 1.0 || how.mirostat_min_p > 0.0
-        || how.xtc_probability > 0.0;
+    let by_rank = (how.top_k > 0u && how.top_k < VOCAB) || how.top_p < 1.0;
+    return by_rank || how.typical_p < 1.0 || how.mirostat_min_p > 0.0 || how.xtc_probability > 0.0;
 }
 
 struct Best { value: f32, id: u32 }

@@ -26,8 +26,8 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// Reads the weights in (those that lie in the mapped file as they are stay there); `progress` is told of each
-    /// run of bytes.
+    /// Reads the weights in (those that lie in the mapped file as they are stay there); `progress` is told of
+    /// each run of bytes.
     pub fn prepare(plans: Plans, threads: usize, math: Math, progress: &dyn Fn(u64)) -> Result<Self> {
         let cpu = Cpu::new(threads, math)
             .map_err(|e| Error::run(format!("{threads} threads could not be started: {e}")).because(e))?;
@@ -35,8 +35,8 @@ impl CpuBackend {
         let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
         Vec::<u8>::new().try_reserve_exact(bytes.try_into().unwrap_or(usize::MAX)).map_err(|e| {
             Error::memory(format!(
-                "the model needs {} MiB of memory beside its mapped weights, more than there is: ask for a shorter context \
-                 (--ctx)",
+                "the model needs {} MiB of memory beside its mapped weights, more than there is: ask for \
+                 a shorter context (--ctx)",
                 bytes >> 20
             ))
             .because(e)

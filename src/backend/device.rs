@@ -59,9 +59,9 @@ impl Device {
         Self::open(&DeviceChoice::Auto, false, None, options)
     }
 
-    /// A device and a queue that an application has opened, of this adapter; it goes on using them. What the device was
-    /// asked for is used: subgroups, larger bindings. What goes wrong with it is told to whom the application has set by
-    /// `on_uncaptured_error`.
+    /// A device and a queue that an application has opened, of this adapter; it goes on using them. What the
+    /// device was asked for is used: subgroups, larger bindings. What goes wrong with it is told to whom the
+    /// application has set by `on_uncaptured_error`.
     ///
     /// # Errors
     /// Of the kind Device where it was opened with less than WebGPU's default limits.
@@ -69,7 +69,8 @@ impl Device {
         let info = adapter.get_info();
         if !wgpu::Limits::defaults().check_limits(&device.limits()) {
             return Err(Error::device(format!(
-                "the application's device on {} has less than WebGPU's default limits: ask for these at least",
+                "the application's device on {} has less than WebGPU's default limits: ask for these at \
+                 least",
                 info.name
             )));
         }
@@ -120,8 +121,8 @@ impl Device {
         }
     }
 
-    /// Takes the device for one that can do less, or lays matrices out otherwise: how tests reach what only other
-    /// devices would.
+    /// Takes the device for one that can do less, or lays matrices out otherwise: how tests reach what only
+    /// other devices would.
     pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {
         change(match &mut self.opened {
             Opened::Cpu { can, .. } => can,

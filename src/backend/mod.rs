@@ -1,7 +1,7 @@
 //! Where plans run: on the CPU, or on a GPU through wgpu. Only this module knows wgpu.
 //!
-//! A backend is handed steps and gives results later ([`Pending`]): a browser awaits them, and a program on a system
-//! waits for them by [`wait`].
+//! A backend is handed steps and gives results later ([`Pending`]): a browser awaits them, and a program on a
+//! system waits for them by [`wait`].
 
 mod adapter;
 mod bandwidth;
@@ -35,12 +35,12 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 pub trait Backend: Send {
     fn plans(&self) -> &Plans;
 
-    /// How many steps may be in flight at once: where it is more than one, the device works at a step while the host
-    /// writes the next.
+    /// How many steps may be in flight at once: where it is more than one, the device works at a step while
+    /// the host writes the next.
     fn max_in_flight(&self) -> usize;
 
-    /// Runs a step, and then has its ids read by [`Backend::picked`]: at most [`Backend::max_in_flight`] steps may wait for
-    /// that.
+    /// Runs a step, and then has its ids read by [`Backend::picked`]: at most [`Backend::max_in_flight`]
+    /// steps may wait for that.
     fn submit(&mut self, phase: Phase, step: &Step) -> Result<()>;
 
     /// The tokens last sampled for each sequence, as the oldest step in flight leaves them.
@@ -61,14 +61,16 @@ pub trait Backend: Send {
 
 /// A backend whose work is timed.
 pub trait Measure: Backend {
-    /// How much longer the programs took to compile than the weights to upload, which happens at the same time.
+    /// How much longer the programs took to compile than the weights to upload, which happens at the same
+    /// time.
     fn compile_time(&self) -> Duration;
 
     /// Runs a step and says how long each of its passes took.
     fn profile(&mut self, phase: Phase, step: &Step) -> Result<Vec<Duration>>;
 
-    /// How long the host takes to write a step and record its dispatches, which are thrown away; zero where the host
-    /// itself computes. Asked while nothing is in flight, for a device that is the host's own cores competes.
+    /// How long the host takes to write a step and record its dispatches, which are thrown away; zero where
+    /// the host itself computes. Asked while nothing is in flight, for a device that is the host's own cores
+    /// competes.
     fn encode_time(&mut self, _shape: Phase, _step: &Step) -> Duration {
         Duration::ZERO
     }

@@ -3,8 +3,8 @@
 use super::{Gpu, GpuOptions};
 use crate::error::Result;
 
-/// Waits for a result. On these systems a [`super::Pending`] waits for the device when it is polled, so that it is ready
-/// at once.
+/// Waits for a result. On these systems a [`super::Pending`] waits for the device when it is polled, so that
+/// it is ready at once.
 pub fn wait<T>(pending: impl Future<Output = T>) -> T {
     pollster::block_on(pending)
 }

@@ -5,8 +5,8 @@ use crate::{error::Result, sampling::Sampling};
 use std::time::{Duration, Instant};
 
 impl Engine {
-    /// Continues a prompt with at most `max_tokens` tokens, as far as the context has room. How much of the prompt the cache
-    /// holds already is not computed again.
+    /// Continues a prompt with at most `max_tokens` tokens, as far as the context has room. How much of the
+    /// prompt the cache holds already is not computed again.
     ///
     /// # Errors
     /// As those of [`Engine::add`].
@@ -68,8 +68,8 @@ impl Generation<'_> {
         self.timing
     }
 
-    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The first token
-    /// waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
+    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The
+    /// first token waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
     pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
         if self.next.is_some() || self.finish.is_some() || !self.is_first {
             return Ok(None);

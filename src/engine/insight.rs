@@ -1,4 +1,5 @@
-//! What goes on in a model while it reads a text: what each layer would already predict, and where each head looks.
+//! What goes on in a model while it reads a text: what each layer would already predict, and where each head
+//! looks.
 
 use super::{Engine, Goal};
 use crate::{
@@ -15,8 +16,9 @@ use std::ops::{ControlFlow, Range};
 /// What there was to see.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Insight {
-    /// After the embedding, and then after each layer, for each token: the most probable next ones, were the final norm and
-    /// the head to follow at once (the logit lens, nostalgebraist 2020). The last are what the model predicts.
+    /// After the embedding, and then after each layer, for each token: the most probable next ones, were the
+    /// final norm and the head to follow at once (the logit lens, nostalgebraist 2020). The last are what the
+    /// model predicts.
     pub lens: Vec<Vec<Vec<Candidate>>>,
     /// For each layer, head and token, how much it looks at each token up to itself; these add up to one.
     pub attention: Vec<Vec<Vec<Vec<f32>>>>,
@@ -59,13 +61,13 @@ fn parts(plan: &Plan) -> (Range<usize>, Vec<Range<usize>>, Range<usize>) {
 }
 
 impl Engine {
-    /// Looks into the model while it reads a text, and names so many candidates for each prediction; none where `progress`,
-    /// told after each layer how many of how many are done, breaks it off. For an engine made with
-    /// [`super::EngineOptions::insight`] that works at nothing else.
+    /// Looks into the model while it reads a text, and names so many candidates for each prediction; none
+    /// where `progress`, told after each layer how many of how many are done, breaks it off. For an engine
+    /// made with [`super::EngineOptions::insight`] that works at nothing else.
     ///
     /// # Errors
-    /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than [`MAX_INSIGHT_TOKENS`] or the
-    /// context.
+    /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than
+    /// [`MAX_INSIGHT_TOKENS`] or the context.
     pub fn insight(
         &mut self,
         tokens: &[u32],
@@ -123,7 +125,7 @@ impl Engine {
                     for (row, weights) in batch.step.rows.iter().zip(weights.chunks(weights.len() / rows)) {
                         let heads = insight.attention[layer].iter_mut().zip(weights.chunks(positions));
                         heads.for_each(|(head, weights)| {
-                            head.push(weights[..=row.position as usize].to_vec())
+                            head.push(weights[..=row.position as usize].to_vec());
                         });
                     }
                 }

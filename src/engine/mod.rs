@@ -1,7 +1,8 @@
 //! A model at work: schedule → run → commit, step after step.
 //!
-//! [`Engine::add`] takes sequences in, [`Engine::step`] drives all of them, and its events say what became of each. For one
-//! text at a time, [`Engine::generate`], [`Engine::logprobs`], [`Engine::predictions`] and [`Engine::insight`] do both.
+//! [`Engine::add`] takes sequences in, [`Engine::step`] drives all of them, and its events say what became of
+//! each. For one text at a time, [`Engine::generate`], [`Engine::logprobs`], [`Engine::predictions`] and
+//! [`Engine::insight`] do both.
 
 mod generation;
 mod insight;
@@ -50,12 +51,13 @@ pub struct EngineOptions {
     pub context: Option<u32>,
     /// How many sequences are at work at once; none: one. Others wait.
     pub sequences: Option<u32>,
-    /// How many positions the cache holds, of all sequences together, at least one context; none: a context for each. Where
-    /// it is full, the sequence that came last waits.
+    /// How many positions the cache holds, of all sequences together, at least one context; none: a context
+    /// for each. Where it is full, the sequence that came last waits.
     pub cache: Option<u32>,
-    /// Whether a prompt also takes over from the cache what decoding wrote there, such as the last answer of a conversation,
-    /// rather than computing it again as a prompt's. That saves one person at the machine time; the keys and values differ
-    /// in their last bits from the prompt's own, so that what follows depends on what was there before.
+    /// Whether a prompt also takes over from the cache what decoding wrote there, such as the last answer of
+    /// a conversation, rather than computing it again as a prompt's. That saves one person at the machine
+    /// time; the keys and values differ in their last bits from the prompt's own, so that what follows
+    /// depends on what was there before.
     pub share_decoded: bool,
     /// Whether the logits of every prompt token will be asked for, as for a perplexity.
     pub scores: bool,
@@ -87,8 +89,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Checks the weights, writes the plans and makes everything ready on the device. `progress` is told the bytes
-    /// that went up and the bytes in all.
+    /// Checks the weights, writes the plans and makes everything ready on the device. `progress` is told the
+    /// bytes that went up and the bytes in all.
     pub fn load(
         model: &Model,
         device: Device,
@@ -145,10 +147,12 @@ impl Engine {
         &self.eos
     }
 
-    /// Takes a sequence in, which [`Engine::step`] then works at beside the others, in the order of their arrival.
+    /// Takes a sequence in, which [`Engine::step`] then works at beside the others, in the order of their
+    /// arrival.
     ///
     /// # Errors
-    /// Of the kind Request where the prompt is empty, too long or of unknown ids, or where a setting makes no sense.
+    /// Of the kind Request where the prompt is empty, too long or of unknown ids, or where a setting makes no
+    /// sense.
     pub fn add<'p>(&mut self, prompt: impl Into<Prompt<'p>>, goal: Goal) -> Result<SequenceId> {
         let prompt = prompt.into();
         self.check_prompt(prompt.tokens)?;
@@ -168,8 +172,8 @@ impl Engine {
         self.scheduler.is_idle()
     }
 
-    /// Goes on with all sequences by a step of the device, waits for it, and says what came of it; nothing where no sequence
-    /// is at work.
+    /// Goes on with all sequences by a step of the device, waits for it, and says what came of it; nothing
+    /// where no sequence is at work.
     ///
     /// # Errors
     /// Where the device fails: all sequences are over then.
@@ -288,7 +292,8 @@ impl Engine {
             Goal::Score { from, targets } => {
                 if *from >= tokens || targets.len() != tokens - from {
                     return Err(Error::request(format!(
-                        "{} targets are scored from token {from} on, but the prompt has {tokens}: give one for each",
+                        "{} targets are scored from token {from} on, but the prompt has {tokens}: give \
+                         one for each",
                         targets.len()
                     )));
                 }

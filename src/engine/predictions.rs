@@ -5,7 +5,8 @@ use crate::{error::Result, sampling::log_total};
 use std::collections::VecDeque;
 
 impl Engine {
-    /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at least one.
+    /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at
+    /// least one.
     ///
     /// # Errors
     /// As those of [`Engine::add`].
@@ -24,7 +25,8 @@ impl Engine {
         Ok(Scores { engine: self, sequence, left: tokens.len() - from, scores: VecDeque::new() })
     }
 
-    /// The logits that predict each of tokens[from..], `[vocab]` each, given all before it; `from` is at least one.
+    /// The logits that predict each of tokens[from..], `[vocab]` each, given all before it; `from` is at
+    /// least one.
     ///
     /// # Errors
     /// As those of [`Engine::add`].

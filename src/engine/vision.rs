@@ -86,8 +86,8 @@ pub fn vision_plan(model: &Model, can: &Capabilities) -> Result<Option<VisionPla
 }
 
 impl Engine {
-    /// The embeddings of an image, `[tokens, hidden]`, from its pixels row by row, three colours each, as the model's own
-    /// preprocessing makes them.
+    /// The embeddings of an image, `[tokens, hidden]`, from its pixels row by row, three colours each, as the
+    /// model's own preprocessing makes them.
     ///
     /// # Errors
     /// Of the kind Request where the model sees no images.

@@ -1,5 +1,5 @@
-//! An engine on a thread of its own, for those who serve many: requests go in from any thread, and each gets its own
-//! events back.
+//! An engine on a thread of its own, for those who serve many: requests go in from any thread, and each gets
+//! its own events back.
 
 use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId};
 use crate::{

@@ -1,9 +1,10 @@
 //! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, usually a tied
 //! head.
 
-use super::{Config, conv1d_layer};
+use super::conv1d_layer;
 use crate::{
     architecture::{Activation, Architecture, Attention, NormKind, NormOrder, Positions},
+    config::Config,
     error::Result,
     weights::{ModelTensors, TensorSpec},
 };

@@ -1,8 +1,9 @@
 //! GPT-2 (Radford et al. 2019), `gpt2`: pre-norm, learned positions, a final norm.
 
-use super::{Config, conv1d_layer, norm};
+use super::{conv1d_layer, norm};
 use crate::{
     architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    config::Config,
     error::Result,
     weights::{ModelTensors, TensorSpec},
 };

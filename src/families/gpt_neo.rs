@@ -1,9 +1,10 @@
 //! GPT-Neo (Black et al. 2021), `gpt_neo`: GPT-3's architecture (Brown et al. 2020), in which dense and
 //! banded local attention alternate. Attention scores are not scaled; q, k and v have no bias.
 
-use super::{Config, norm};
+use super::norm;
 use crate::{
     architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, TensorSpec},
 };

@@ -2,9 +2,10 @@
 //! norm, rotary positions, grouped-query attention, a gated MLP. Other families are read as variants of LLaMA
 //! (`Kin`).
 
-use super::{Config, norm};
+use super::norm;
 use crate::{
     architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
+    config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, Order, TensorSpec},
 };

@@ -1,9 +1,10 @@
 //! LLaVA (Liu et al. 2023), `llava`: a CLIP vision tower encodes an image, and a projector of two matrices
 //! maps its hidden states to the width of a LLaMA or Mistral, which takes them in place of token embeddings.
 
-use super::{Config, llama, norm};
+use super::{llama, norm};
 use crate::{
     architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Vision},
+    config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, TensorSpec, VisionTensors},
 };

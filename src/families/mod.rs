@@ -3,7 +3,6 @@
 //!
 //! To add a family, add a file here and a line in `FAMILIES`.
 
-mod config;
 mod gguf;
 mod gpt1;
 mod gpt2;
@@ -15,10 +14,10 @@ mod smollm3;
 
 use crate::{
     architecture::Architecture,
+    config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
 };
-pub use config::Config;
 pub use gguf::{
     keeps_order as gguf_keeps_order, names as gguf_names, read as read_gguf, write as write_gguf,
 };

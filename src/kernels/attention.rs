@@ -232,7 +232,7 @@ fn tiles(step: &Step) -> Vec<Range<usize>> {
     for (index, row) in step.rows.iter().enumerate() {
         match tiles.last_mut() {
             Some(tile) if tile.len() < TILE && step.rows[tile.start].sequence == row.sequence => {
-                tile.end += 1
+                tile.end += 1;
             }
             _ => tiles.push(index..index + 1),
         }

@@ -69,7 +69,8 @@ impl Matmul {
     pub fn gated(self, gated: bool) -> Self {
         Self { gated, ..self }
     }
-    /// y = …; where x has a row for each row of the step and y one for each output, only outputs are computed.
+    /// y = …; where x has a row for each row of the step and y one for each output, only outputs are
+    /// computed.
     pub fn to(self, y: Rows) -> Self {
         assert_eq!(self.w.rows, y.width * if self.gated { 2 } else { 1 }, "a row of W for each value of y");
         Self { y, ..self }
@@ -79,13 +80,13 @@ impl Matmul {
         assert_eq!(self.x.rows.per, y.per, "the residual has the rows of x");
         Self { add: true, ..self.to(y) }
     }
-    /// Whether one pass can write all of the cache: in several parts it has more bindings than a pass may, and pairs
-    /// that turn must lie in one part of W.
+    /// Whether one pass can write all of the cache: in several parts it has more bindings than a pass may,
+    /// and pairs that turn must lie in one part of W.
     pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
         cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
     }
-    /// y = q, k and v, where q and k turn by `turns`, and k and v are written into the cache too: what [`rope`] and
-    /// [`kv_write`] do, folded into this pass.
+    /// y = q, k and v, where q and k turn by `turns`, and k and v are written into the cache too: what
+    /// [`rope`] and [`kv_write`] do, folded into this pass.
     pub fn rope_and_cache(self, y: Rows, rope_table: Option<Buffer>, cache: &Cache) -> Self {
         assert!(self.can_fuse_kv_write(cache), "a cache that one pass can write");
         let turned = y.width / cache.head_dim - cache.n_kv_heads;
@@ -98,8 +99,8 @@ impl Matmul {
         self.x.rows.per == Per::Row && self.y.per == Per::Output
     }
 
-    /// For each row of y the row of x that it comes from, normalized where that is asked for, with the zeros that
-    /// follow it.
+    /// For each row of y the row of x that it comes from, normalized where that is asked for, with the zeros
+    /// that follow it.
     fn rows_of_x<'a>(
         &self,
         memory: &Memory,
@@ -213,7 +214,8 @@ impl Matmul {
             Phase::Decode => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
-                // Where there are blocks enough for all threads, each takes them whole, and their scales once.
+                // Where there are blocks enough for all threads, each takes them whole, and their scales
+                // once.
                 let takes_blocks = part.format.is_blocks() && self.w.columns8() >= 4 * 64;
                 constants.extend([
                     ("RUN", if takes_blocks { 4.0 } else { 1.0 }),
@@ -337,8 +339,8 @@ impl Kernel for Matmul {
             return;
         }
         let (n, columns) = (self.y.width as usize, self.w.columns as usize);
-        // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it would
-        // save little.
+        // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it
+        // would save little.
         let rounds = |part: &Part| phase == Phase::Decode && cpu.rounds() && takes(part.format, columns);
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
             true => x.iter().map(|x| cpu.simd.run(Round(&x[..columns]))).collect(),
@@ -346,8 +348,8 @@ impl Kernel for Matmul {
         };
         let mut written = memory.write(self.y.buffer);
         let y = Shared2d::new(&mut written, self.y.stride() as usize);
-        // A piece makes some columns of y, for all its rows. Each product is summed by one thread, in an order that
-        // neither their number nor the other rows change.
+        // A piece makes some columns of y, for all its rows. Each product is summed by one thread, in an
+        // order that neither their number nor the other rows change.
         let piece = cpu.piece(n, 24);
         let operations = 2 * u64::from(self.w.rows) * (columns * x.len()) as u64;
         cpu.for_each(operations, n.div_ceil(piece), |i| {

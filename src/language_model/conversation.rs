@@ -5,7 +5,6 @@ use crate::{
     chat::{Message, Template},
     engine::{Features, Placed, Prompt},
     error::{Error, Result},
-    image::Image,
 };
 
 /// A conversation with a model.
@@ -14,7 +13,8 @@ pub struct Conversation<'a> {
     template: Template,
     /// The ids that end a turn, beside those that end a text.
     ends: Vec<u32>,
-    /// What was said so far; a message of the role system, if any, is the first. It may be changed between turns.
+    /// What was said so far; a message of the role system, if any, is the first. It may be changed between
+    /// turns.
     pub said: Vec<Message>,
     /// How answers are made.
     pub request: Request,
@@ -50,13 +50,15 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     /// Of the kind Request where it sees none.
-    pub fn add_image(&mut self, image: &Image) -> Result<()> {
+    #[cfg(feature = "images")]
+    pub fn add_image(&mut self, image: &crate::image::Image) -> Result<()> {
         self.pending_images.push(self.language_model.encode_image(image)?);
         Ok(())
     }
 
-    /// Says something to the model. What it answers becomes a part of the conversation once it is dropped, as far as it
-    /// came; where it fails or is given up before its first token, it is as if nothing had been said.
+    /// Says something to the model. What it answers becomes a part of the conversation once it is dropped, as
+    /// far as it came; where it fails or is given up before its first token, it is as if nothing had been
+    /// said.
     ///
     /// # Errors
     /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
@@ -102,8 +104,8 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    /// A conversation's tokens, and the images among them, without its oldest turns where these leave no room for an
-    /// answer, and how many messages these were.
+    /// A conversation's tokens, and the images among them, without its oldest turns where these leave no room
+    /// for an answer, and how many messages these were.
     fn prompt(&self, said: &mut Vec<Message>) -> Result<(Vec<u32>, Vec<Placed>, usize)> {
         let LanguageModel { model, tokenizer, engine } = &*self.language_model;
         let context = engine.context() as usize;

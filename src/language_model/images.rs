@@ -1,12 +1,16 @@
 //! Images in prompts: each takes the place of as many tokens as the model gives one.
 
 use super::LanguageModel;
+#[cfg(feature = "images")]
+use super::{Request, Text};
+#[cfg(feature = "images")]
+use crate::{engine::Prompt, image::Image};
 use crate::{
     engine::{Features, Placed},
     error::{Error, Result},
-    image::Image,
 };
 
+#[cfg(feature = "images")]
 impl LanguageModel {
     /// What stands for an image in this model's prompts.
     ///
@@ -19,8 +23,25 @@ impl LanguageModel {
         }
     }
 
-    /// A prompt's ids with images in it. Where it names some, by the model's token for one, each stands in its place, in
-    /// order; where it names none, all stand at its beginning. Each takes the place of as many ids as the model gives one.
+    /// The same with images in it: where it names some, as models that see have a word for (`<image>`),
+    /// there, else at its beginning.
+    pub fn generate_with_images(
+        &mut self,
+        images: &[Image],
+        prompt: &str,
+        request: &Request,
+    ) -> Result<Text<'_>> {
+        let features = images.iter().map(|image| self.encode_image(image)).collect::<Result<Vec<_>>>()?;
+        let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
+        let (tokens, images) = self.place(tokens, &features)?;
+        self.generate_from(Prompt { tokens: &tokens, images: &images }, request)
+    }
+}
+
+impl LanguageModel {
+    /// A prompt's ids with images in it. Where it names some, by the model's token for one, each stands in
+    /// its place, in order; where it names none, all stand at its beginning. Each takes the place of as many
+    /// ids as the model gives one.
     ///
     /// # Errors
     /// Of the kind Request where it has places for more or fewer.
@@ -39,7 +60,8 @@ impl LanguageModel {
             named if named == images.len() * each => 1,
             named => {
                 return Err(Error::request(format!(
-                    "images given: {}, places for them in the prompt: {named}; give each its place, or none, and they come first",
+                    "images given: {}, places for them in the prompt: {named}; give each its place, or \
+                     none, and they come first",
                     images.len()
                 )));
             }

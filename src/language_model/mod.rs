@@ -12,8 +12,6 @@ use crate::{
     backend::Device,
     engine::{Engine, EngineOptions, Prompt},
     error::Result,
-    hub::locate,
-    image::Image,
     model::Model,
     sampling::Sampling,
     tokenizer::Tokenizer,
@@ -38,22 +36,29 @@ pub struct Request {
 }
 
 impl Default for Request {
-    /// At most 256 tokens by [`Sampling::default`], the same each time: another `sampling.seed` gives another text.
+    /// At most 256 tokens by [`Sampling::default`], the same each time: another `sampling.seed` gives another
+    /// text.
     fn default() -> Self {
         Self { sampling: Sampling::default(), max_tokens: 256, stop: Vec::new() }
     }
 }
 
 impl LanguageModel {
-    /// Opens a model and loads it onto the best device: a folder, a .gguf file, or a name on the Hub, which is fetched
-    /// unless it is in the cache.
+    /// Opens a model and loads it onto the best device: a folder, a .gguf file, or, with the feature `hub`, a
+    /// name on the Hub, which is fetched unless it is in the cache.
     ///
     /// # Errors
     /// What is wrong with the files, the network, the device or the memory, in a sentence.
     pub fn open(name: &str) -> Result<Self> {
-        let located = locate(name, &|_| (), &|_, _| ())?;
-        let (model, tokenizer) = Model::open(&located.path)?;
-        let name = located.name.unwrap_or(model.name);
+        #[cfg(feature = "hub")]
+        let (path, name) = {
+            let located = crate::hub::locate(name, &|_| (), &|_, _| ())?;
+            (located.path, located.name)
+        };
+        #[cfg(not(feature = "hub"))]
+        let (path, name) = (name, None);
+        let (model, tokenizer) = Model::open(path.as_ref())?;
+        let name = name.unwrap_or(model.name);
         Self::load(Model { name, ..model }, tokenizer, Device::best()?, EngineOptions::default())
     }
 
@@ -73,20 +78,6 @@ impl LanguageModel {
     pub fn generate(&mut self, prompt: &str, request: &Request) -> Result<Text<'_>> {
         let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
         self.generate_from(&tokens, request)
-    }
-
-    /// The same with images in it: where it names some, as models that see have a word for (`<image>`), there, else at its
-    /// beginning.
-    pub fn generate_with_images(
-        &mut self,
-        images: &[Image],
-        prompt: &str,
-        request: &Request,
-    ) -> Result<Text<'_>> {
-        let features = images.iter().map(|image| self.encode_image(image)).collect::<Result<Vec<_>>>()?;
-        let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
-        let (tokens, images) = self.place(tokens, &features)?;
-        self.generate_from(Prompt { tokens: &tokens, images: &images }, request)
     }
 
     /// Continues a text that is given as ids, and images in the place of some.

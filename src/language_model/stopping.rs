@@ -1,7 +1,7 @@
 //! Stop strings.
 
-/// The answer's text so far, up to the first stop string. What could be the beginning of one is held back until it
-/// is clear that it is not.
+/// The answer's text so far, up to the first stop string. What could be the beginning of one is held back
+/// until it is clear that it is not.
 pub(super) struct Stopping {
     stops: Vec<String>,
     pub text: String,

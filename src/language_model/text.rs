@@ -7,8 +7,8 @@ use crate::{
     tokenizer::TextStream,
 };
 
-/// A text in the making: an iterator of its pieces, one for each token, which is empty where no character is whole yet or
-/// what it says may be the beginning of a stop string.
+/// A text in the making: an iterator of its pieces, one for each token, which is empty where no character is
+/// whole yet or what it says may be the beginning of a stop string.
 pub struct Text<'a> {
     generation: Generation<'a>,
     stream: TextStream<'a>,
@@ -39,8 +39,8 @@ impl<'a> Text<'a> {
         Self { ends: ends.to_vec(), ..self }
     }
 
-    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The first piece
-    /// waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
+    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The
+    /// first piece waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
     pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
         self.generation.read()
     }

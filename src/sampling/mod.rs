@@ -1,10 +1,10 @@
 //! Picking the next token from logits.
 //!
-//! First the logits of some tokens are adjusted, by biases, penalties and DRY ([`Adjusted`]). Then filters drop candidates,
-//! and chance draws among those that are left ([`Draw`]): adding noise −ln(−ln u) to logits over temperature and taking
-//! the highest is a draw from their softmax (Gumbel 1954), with no sum over the vocabulary, and a filter that drops some
-//! candidates changes nothing for the others. In f32 throughout, for the device does the same (shaders/adjust.wgsl,
-//! shaders/sample/).
+//! First the logits of some tokens are adjusted, by biases, penalties and DRY ([`Adjusted`]). Then filters
+//! drop candidates, and chance draws among those that are left ([`Draw`]): adding noise −ln(−ln u) to logits
+//! over temperature and taking the highest is a draw from their softmax (Gumbel 1954), with no sum over the
+//! vocabulary, and a filter that drops some candidates changes nothing for the others. In f32 throughout, for
+//! the device does the same (shaders/adjust.wgsl, shaders/sample/).
 
 mod adjust;
 mod chance;
@@ -20,8 +20,8 @@ pub use sampler::{Pick, Sampler};
 
 use crate::error::{Error, Result};
 
-/// How a generation's tokens are picked: temperature first, then top-k, top-p, min-p and typical, in the order and meaning
-/// that transformers gives them, then XTC; or temperature and mirostat alone.
+/// How a generation's tokens are picked: temperature first, then top-k, top-p, min-p and typical, in the
+/// order and meaning that transformers gives them, then XTC; or temperature and mirostat alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Zero: the highest logit.
@@ -32,7 +32,8 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep those at least p times as probable as the best (Nguyen et al. 2024).
     pub min_p: f32,
-    /// Keep the fewest that reach p of those whose surprise is nearest to the expected (Meister et al. 2022); 1: all.
+    /// Keep the fewest that reach p of those whose surprise is nearest to the expected (Meister et al. 2022);
+    /// 1: all.
     pub typical_p: f32,
     pub xtc: Xtc,
     pub mirostat: Option<Mirostat>,
@@ -43,8 +44,8 @@ pub struct Sampling {
     pub biases: Vec<(u32, f32)>,
 }
 
-/// Exclude top choices (p-e-w, text-generation-webui #6335; as llama.cpp has it, for all tokens alike): now and then drop
-/// all of the likely candidates but the least likely of them.
+/// Exclude top choices (p-e-w, text-generation-webui #6335; as llama.cpp has it, for all tokens alike): now
+/// and then drop all of the likely candidates but the least likely of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Xtc {
     /// How often, of one.
@@ -57,8 +58,8 @@ impl Xtc {
     pub const NONE: Self = Self { probability: 0.0, threshold: 0.1 };
 }
 
-/// Keeps the surprise of what is drawn near a target by dropping what would surprise too much (Basu et al. 2021, "Mirostat",
-/// its second algorithm, as llama.cpp has it). It takes the place of all other filters.
+/// Keeps the surprise of what is drawn near a target by dropping what would surprise too much (Basu et al.
+/// 2021, "Mirostat", its second algorithm, as llama.cpp has it). It takes the place of all other filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mirostat {
     /// The surprise aimed at, in bits.

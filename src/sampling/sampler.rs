@@ -29,7 +29,8 @@ impl Sampler {
         Self { sampling, max_surprise }
     }
 
-    /// Whether a token must be known before the next can be drawn. Where it need not, steps run ahead of the host.
+    /// Whether a token must be known before the next can be drawn. Where it need not, steps run ahead of the
+    /// host.
     pub fn looks_back(&self) -> bool {
         self.sampling.looks_back()
     }

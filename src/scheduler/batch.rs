@@ -40,7 +40,8 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Whether another step may run before the results are read: not where they lie in buffers that it writes.
+    /// Whether another step may run before the results are read: not where they lie in buffers that it
+    /// writes.
     pub fn allow_more(self) -> bool {
         self == Self::default()
     }

@@ -1,8 +1,9 @@
 //! From sequences to steps: which tokens run next, and through which plan. No GPU in it.
 //!
-//! What a request computes follows from the request alone, to the bit, whatever runs beside it: prompt tokens always go
-//! through the prefill plan, even a single one, and generated ones through the decode plan, also when they run again
-//! after the sequence was preempted. Kernels sum in an order that depends on neither the company nor the chunk.
+//! What a request computes follows from the request alone, to the bit, whatever runs beside it: prompt tokens
+//! always go through the prefill plan, even a single one, and generated ones through the decode plan, also
+//! when they run again after the sequence was preempted. Kernels sum in an order that depends on neither the
+//! company nor the chunk.
 
 mod batch;
 mod sequence;
@@ -42,8 +43,8 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// For plans of these sizes. `share_decoded`: sequences also find in the cache what decoding wrote, whose last bits
-    /// differ from what they would compute themselves.
+    /// For plans of these sizes. `share_decoded`: sequences also find in the cache what decoding wrote, whose
+    /// last bits differ from what they would compute themselves.
     pub fn new(sizes: Sizes, share_decoded: bool) -> Self {
         assert!(sizes.blocks * BLOCK >= sizes.context, "a cache for one whole context at least");
         Self {
@@ -80,7 +81,8 @@ impl Scheduler {
         }
     }
 
-    /// Puts a sequence back into the queue and gives its blocks to others, as happens where the cache is full.
+    /// Puts a sequence back into the queue and gives its blocks to others, as happens where the cache is
+    /// full.
     pub fn preempt(&mut self, id: SequenceId) {
         if let Some(slot) = self.slot_of(id) {
             self.put_back(slot);
@@ -206,7 +208,8 @@ impl Scheduler {
         self.waiting.insert(before.unwrap_or(self.waiting.len()), sequence);
     }
 
-    /// Gives those that wait a slot, the first that came first, as long as the cache has room for all prompts at work.
+    /// Gives those that wait a slot, the first that came first, as long as the cache has room for all prompts
+    /// at work.
     fn admit(&mut self) {
         while let (Some(next), Some(slot)) =
             (self.waiting.front(), self.running.iter().position(Option::is_none))
@@ -221,8 +224,8 @@ impl Scheduler {
         }
     }
 
-    /// Makes room in the cache for a sequence's first so many tokens; where there is none, the last that came gives up its
-    /// own. False where that is the sequence itself.
+    /// Makes room in the cache for a sequence's first so many tokens; where there is none, the last that came
+    /// gives up its own. False where that is the sequence itself.
     fn make_room(&mut self, slot: usize, tokens: usize) -> bool {
         while self.at(slot).blocks_missing(tokens) > 0 {
             match self.blocks.take() {
@@ -257,7 +260,8 @@ impl Scheduler {
         let mut outputs = self.sizes.outputs as usize;
         // The oldest first: what makes room for a sequence is never what is in the batch already.
         for slot in self.slots_by(|sequence| sequence.id) {
-            // Another one may have computed it in this very batch: its blocks are written before anybody reads them.
+            // Another one may have computed it in this very batch: its blocks are written before anybody
+            // reads them.
             let Some(sequence) = &mut self.running[slot] else { continue };
             sequence.find(&mut self.blocks, self.share_decoded);
             // Each wanted output takes one of the step's; tokens before the first take none.
@@ -268,9 +272,9 @@ impl Scheduler {
         self.filled(batch)
     }
 
-    /// How many tokens of each slot's prompt run next: half a chunk, at least, is the oldest sequence's, and the rest is
-    /// given to those that have the least left to read. So a short prompt does not wait for a long one, nor a long one
-    /// for many short ones.
+    /// How many tokens of each slot's prompt run next: half a chunk, at least, is the oldest sequence's, and
+    /// the rest is given to those that have the least left to read. So a short prompt does not wait for a
+    /// long one, nor a long one for many short ones.
     fn prefill_shares(&self) -> Vec<usize> {
         let mut room = self.sizes.rows[Phase::Prefill as usize] as usize;
         let mut shares = vec![0; self.running.len()];
@@ -311,8 +315,8 @@ impl Scheduler {
         self.filled(batch)
     }
 
-    /// Puts a sequence's next so many tokens into a batch, where there is room for them in the cache; how many outputs
-    /// they have.
+    /// Puts a sequence's next so many tokens into a batch, where there is room for them in the cache; how
+    /// many outputs they have.
     fn take(&mut self, batch: &mut Batch, slot: usize, count: usize) -> usize {
         let start = self.at(slot).computed;
         if count == 0 || !self.make_room(slot, start + count) {
@@ -390,7 +394,7 @@ mod tests {
         Scheduler::new(Sizes { rows, outputs: rows[1], sequences, context, blocks }, false)
     }
 
-    fn generate(tokens: std::ops::Range<u32>, max_tokens: usize) -> NewSequence {
+    fn generate(tokens: Range<u32>, max_tokens: usize) -> NewSequence {
         let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens, ends: Vec::new() };
         NewSequence { tokens: tokens.collect(), images: Vec::new(), goal }
     }
@@ -428,7 +432,7 @@ mod tests {
                 match event.happened {
                     Happened::Logits(logits) => outputs[slot].extend(logits),
                     Happened::Finished(_) => {
-                        assert_eq!(outputs[slot].len(), prompts[slot].len() - from[slot])
+                        assert_eq!(outputs[slot].len(), prompts[slot].len() - from[slot]);
                     }
                     _ => (),
                 }
@@ -441,7 +445,8 @@ mod tests {
         assert!(scheduler.is_idle());
     }
 
-    /// A short prompt is read within two chunks of a long one, which meanwhile goes on; between chunks, all answers do.
+    /// A short prompt is read within two chunks of a long one, which meanwhile goes on; between chunks, all
+    /// answers do.
     #[test]
     fn a_long_prompt_stops_nobody() {
         let mut scheduler = scheduler([128, 8], 32, 8192, 512);
@@ -479,7 +484,7 @@ mod tests {
                 if let Happened::Token(_) = event.happened {
                     *told.entry(event.sequence).or_insert(0) += 1;
                 }
-            })
+            });
         });
         for id in &answers {
             assert!(told[id] > before.get(id).copied().unwrap_or(0), "{id:?} starves");

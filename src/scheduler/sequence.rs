@@ -58,7 +58,8 @@ pub(super) struct Sequence {
     pub kind: Kind,
     /// The prompt, then what was generated, as far as the host knows it.
     pub tokens: Vec<u32>,
-    /// How many of the tokens are the prompt's: these run through the prefill plan, all others through the decode plan.
+    /// How many of the tokens are the prompt's: these run through the prefill plan, all others through the
+    /// decode plan.
     pub prompt: usize,
     images: Vec<Placed>,
     pub sampler: Sampler,
@@ -191,8 +192,9 @@ impl Sequence {
         }
     }
 
-    /// Has others find what is in the cache: whole blocks of the prompt, for their keys and values follow from the tokens
-    /// alone; those that decoding wrote have other last bits. `share_decoded`: these, too, once their tokens are known.
+    /// Has others find what is in the cache: whole blocks of the prompt, for their keys and values follow
+    /// from the tokens alone; those that decoding wrote have other last bits. `share_decoded`: these, too,
+    /// once their tokens are known.
     pub fn name_blocks(&mut self, blocks: &mut Blocks, share_decoded: bool) {
         let shared = if share_decoded { self.tokens.len() } else { self.prompt }.min(self.computed);
         for number in self.names.len()..shared / BLOCK as usize {

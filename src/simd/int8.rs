@@ -21,7 +21,8 @@ pub struct Rounded {
     q: Vec<i8>,
     /// Of each block, with zeros up to whole groups of [`PARTS`].
     d: Vec<f32>,
-    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half. Padded like d.
+    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half. Padded
+    /// like d.
     sums: [Vec<f32>; 3],
 }
 
@@ -168,7 +169,8 @@ fn several<L: Lanes, F: Ints, const N: usize>(
         let count = PARTS.min(parts - part);
         let packed = &packed[F::bytes(part)..];
         let of_row = F::scales::<L>(packed, count);
-        // The scales of the row times those of each x; all parts of a group, for where there are fewer, they are zero.
+        // The scales of the row times those of each x; all parts of a group, for where there are fewer, they
+        // are zero.
         let (mut scales, mut q) = ([[[0.0; PARTS]; 2]; N], [&[][..]; N]);
         // SAFETY: the arrays have eight values.
         unsafe {

@@ -26,7 +26,8 @@ pub use threads::{Shared2d, Threads};
 use std::sync::Mutex;
 
 /// How exactly products are computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Math {
     /// Every product and sum in f32.
     #[default]

@@ -1,7 +1,8 @@
-//! Whether a device computes right: every kernel, variant and storage format, each against its plain definition.
+//! Whether a device computes right: every kernel, variant and storage format, each against its plain
+//! definition.
 //!
-//! A plan is only a list of passes, so that one can be written which holds each of them once; it runs pass by pass
-//! on the device and by the definitions, and what each pass wrote is compared.
+//! A plan is only a list of passes, so that one can be written which holds each of them once; it runs pass by
+//! pass on the device and by the definitions, and what each pass wrote is compared.
 
 mod agreement;
 mod compare;
@@ -48,7 +49,8 @@ const CONTEXT: u32 = 544;
 const SIZES: Sizes =
     Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
 
-/// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open` opens it.
+/// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open`
+/// opens it.
 pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
     let device = open()?;
     let (has_subgroups, has_fast_math) = (device.capabilities().subgroups, device.has_fast_math());

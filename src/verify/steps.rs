@@ -8,8 +8,8 @@ use crate::{
     workload::Phase,
 };
 
-/// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then more rows than
-/// a decode takes at once; then one of one, whose id the device sampled.
+/// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then
+/// more rows than a decode takes at once; then one of one, whose id the device sampled.
 pub(super) fn steps() -> Vec<(Phase, Step)> {
     // The first's blocks from the last on, the second's from the first on.
     let blocks = CONTEXT.div_ceil(BLOCK);

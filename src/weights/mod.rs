@@ -81,7 +81,7 @@ impl Matrix {
                         && u64::from(run.len() + source.len()) * row_bytes(run) as u64
                             <= layout.max_bytes =>
                 {
-                    run.append(source)
+                    run.append(source);
                 }
                 _ => runs.push(source),
             }

@@ -246,7 +246,7 @@ fn answer(
             send("302 Found", &headers, b"", 0);
         }
         Some((name, bytes)) => {
-            send("200 OK", &[("ETag", format!("W/\"{}\"", etag(name, bytes)))], bytes, bytes.len())
+            send("200 OK", &[("ETag", format!("W/\"{}\"", etag(name, bytes)))], bytes, bytes.len());
         }
         None => send("404 Not Found", &refused("EntryNotFound"), b"", 0),
     }

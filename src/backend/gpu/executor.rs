@@ -59,8 +59,8 @@ struct InFlight {
 }
 
 impl GpuBackend {
-    /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is told of each run of
-    /// bytes that went up.
+    /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is told of each
+    /// run of bytes that went up.
     pub fn prepare(gpu: Arc<Gpu>, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let make = |buffer: Buffer| {

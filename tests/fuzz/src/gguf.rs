@@ -6,7 +6,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wgpt::{buffers::Sizes, capabilities::Capabilities, engine::plans, model::Model, tokenizer::Tokenizer, weights::{Bytes, Format, Gguf}};
+use wgpt::{
+    buffers::Sizes,
+    capabilities::Capabilities,
+    engine::plans,
+    model::Model,
+    tokenizer::Tokenizer,
+    weights::{Bytes, Format, Gguf},
+};
 
 const SIZES: Sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
 

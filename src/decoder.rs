@@ -10,7 +10,7 @@ use crate::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
         embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
-    plan::{Plan, Plans},
+    plan::{Mark, Plan, Plans, Ports},
     weights::{LayerWeights, NormWeights, VisionWeights, Weights},
     workload::Phase,
 };
@@ -108,19 +108,21 @@ pub fn decoder(
     let layers = Layers { architecture, a, partials, rope_table };
     let attention_weights = layers.a.weights;
     let decoder = Decoder { layers, weights, features, logits, scores, caches, candidates, ids };
-    let [prefill, decode] = Phase::ALL.map(|phase| decoder.plan(phase));
-    Ok(Plans { buffers, sizes, prefill, decode, logits, scores, ids, attention_weights, features })
+    let plans = Phase::ALL.map(|phase| decoder.plan(phase)).into();
+    let [logits, scores] = [logits, scores].map(Some);
+    let ports = Ports { logits, scores, ids: Some(ids), attention_weights, features, ..Ports::default() };
+    Ok(Plans { buffers, sizes, plans, ports })
 }
 
 /// The plan of a vision encoder, for a prefill whose rows are all positions of the tower: from
 /// `pixels`, which the host writes, to the features that take the place of tokens `width` wide.
-pub fn tower(
+pub fn vision(
     vision: &Vision,
     weights: &VisionWeights,
     mut buffers: Buffers,
     can: &Capabilities,
     width: u32,
-) -> Result<VisionPlan> {
+) -> Result<Plans> {
     let architecture = &vision.tower;
     let positions = architecture.max_positions;
     let blocks = positions.div_ceil(BLOCK);
@@ -155,25 +157,8 @@ pub fn tower(
     let [first, second] = &weights.project;
     plan.push(matmul(a.x, first).activation(vision.activation).to(projected));
     plan.push(matmul(projected, second).to(features));
-    let plans = Plans {
-        buffers,
-        sizes,
-        prefill: plan,
-        decode: Plan::new(Phase::Decode),
-        logits: features,
-        scores: features,
-        ids,
-        attention_weights: None,
-        features: None,
-    };
-    Ok(VisionPlan { plans, pixels })
-}
-
-/// The plan of a tower.
-pub struct VisionPlan {
-    pub plans: Plans,
-    /// Each position's pixels, in the order of the weights that they meet: by colour, then row by row.
-    pub pixels: Rows,
+    let ports = Ports { pixels: Some(pixels), encoded: Some(features), ..Ports::default() };
+    Ok(Plans { buffers, sizes, plans: vec![plan], ports })
 }
 
 /// The longest context that the model was made for and a device's bindings can hold: a key head's cache is
@@ -234,7 +219,7 @@ impl Decoder<'_> {
             Some(by) => layers.norm(&mut plan, a.x, by),
             None => a.x.into(),
         };
-        plan.push(matmul(last, &weights.head).to(self.logits));
+        plan.push_marked(Mark::Head, matmul(last, &weights.head).to(self.logits));
         plan.push(adjust(self.logits));
         plan.push(sample(self.logits, self.candidates, self.ids));
         // Probabilities are asked of texts that are there.

@@ -19,7 +19,15 @@ use std::{
 pub struct Pass {
     /// The layer that it belongs to; none before the first and after the last.
     pub layer: Option<u32>,
+    pub mark: Option<Mark>,
     pub kernel: Box<dyn Kernel>,
+}
+
+/// A pass that others ask for by what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The product with the head's matrix, which gives the logits.
+    Head,
 }
 
 /// The passes, in order.
@@ -38,34 +46,69 @@ impl Plan {
         self.layer = layer;
     }
     pub fn push(&mut self, kernel: impl Kernel + 'static) {
-        self.passes.push(Pass { layer: self.layer, kernel: Box::new(kernel) });
+        self.passes.push(Pass { layer: self.layer, mark: None, kernel: Box::new(kernel) });
+    }
+    /// The same for a pass that others ask for.
+    pub fn push_marked(&mut self, mark: Mark, kernel: impl Kernel + 'static) {
+        self.passes.push(Pass { layer: self.layer, mark: Some(mark), kernel: Box::new(kernel) });
+    }
+    /// The number of the pass with a mark.
+    pub fn marked(&self, mark: Mark) -> Option<usize> {
+        self.passes.iter().position(|pass| pass.mark == Some(mark))
     }
 }
 
-/// A model's plans and the buffers that they share.
+/// The buffers that the host reads and writes, by name: plans have those that their model has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ports {
+    /// `[outputs, vocab]`
+    pub logits: Option<Rows>,
+    /// The log-probabilities of the step's targets, `[outputs]`.
+    pub scores: Option<Rows>,
+    /// The ids picked last, one for each sequence.
+    pub ids: Option<Buffer>,
+    /// How much each token of a prefill attends to each position, for the layer that ran last:
+    /// `[rows, heads · positions]`, in plans that are made to be looked into.
+    pub attention_weights: Option<Rows>,
+    /// The embeddings of a prefill's rows that stand for parts of images, `[rows, hidden]`. The host writes them.
+    pub features: Option<Rows>,
+    /// The vision encoder's input, `[positions, patch values]`: the pixels of each position's patch, by colour, then row
+    /// by row. The host writes them.
+    pub pixels: Option<Rows>,
+    /// The vision encoder's output, `[positions, hidden]`: the embeddings of an image's tokens.
+    pub encoded: Option<Rows>,
+}
+
+/// A model's plans, one for each phase that it has, and the buffers that they share.
 pub struct Plans {
     pub buffers: Buffers,
     pub sizes: Sizes,
-    pub prefill: Plan,
-    pub decode: Plan,
-    /// Where the logits come out (of a tower, its features), what they give the targets, and the ids picked
-    /// from them.
-    pub logits: Rows,
-    pub scores: Rows,
-    pub ids: Buffer,
-    /// Where a layer of a prefill leaves the weights of its attention, of each head and position, in plans
-    /// made for that.
-    pub attention_weights: Option<Rows>,
-    /// Where a prefill takes what stands for parts of images, in plans of a model that sees.
-    pub features: Option<Rows>,
+    pub plans: Vec<Plan>,
+    pub ports: Ports,
 }
 
 impl Plans {
+    /// The plan of a phase, which the model must have.
     pub fn of(&self, phase: Phase) -> &Plan {
-        match phase {
-            Phase::Prefill => &self.prefill,
-            Phase::Decode => &self.decode,
-        }
+        &self.plans[self.number(phase)]
+    }
+
+    /// The number of a phase's plan among the plans.
+    pub fn number(&self, phase: Phase) -> usize {
+        self.plans.iter().position(|plan| plan.phase == phase).expect("a phase that the model has")
+    }
+
+    /// Where a language model's logits come out, `[outputs, vocab]`.
+    pub fn logits(&self) -> Rows {
+        self.ports.logits.expect("a language model's plans")
+    }
+    /// Where the log-probabilities of a step's targets come out, `[outputs]`.
+    pub fn scores(&self) -> Rows {
+        self.ports.scores.expect("a language model's plans")
+    }
+    /// Where the ids that were picked last are.
+    pub fn ids(&self) -> Buffer {
+        self.ports.ids.expect("a language model's plans")
     }
 
     /// Bytes that the passes of one run read and write, each counted once a pass.
@@ -106,9 +149,9 @@ impl Plans {
     /// The programs that a device runs for both shapes, each once, in the order of the passes.
     pub fn programs(&self, can: &Capabilities) -> Vec<Program> {
         let (mut programs, mut known) = (Vec::new(), HashSet::new());
-        for phase in Phase::ALL {
-            let passes = self.of(phase).passes.iter();
-            for dispatch in passes.flat_map(|pass| pass.kernel.dispatches(&Target { can, phase })) {
+        for plan in &self.plans {
+            let target = Target { can, phase: plan.phase };
+            for dispatch in plan.passes.iter().flat_map(|pass| pass.kernel.dispatches(&target)) {
                 if known.insert(dispatch.program.key()) {
                     programs.push(dispatch.program);
                 }

@@ -3,7 +3,7 @@
 
 use crate::{
     capabilities::Capabilities,
-    engine::{EngineOptions, plans, sizes, vision_plan},
+    engine::{EngineOptions, plans, sizes, vision_plans},
     error::{Error, Result},
     model::Model,
     plan::Plans,
@@ -34,7 +34,7 @@ pub struct Written {
 pub fn of_model(model: &Model, compiler: Compiler, can: &Capabilities) -> Result<Vec<Written>> {
     written(compiler, can, |can| {
         let sizes = sizes(model, can, EngineOptions::default())?;
-        let tower = vision_plan(model, can)?.map(|tower| tower.plans);
+        let tower = vision_plans(model, can)?;
         Ok(std::iter::once(plans(model, can, sizes)?).chain(tower).collect())
     })
 }

@@ -13,7 +13,7 @@ use wgpt::{
     backend::Backend,
     capabilities::{Capabilities, Layout},
     chat::Message,
-    engine::{EngineOptions, Placed, Prompt, plans, vision_plan},
+    engine::{EngineOptions, Placed, Prompt, plans, vision_plans},
     image::Image,
     model::Model,
     sampling::Sampling,
@@ -100,15 +100,15 @@ fn check_passes(on: On, change: impl Fn(&mut Capabilities)) {
         let mut random = Random(3);
         let mut noise = |width: u32| -> Vec<f32> { (0..positions * width).map(|_| random.value()).collect() };
         let pixels = noise(vision.patch_values());
-        let tower = |can: &Capabilities| vision_plan(&model, can).expect("a plan").expect("it sees");
-        let at = tower(&of_tower.capabilities()).pixels;
+        let tower = |can: &Capabilities| vision_plans(&model, can).expect("a plan").expect("it sees");
+        let at = tower(&of_tower.capabilities()).ports.pixels.expect("a vision encoder's");
         let begin = |backend: &mut dyn Backend| backend.write(at, &pixels).expect("it is written");
         let name = format!("{}'s tower", model.name);
-        passes::check_plans(&name, on, of_tower, |can| tower(can).plans, &image, begin);
+        passes::check_plans(&name, on, of_tower, tower, &image, begin);
 
         let features = noise(model.architecture.hidden_size);
         let begin = |backend: &mut dyn Backend| {
-            let at = backend.plans().features.expect("it sees");
+            let at = backend.plans().ports.features.expect("it sees");
             backend.write(at, &features).expect("it is written");
         };
         let parts = Step { rows: rows(&|i| if i % 4 == 0 { i } else { FEATURE }), outputs: vec![2], ..step };

@@ -8,7 +8,7 @@ use crate::{
 use wgpt::{
     buffers::Sizes,
     capabilities::Capabilities,
-    engine::{plans, vision_plan},
+    engine::{plans, vision_plans},
     workload::Phase,
 };
 
@@ -23,10 +23,10 @@ fn plans_are_as_committed() {
         is_as_committed(name, &listings.concat());
     }
     let model = images::models().next().expect("a model that sees");
-    let tower = vision_plan(&model, &Capabilities::webgpu()).expect("a plan").expect("it sees");
+    let tower = vision_plans(&model, &Capabilities::webgpu()).expect("a plan").expect("it sees");
     let plans = plans(&model, &Capabilities::webgpu(), SIZES).expect("plans");
     let prefill = Phase::Prefill;
-    let (image, prefill) = (tower.plans.listing(prefill), plans.listing(prefill));
+    let (image, prefill) = (tower.listing(prefill), plans.listing(prefill));
     is_as_committed("llava", &format!("An image\n{image}Prefill\n{prefill}"));
 }
 

@@ -12,7 +12,7 @@ use naga::{
 use wgpt::{
     buffers::{BLOCK, Sizes, Use},
     capabilities::{Capabilities, Layout},
-    engine::{plans, vision_plan},
+    engine::{plans, vision_plans},
     kernel::{Dispatch, Target},
     plan::Plans,
     sampling::{Dry, Mirostat, Penalties, Sampling},
@@ -202,8 +202,8 @@ fn every_program_keeps_its_kernels_word() {
     for model in models {
         for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }, small.clone()] {
             check_all(&model.name, &plans(&model, &can, SIZES).expect("plans"), &can);
-            if let Some(tower) = vision_plan(&model, &can).expect("a plan") {
-                check_all(&format!("{}'s tower", model.name), &tower.plans, &can);
+            if let Some(tower) = vision_plans(&model, &can).expect("a plan") {
+                check_all(&format!("{}'s tower", model.name), &tower, &can);
             }
         }
     }
@@ -227,7 +227,7 @@ fn layers_share_their_programs() {
     let can = Capabilities::webgpu();
     let plans = plans(&fixture.model, &can, SIZES).expect("plans");
     let of_layer = |layer: u32| -> Vec<String> {
-        let passes = plans.decode.passes.iter().filter(|pass| pass.layer == Some(layer));
+        let passes = plans.of(Phase::Decode).passes.iter().filter(|pass| pass.layer == Some(layer));
         let target = Target { can: &can, phase: Phase::Decode };
         let dispatches = passes.flat_map(|pass| pass.kernel.dispatches(&target));
         dispatches.map(|d| format!("{:?} {}", d.program.constants, d.program.wgsl())).collect()

@@ -12,6 +12,7 @@ use wgpt::{
     buffers::Sizes,
     engine::{Engine, EngineOptions, plans},
     model::Model,
+    plan::Mark,
     sampling::{Dry, Mirostat, Penalties, Pick, Sampling, Xtc},
     step::{Row, Step},
     workload::Phase,
@@ -142,9 +143,8 @@ fn every_sampler_draws_as_it_is_defined() {
         };
         backend.submit(Phase::Prefill, &step).expect("a prompt");
         // Draws run from the head on, since biases and penalties change the logits in place.
-        let passes = &backend.plans().prefill.passes;
-        let head = passes.iter().rposition(|pass| pass.kernel.name() == "matmul").expect("a head");
-        let passes = head..passes.len();
+        let plan = backend.plans().of(Phase::Prefill);
+        let passes = plan.marked(Mark::Head).expect("a head")..plan.passes.len();
         for of in cases {
             let (sampling, surprise) = case(of);
             let expected: Vec<f64> = serde_json::from_value(of["probabilities"].clone()).expect("numbers");

@@ -71,10 +71,10 @@ impl Machine {
         let mut outcome = Outcome { picked: wait(self.backend.picked()).expect("ids"), ..Outcome::default() };
         let outputs = batch.step.outputs.len();
         if batch.reads.scores {
-            outcome.scores = wait(self.backend.read(self.backend.plans().scores, outputs)).expect("scores");
+            outcome.scores = wait(self.backend.read(self.backend.plans().scores(), outputs)).expect("scores");
         }
         if batch.reads.logits {
-            outcome.logits = wait(self.backend.read(self.backend.plans().logits, outputs)).expect("logits");
+            outcome.logits = wait(self.backend.read(self.backend.plans().logits(), outputs)).expect("logits");
         }
         self.scheduler.commit(&batch, &outcome).into_iter().for_each(|e| told(e.sequence, e.happened));
         true

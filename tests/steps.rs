@@ -32,7 +32,7 @@ fn threads_change_no_sum() {
             ..Step::default()
         };
         backend.submit(Phase::Prefill, &step).expect("the CPU");
-        bits(&wait(backend.read(backend.plans().logits, 100)).expect("logits"))
+        bits(&wait(backend.read(backend.plans().logits(), 100)).expect("logits"))
     });
     assert_eq!(logits[0], logits[1]);
     assert_eq!(logits[0], logits[2]);

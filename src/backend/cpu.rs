@@ -78,7 +78,7 @@ impl Backend for CpuBackend {
         Box::pin(ready(Ok(self.memory.rows(rows, count))))
     }
     fn read_ids(&mut self) -> Pending<'_, Vec<Picked>> {
-        Box::pin(ready(Ok(Picked::all(&self.memory.ids(self.plans.ids)))))
+        Box::pin(ready(Ok(Picked::all(&self.memory.ids(self.plans.ids())))))
     }
     fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
         let values = rows.padded(values);

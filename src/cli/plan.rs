@@ -3,7 +3,7 @@
 use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
     decoder::longest_context,
-    engine::{EngineOptions, plans, sizes, vision_plan},
+    engine::{EngineOptions, plans, sizes, vision_plans},
     error::Result,
     plan::Plans,
     workload::Phase,
@@ -41,7 +41,7 @@ impl Plan {
         let sizes =
             sizes(&model, &can, EngineOptions { context: self.model.ctx, ..EngineOptions::default() })?;
         let plans = plans(&model, &can, sizes)?;
-        let tower = vision_plan(&model, &can)?.map(|tower| tower.plans);
+        let tower = vision_plans(&model, &can)?;
         let both = || std::iter::once(&plans).chain(&tower);
         let weights_bytes = both().map(Plans::weights_bytes).sum();
         let cache_bytes = both().map(Plans::cache_bytes).sum();

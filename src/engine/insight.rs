@@ -7,7 +7,7 @@ use crate::{
     buffers::Rows,
     decoder::MAX_INSIGHT_TOKENS,
     error::{Error, Result},
-    plan::Plan,
+    plan::{Mark, Plan},
     sampling::log_total,
     workload::Phase,
 };
@@ -56,8 +56,8 @@ fn parts(plan: &Plan) -> (Range<usize>, Vec<Range<usize>>, Range<usize>) {
     };
     let layers: Vec<_> = (0..).map_while(of).collect();
     let (start, end) = (layers[0].start, layers[layers.len() - 1].end);
-    let head = plan.passes[end..].iter().position(|pass| pass.kernel.name() == "matmul").expect("a head");
-    (0..start, layers, end..end + head + 1)
+    let head = plan.marked(Mark::Head).expect("a head");
+    (0..start, layers, end..head + 1)
 }
 
 impl Engine {
@@ -81,7 +81,7 @@ impl Engine {
             )));
         }
         let not_for_it = "the engine was not loaded for looking inside: set EngineOptions::insight";
-        let weights = self.plans().attention_weights.ok_or_else(|| Error::request(not_for_it))?;
+        let weights = self.plans().ports.attention_weights.ok_or_else(|| Error::request(not_for_it))?;
         if !self.is_idle() {
             return Err(Error::request("the engine is at work: look inside when its sequences have ended"));
         }
@@ -107,8 +107,8 @@ impl Engine {
         candidates: usize,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Option<Insight>> {
-        let (before, layers, after) = parts(&self.plans().prefill);
-        let (positions, logits) = (self.context().min(MAX_INSIGHT_TOKENS) as usize, self.plans().logits);
+        let (before, layers, after) = parts(self.plans().of(Phase::Prefill));
+        let (positions, logits) = (self.context().min(MAX_INSIGHT_TOKENS) as usize, self.plans().logits());
         let n_heads = weights.width as usize / positions;
         let mut insight = Insight {
             lens: vec![Vec::new(); layers.len() + 1],

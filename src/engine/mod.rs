@@ -18,7 +18,7 @@ pub use crate::{
 pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
 pub use predictions::{Predictions, Scores};
-pub use vision::vision_plan;
+pub use vision::vision_plans;
 pub use worker::{Running, Worker};
 
 use crate::{
@@ -101,11 +101,14 @@ impl Engine {
         let can = device.capabilities();
         let sizes = sizes(model, &can, options)?;
         let plans = build_plans(model, &can, sizes, options.insight)?;
-        let plan = vision_plan(model, &can)?;
-        let total = plans.weights_bytes() + plan.as_ref().map_or(0, |plan| plan.plans.weights_bytes());
+        let encoder = vision_plans(model, &can)?;
+        let total = plans.weights_bytes() + encoder.as_ref().map_or(0, Plans::weights_bytes);
         let (info, progress) = (device.info(), |bytes| progress(bytes, total));
-        let vision = match model.architecture.vision.as_deref().zip(plan) {
-            Some((vision, plan)) => Some(vision::Encoder::prepare(vision, plan, device.clone(), &progress)?),
+        let vision = match model.architecture.vision.as_deref().zip(encoder) {
+            Some((vision, plans)) => {
+                Some(vision::Encoder::prepare(vision, plans, device.clone(), &progress)?)
+            }
+
             None => None,
         };
         let backend = device.prepare(plans, &progress)?;
@@ -233,10 +236,10 @@ impl Engine {
         let mut outcome = Outcome { picked, ..Outcome::default() };
         let outputs = batch.step.outputs.len();
         if batch.reads.scores {
-            outcome.scores = self.backend.read(self.backend.plans().scores, outputs).await?;
+            outcome.scores = self.backend.read(self.backend.plans().scores(), outputs).await?;
         }
         if batch.reads.logits {
-            outcome.logits = self.backend.read(self.backend.plans().logits, outputs).await?;
+            outcome.logits = self.backend.read(self.backend.plans().logits(), outputs).await?;
         }
         self.events.extend(self.scheduler.commit(&batch, &outcome));
         Ok(())

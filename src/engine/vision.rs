@@ -6,9 +6,10 @@ use crate::{
     backend::{Backend, Device, wait},
     buffers::{BLOCK, Buffers, Rows},
     capabilities::Capabilities,
-    decoder::{VisionPlan, tower},
+    decoder,
     error::{Error, Result},
     model::Model,
+    plan::{Plans, Ports},
     scheduler::Batch,
     step::{Row, Step},
     weights::VisionWeights,
@@ -24,14 +25,9 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub fn prepare(
-        vision: &Vision,
-        plan: VisionPlan,
-        device: Device,
-        progress: &dyn Fn(u64),
-    ) -> Result<Self> {
-        let VisionPlan { plans, pixels } = plan;
-        let features = plans.logits;
+    pub fn prepare(vision: &Vision, plans: Plans, device: Device, progress: &dyn Fn(u64)) -> Result<Self> {
+        let Ports { pixels, encoded, .. } = plans.ports;
+        let [pixels, features] = [pixels, encoded].map(|rows| rows.expect("a vision encoder's plans"));
         Ok(Self { backend: device.prepare(plans, progress)?, vision: vision.clone(), pixels, features })
     }
 
@@ -67,7 +63,7 @@ impl Encoder {
             tables: vec![(0..positions.div_ceil(BLOCK)).collect()],
             ..Step::default()
         };
-        let passes = 0..self.backend.plans().prefill.passes.len();
+        let passes = 0..self.backend.plans().of(Phase::Prefill).passes.len();
         self.backend.submit_passes(Phase::Prefill, passes, &step)?;
         let mut features = wait(self.backend.read(self.features, positions as usize))?;
         if !keeps_class {
@@ -78,11 +74,11 @@ impl Encoder {
 }
 
 /// The plan of what sees images, in a model that does, for a device; its weights checked but not yet read.
-pub fn vision_plan(model: &Model, can: &Capabilities) -> Result<Option<VisionPlan>> {
+pub fn vision_plans(model: &Model, can: &Capabilities) -> Result<Option<Plans>> {
     let Some(vision) = &model.architecture.vision else { return Ok(None) };
     let mut buffers = Buffers::default();
     let weights = VisionWeights::load(vision, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
-    tower(vision, &weights, buffers, can, model.architecture.hidden_size).map(Some)
+    decoder::vision(vision, &weights, buffers, can, model.architecture.hidden_size).map(Some)
 }
 
 impl Engine {
@@ -98,7 +94,7 @@ impl Engine {
 
     /// Gives a batch's rows that stand for parts of images their embeddings.
     pub(super) fn write_images(&mut self, batch: &Batch) -> Result<()> {
-        let Some(rows) = self.backend.plans().features.filter(|_| !batch.images.is_empty()) else {
+        let Some(rows) = self.backend.plans().ports.features.filter(|_| !batch.images.is_empty()) else {
             return Ok(());
         };
         let width = rows.width as usize;

@@ -43,7 +43,7 @@ pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<
         for backend in &mut backends {
             backend.submit(Phase::Decode, &step)?;
             wait(backend.picked())?;
-            found.push(wait(backend.read(backend.plans().logits, 1))?);
+            found.push(wait(backend.read(backend.plans().logits(), 1))?);
         }
         same += u32::from(greedy(&found[0]) == greedy(&found[1]));
         kl += divergence(&found[0], &found[1]);

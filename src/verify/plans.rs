@@ -9,7 +9,7 @@ use crate::{
         By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention, attention_weights, embed,
         head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
-    plan::{Plan, Plans},
+    plan::{Plan, Plans, Ports},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
     workload::Phase,
 };
@@ -143,16 +143,7 @@ pub fn plans(can: &Capabilities) -> Plans {
     }
     let scores = w.buffers.activation("scores", Per::Target, 1);
     prefill.push(score(logits, scores));
-    let (attention_weights, features) = (None, None);
-    Plans {
-        buffers: w.buffers,
-        sizes: SIZES,
-        prefill,
-        decode,
-        logits,
-        scores,
-        ids,
-        attention_weights,
-        features,
-    }
+    let [logits, scores] = [logits, scores].map(Some);
+    let ports = Ports { logits, scores, ids: Some(ids), ..Ports::default() };
+    Plans { buffers: w.buffers, sizes: SIZES, plans: vec![prefill, decode], ports }
 }

@@ -291,9 +291,9 @@ fn bench_says_tokens_per_second_and_bytes() {
             assert!((share - 1.0).abs() < 1e-6, "{result}");
             let passes: u64 = profile.iter().map(|p| p["passes"].as_u64().expect("a number")).sum();
             let plan = if result["test"].as_str().expect("a name").starts_with("pp") {
-                &plans.prefill
+                plans.of(wgpt::workload::Phase::Prefill)
             } else {
-                &plans.decode
+                plans.of(wgpt::workload::Phase::Decode)
             };
             assert_eq!(passes, plan.passes.len() as u64, "all of the plan's: {result}");
         }

@@ -10,7 +10,7 @@ use crate::{
     backend::{Backend, Measure, Pending},
     buffers::{Buffer, Content, Rows},
     error::Result,
-    plan::Plans,
+    plan::{Plans, Ports},
     sampling::Picked,
     step::Step,
     workload::Phase,
@@ -40,8 +40,8 @@ pub struct GpuBackend {
     gpu: Arc<Gpu>,
     plans: Plans,
     buffers: Vec<wgpu::Buffer>,
-    /// By phase, then by pass.
-    ready: [Vec<Vec<Ready>>; 2],
+    /// By plan, then by pass.
+    ready: Vec<Vec<Vec<Ready>>>,
     pipelines: Vec<wgpu::ComputePipeline>,
     steps: StepRing,
     /// Where results are read back.
@@ -68,10 +68,14 @@ impl GpuBackend {
         };
         let buffers: Vec<_> = plans.buffers.all().map(make).collect();
         let steps = StepRing::new(&gpu, &plans);
-        let ids_bytes = plans.buffers.bytes(plans.ids, &plans.sizes);
-        let logits_bytes = plans.buffers.bytes(plans.logits.buffer, &plans.sizes);
-        let readback = gpu.readback(ids_bytes.max(logits_bytes));
-        let free = (0..MAX_IN_FLIGHT).map(|_| gpu.readback(ids_bytes)).collect();
+        let bytes = |buffer| plans.buffers.bytes(buffer, &plans.sizes);
+        let Ports { logits, encoded, ids, .. } = plans.ports;
+        let largest = [logits, encoded].into_iter().flatten().map(|rows| bytes(rows.buffer)).max();
+        let readback = gpu.readback(largest.unwrap_or(4));
+        let free = match ids {
+            Some(ids) => (0..MAX_IN_FLIGHT).map(|_| gpu.readback(bytes(ids))).collect(),
+            None => Vec::new(),
+        };
         let in_flight = InFlight { free, steps: VecDeque::new() };
         gpu.check()?;
         let (programs, ready) = bind(&gpu, &plans, &buffers);
@@ -123,7 +127,7 @@ impl GpuBackend {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_bind_group(0, &self.steps.group, &[offset]);
-        for ready in self.ready[phase as usize][passes].iter().flatten() {
+        for ready in self.ready[self.plans.number(phase)][passes].iter().flatten() {
             if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.max_groups) {
                 pass.set_pipeline(&self.pipelines[ready.pipeline]);
                 pass.set_bind_group(1, &ready.operands, &[]);
@@ -138,7 +142,7 @@ impl GpuBackend {
     fn encode_all(&mut self, phase: Phase, step: &Step, ids_to: &wgpu::Buffer) -> wgpu::CommandBuffer {
         let all = 0..self.plans.of(phase).passes.len();
         let mut encoder = self.encode(phase, all, step);
-        let ids = &self.buffers[self.plans.ids.0 as usize];
+        let ids = &self.buffers[self.plans.ids().0 as usize];
         encoder.copy_buffer_to_buffer(ids, 0, ids_to, 0, ids_to.size());
         encoder.finish()
     }
@@ -209,7 +213,7 @@ impl Backend for GpuBackend {
     }
     fn read_ids(&mut self) -> Pending<'_, Vec<Picked>> {
         Box::pin(async {
-            let ids = self.plans.ids;
+            let ids = self.plans.ids();
             let bytes = self.read_bytes(ids, self.plans.buffers.bytes(ids, &self.plans.sizes)).await?;
             Ok(Picked::all(&bytemuck::pod_collect_to_vec(&bytes)))
         })
@@ -229,7 +233,7 @@ impl Measure for GpuBackend {
         let offset = self.steps.write(&self.gpu, step);
         profile(
             &self.gpu,
-            (&self.ready[phase as usize], &self.pipelines),
+            (&self.ready[self.plans.number(phase)], &self.pipelines),
             &step.load(),
             (&self.steps.group, offset),
         )
@@ -317,7 +321,7 @@ mod tests {
             in_flight += 1;
         }
         (0..in_flight).for_each(|_| drop(wait(backend.picked()).expect("ids")));
-        let logits = backend.plans.logits;
+        let logits = backend.plans.logits();
         assert!(wait(backend.read(logits, 1)).expect("logits").iter().all(|l| l.is_finite()));
         assert_eq!(made(&backend), before);
     }

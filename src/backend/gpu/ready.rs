@@ -4,9 +4,8 @@ use super::Gpu;
 use crate::{
     buffers::Use,
     kernel::{Dispatch, Grid, Target},
-    plan::Plans,
+    plan::{Pass, Plans},
     shader::Program,
-    workload::Phase,
 };
 use rayon::prelude::*;
 use std::{collections::HashMap, time::Instant};
@@ -23,7 +22,7 @@ pub(super) struct Ready {
 pub(super) type Bound = (Program, wgpu::BindGroupLayout);
 
 /// Every dispatch's bind group, and the programs that they run, each once.
-pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, [Vec<Vec<Ready>>; 2]) {
+pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, Vec<Vec<Vec<Ready>>>) {
     let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
     let (mut programs, mut known) = (Vec::new(), HashMap::new());
     let mut ready = |dispatch: Dispatch| {
@@ -38,12 +37,13 @@ pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<B
         });
         Ready { pipeline, operands, grid: dispatch.grid }
     };
-    let ready = Phase::ALL.map(|phase| {
-        let target = Target { can: &gpu.can, phase };
-        let passes = plans.of(phase).passes.iter();
-        passes.map(|pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect()).collect()
-    });
-    (programs, ready)
+    let mut all = Vec::new();
+    for plan in &plans.plans {
+        let target = Target { can: &gpu.can, phase: plan.phase };
+        let of_pass = |pass: &Pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect();
+        all.push(plan.passes.iter().map(of_pass).collect());
+    }
+    (programs, all)
 }
 
 /// The programs' pipelines, by all threads, and kept for the next run.

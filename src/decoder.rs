@@ -5,7 +5,7 @@ use crate::{
     architecture::{Architecture, NormOrder, Positions, Vision},
     buffers::{BLOCK, Buffer, Buffers, Content, Per, Rows, Sizes},
     capabilities::Capabilities,
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
         embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
@@ -138,9 +138,10 @@ pub fn vision(
     if largest > can.max_binding {
         return Err(Error::memory(format!(
             "an image of {positions} positions is too large for this device: what is made of it would \
-             need a binding of {largest} bytes of the {} that it allows; use --device cpu",
+             need a binding of {largest} bytes of the {} that it allows",
             can.max_binding
-        )));
+        ))
+        .but(Remedy::UseCpu));
     }
     let layers = Layers { architecture, a, partials, rope_table: None };
     let a = &layers.a;
@@ -184,9 +185,10 @@ fn cache(
         let longest = longest_context(architecture, can);
         return Err(Error::memory(format!(
             "a context of {} is too long for this device: a key head's cache would need a binding of \
-             {a_head} bytes of the {} that it allows; ask for at most --ctx {longest}",
+             {a_head} bytes of the {} that it allows",
             sizes.context, can.max_binding
-        )));
+        ))
+        .but(Remedy::LowerContextTo(longest)));
     }
     let part = |first: u32| {
         let heads = first..n_kv_heads.min(first + most);

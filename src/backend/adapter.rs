@@ -2,7 +2,7 @@
 
 use super::native;
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result, Setting},
     simd::Simd,
 };
 
@@ -284,7 +284,8 @@ pub(super) fn pick(
         },
     };
     if require_gpu && picked.0 == cpu {
-        return Err(Error::device(format!("--require-gpu, but it would run on the CPU: {}", picked.1)));
+        let what = format!("but it would run on the CPU: {}", picked.1);
+        return Err(Error::setting(Setting::RequireGpu, what).of_kind(Kind::Device));
     }
     Ok(picked)
 }

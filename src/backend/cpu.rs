@@ -3,7 +3,7 @@
 use super::{Backend, Measure, Pending};
 use crate::{
     buffers::Rows,
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     memory::Memory,
     plan::Plans,
     sampling::Picked,
@@ -35,10 +35,10 @@ impl CpuBackend {
         let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
         Vec::<u8>::new().try_reserve_exact(bytes.try_into().unwrap_or(usize::MAX)).map_err(|e| {
             Error::memory(format!(
-                "the model needs {} MiB of memory beside its mapped weights, more than there is: ask for \
-                 a shorter context (--ctx)",
+                "the model needs {} MiB of memory beside its mapped weights, more than there is",
                 bytes >> 20
             ))
+            .but(Remedy::LowerContext)
             .because(e)
         })?;
         let memory = Memory::new(&plans.buffers, &plans.sizes, progress);

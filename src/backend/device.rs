@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     capabilities::Capabilities,
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     plan::Plans,
     simd::{Math, Simd},
 };
@@ -45,9 +45,10 @@ impl Device {
             Some(adapter) if is_usable(adapter) => Opened::Gpu(Arc::new(native::open(adapter, options)?)),
             Some(adapter) => {
                 return Err(Error::device(format!(
-                    "{} lacks compute shaders or WebGPU's default limits; use --device cpu",
+                    "{} lacks compute shaders or WebGPU's default limits",
                     adapter.get_info().name
-                )));
+                ))
+                .but(Remedy::UseCpu));
             }
         };
         Ok(Self { opened, reason })

@@ -16,6 +16,7 @@ mod sampling;
 mod stats;
 mod terminal;
 mod verify;
+mod words;
 
 use crate::{
     backend::{Device, DeviceChoice, GpuOptions},

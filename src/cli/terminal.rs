@@ -1,6 +1,7 @@
 //! Messages and progress bars on stderr, and writing to stdout.
 
 use super::Verbosity;
+use super::words::{flag, words};
 use crate::error::{Error, Result};
 use indicatif::{DecimalBytes, FormattedDuration, ProgressBar, ProgressStyle};
 use std::{
@@ -43,7 +44,7 @@ impl Terminal {
 
     /// Writes an error to stderr, with its causes if `--verbose` is given.
     pub fn fail(&self, error: &Error) {
-        eprintln!("error: {error}");
+        eprintln!("error: {}", error.worded(flag, words));
         if self.verbosity.verbose {
             let mut cause = std::error::Error::source(error);
             while let Some(error) = cause {

@@ -26,7 +26,7 @@ use crate::{
     buffers::{BLOCK, Buffers, Sizes},
     capabilities::Capabilities,
     decoder::decoder,
-    error::{Error, Result},
+    error::{Error, Remedy, Result, Setting},
     model::Model,
     plan::Plans,
     scheduler::{Batch, NewSequence, Outcome, Scheduler},
@@ -247,26 +247,24 @@ impl Engine {
 
     /// What to say of logits that are none.
     pub fn not_numbers(&self) -> Error {
-        let remedy = match self.info.backend {
-            "cpu" => "its weights are damaged: download them again",
-            _ => "its weights are damaged, or the device computes wrongly; compare with --device cpu",
-        };
-        Error::run(format!("the model's logits on {} are not numbers: {remedy}", self.info.name))
+        let what =
+            format!("the model's logits on {} are not numbers: its weights are damaged", self.info.name);
+        match self.info.backend {
+            "cpu" => Error::run(what + ": download them again"),
+            _ => Error::run(what + ", or the device computes wrongly").but(Remedy::CompareWithCpu),
+        }
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
         if prompt.is_empty() {
-            return Err(Error::request(
-                "the prompt is empty, and no token starts it: give a text, or leave --raw away",
-            ));
+            let what = "the prompt is empty, and no token starts it";
+            return Err(Error::request(what).but(Remedy::GiveText));
         }
         self.check_ids(prompt, "the prompt holds")?;
         if prompt.len() > self.context() as usize {
-            return Err(Error::request(format!(
-                "the prompt has {} tokens, but the context holds {}: shorten it or raise --ctx",
-                prompt.len(),
-                self.context()
-            )));
+            let (tokens, context) = (prompt.len(), self.context());
+            let what = format!("the prompt has {tokens} tokens, but the context holds {context}");
+            return Err(Error::request(what).but(Remedy::ShortenOrRaiseContext));
         }
         Ok(())
     }
@@ -327,11 +325,13 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
     let architecture = &model.architecture;
     let most = architecture.max_positions;
     let context = match options.context {
-        Some(0) => return Err(Error::request("--ctx is 0, but a context holds at least one token")),
+        Some(0) => {
+            let what = "is 0, but a context holds at least one token";
+            return Err(Error::setting(Setting::Context, what));
+        }
         Some(asked) if asked > most => {
-            return Err(Error::request(format!(
-                "--ctx is {asked}, but the model was made for at most {most}"
-            )));
+            let what = format!("is {asked}, but the model was made for at most {most}");
+            return Err(Error::setting(Setting::Context, what));
         }
         Some(asked) => asked,
         None => most.min(DEFAULT_CONTEXT),

@@ -1,7 +1,7 @@
 //! Names of models on the Hub, and which files of a repository they mean.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     weights::Split,
 };
 use serde_json::Value;
@@ -200,8 +200,9 @@ fn gguf(name: &Name, files: &[String]) -> Result<Vec<String>> {
         (models.is_empty() && files.iter().any(|f| f.ends_with(".safetensors")), &name.pick)
     {
         return Err(Error::model(format!(
-            "{repository} has no .gguf files: leave :{pick} away for its safetensors, which --quantize packs"
-        )));
+            "{repository} has no .gguf files: leave :{pick} away for its safetensors"
+        ))
+        .but(Remedy::QuantizeAtLoad));
     }
     if models.is_empty() {
         let is_torch = |file: &String| file.ends_with(".bin") || file.ends_with(".pth");

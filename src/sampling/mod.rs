@@ -18,7 +18,7 @@ pub(crate) use probability::log_total;
 pub use probability::{divergence, greedy, logprob};
 pub use sampler::{Pick, Sampler};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Setting};
 
 /// How a generation's tokens are picked: temperature first, then top-k, top-p, min-p and typical, in the
 /// order and meaning that transformers gives them, then XTC; or temperature and mirostat alone.
@@ -137,58 +137,45 @@ impl Sampling {
         adjust::adjusted(&self.biases, &self.penalties, &self.dry, tokens)
     }
 
-    /// An error where a setting makes no sense, naming its flag.
+    /// An error where a setting makes no sense, which names it.
     pub fn check(&self) -> Result<()> {
-        let wrong = |flag: &str, value: f32, range: &str| {
-            Err(Error::request(format!("{flag} is {value}, but it must be {range}")))
-        };
+        let Self { temperature, top_p, min_p, typical_p, xtc, penalties, dry, .. } = self;
         let share = 0.0..=1.0;
-        for (flag, value, is_right, range) in [
-            ("--temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "from 0 to 100"),
-            ("--top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
-            ("--min-p", self.min_p, share.contains(&self.min_p), "from 0 to 1"),
+        let is_part = |value: f32| value > 0.0 && value <= 1.0;
+        let (part, from_0_to_1) = ("above 0 and at most 1", "from 0 to 1");
+        let within_a_million = "from -1000000 to 1000000";
+        for (setting, value, is_right, range) in [
+            (Setting::Temperature, *temperature, (0.0..=100.0).contains(temperature), "from 0 to 100"),
+            (Setting::TopP, *top_p, is_part(*top_p), part),
+            (Setting::MinP, *min_p, share.contains(min_p), from_0_to_1),
+            (Setting::TypicalP, *typical_p, is_part(*typical_p), part),
+            (Setting::XtcProbability, xtc.probability, share.contains(&xtc.probability), from_0_to_1),
+            (Setting::XtcThreshold, xtc.threshold, share.contains(&xtc.threshold), from_0_to_1),
             (
-                "--typical",
-                self.typical_p,
-                self.typical_p > 0.0 && self.typical_p <= 1.0,
-                "above 0 and at most 1",
-            ),
-            ("--xtc-probability", self.xtc.probability, share.contains(&self.xtc.probability), "from 0 to 1"),
-            ("--xtc-threshold", self.xtc.threshold, share.contains(&self.xtc.threshold), "from 0 to 1"),
-            (
-                "--repeat-penalty",
-                self.penalties.repetition,
-                (1e-6..=1e6).contains(&self.penalties.repetition),
+                Setting::RepetitionPenalty,
+                penalties.repetition,
+                (1e-6..=1e6).contains(&penalties.repetition),
                 "from 0.000001 to 1000000",
             ),
             (
-                "--frequency-penalty",
-                self.penalties.frequency,
-                self.penalties.frequency.abs() <= 1e6,
-                "from -1000000 to 1000000",
+                Setting::FrequencyPenalty,
+                penalties.frequency,
+                penalties.frequency.abs() <= 1e6,
+                within_a_million,
             ),
-            (
-                "--presence-penalty",
-                self.penalties.presence,
-                self.penalties.presence.abs() <= 1e6,
-                "from -1000000 to 1000000",
-            ),
-            ("--dry-multiplier", self.dry.multiplier, self.dry.multiplier >= 0.0, "zero or above"),
-            ("--dry-base", self.dry.base, self.dry.base >= 1.0, "1 or above"),
+            (Setting::PresencePenalty, penalties.presence, penalties.presence.abs() <= 1e6, within_a_million),
+            (Setting::DryMultiplier, dry.multiplier, dry.multiplier >= 0.0, "zero or above"),
+            (Setting::DryBase, dry.base, dry.base >= 1.0, "1 or above"),
         ] {
-            if !(is_right && value.is_finite()) {
-                return wrong(flag, value, range);
-            }
+            check(setting, value, is_right && value.is_finite(), range)?;
         }
         if let Some(Mirostat { target, rate }) = self.mirostat {
-            for (flag, value) in [("--mirostat-ent", target), ("--mirostat-lr", rate)] {
-                if !(value > 0.0 && value.is_finite()) {
-                    return wrong(flag, value, "above zero");
-                }
+            for (setting, value) in [(Setting::MirostatTarget, target), (Setting::MirostatRate, rate)] {
+                check(setting, value, value > 0.0 && value.is_finite(), "above zero")?;
             }
         }
-        if let Some((token, bias)) = self.biases.iter().find(|(_, bias)| bias.is_nan()) {
-            return wrong(&format!("--logit-bias of {token}"), *bias, "a number");
+        for (token, bias) in &self.biases {
+            check(Setting::Bias(*token), *bias, !bias.is_nan(), "a number")?;
         }
         if self.biases.len() > MAX_BIASES {
             return Err(Error::request(format!(
@@ -197,6 +184,13 @@ impl Sampling {
             )));
         }
         Ok(())
+    }
+}
+
+fn check(setting: Setting, value: f32, is_right: bool, range: &str) -> Result<()> {
+    match is_right {
+        true => Ok(()),
+        false => Err(Error::setting(setting, format!("is {value}, but it must be {range}"))),
     }
 }
 
@@ -211,37 +205,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_out_of_range_are_refused_by_flag() {
+    fn settings_out_of_range_are_refused_by_name() {
         let plain = Sampling::GREEDY;
         let penalties = Penalties::NONE;
-        for (sampling, flag) in [
-            (Sampling { temperature: -1.0, ..plain.clone() }, "--temperature"),
-            (Sampling { temperature: f32::NAN, ..plain.clone() }, "--temperature"),
-            (Sampling { temperature: f32::INFINITY, ..plain.clone() }, "--temperature"),
-            (Sampling { top_p: 0.0, ..plain.clone() }, "--top-p"),
-            (Sampling { min_p: 1.5, ..plain.clone() }, "--min-p"),
-            (Sampling { typical_p: 0.0, ..plain.clone() }, "--typical"),
-            (Sampling { xtc: Xtc { probability: 2.0, ..Xtc::NONE }, ..plain.clone() }, "--xtc-probability"),
-            (Sampling { xtc: Xtc { threshold: -1.0, ..Xtc::NONE }, ..plain.clone() }, "--xtc-threshold"),
+        for (sampling, setting) in [
+            (Sampling { temperature: -1.0, ..plain.clone() }, Some(Setting::Temperature)),
+            (Sampling { temperature: f32::NAN, ..plain.clone() }, Some(Setting::Temperature)),
+            (Sampling { temperature: f32::INFINITY, ..plain.clone() }, Some(Setting::Temperature)),
+            (Sampling { top_p: 0.0, ..plain.clone() }, Some(Setting::TopP)),
+            (Sampling { min_p: 1.5, ..plain.clone() }, Some(Setting::MinP)),
+            (Sampling { typical_p: 0.0, ..plain.clone() }, Some(Setting::TypicalP)),
+            (
+                Sampling { xtc: Xtc { probability: 2.0, ..Xtc::NONE }, ..plain.clone() },
+                Some(Setting::XtcProbability),
+            ),
+            (
+                Sampling { xtc: Xtc { threshold: -1.0, ..Xtc::NONE }, ..plain.clone() },
+                Some(Setting::XtcThreshold),
+            ),
             (
                 Sampling { penalties: Penalties { repetition: 0.0, ..penalties }, ..plain.clone() },
-                "--repeat-penalty",
+                Some(Setting::RepetitionPenalty),
             ),
             (
                 Sampling { penalties: Penalties { presence: f32::NAN, ..penalties }, ..plain.clone() },
-                "--presence-penalty",
+                Some(Setting::PresencePenalty),
             ),
-            (Sampling { dry: Dry { multiplier: -1.0, ..Dry::NONE }, ..plain.clone() }, "--dry-multiplier"),
-            (Sampling { dry: Dry { base: 0.5, ..Dry::NONE }, ..plain.clone() }, "--dry-base"),
+            (
+                Sampling { dry: Dry { multiplier: -1.0, ..Dry::NONE }, ..plain.clone() },
+                Some(Setting::DryMultiplier),
+            ),
+            (Sampling { dry: Dry { base: 0.5, ..Dry::NONE }, ..plain.clone() }, Some(Setting::DryBase)),
             (
                 Sampling { mirostat: Some(Mirostat { target: 0.0, rate: 0.1 }), ..plain.clone() },
-                "--mirostat-ent",
+                Some(Setting::MirostatTarget),
             ),
-            (Sampling { biases: vec![(7, f32::NAN)], ..plain.clone() }, "--logit-bias"),
-            (Sampling { biases: vec![(7, 1.0); MAX_BIASES + 1], ..plain.clone() }, "biases"),
+            (Sampling { biases: vec![(7, f32::NAN)], ..plain.clone() }, Some(Setting::Bias(7))),
+            (Sampling { biases: vec![(7, 1.0); MAX_BIASES + 1], ..plain.clone() }, None),
         ] {
-            let error = sampling.check().expect_err("out of range").to_string();
-            assert!(error.contains(flag), "{flag}: {error}");
+            let error = sampling.check().expect_err("out of range");
+            assert_eq!(error.about(), setting, "{error}");
         }
         assert!(plain.check().is_ok() && Sampling::default().check().is_ok());
     }

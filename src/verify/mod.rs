@@ -75,7 +75,7 @@ fn fast_math(open: &impl Fn() -> Result<Device>) -> Result<Check> {
     let devices = [open()?.with_math(Math::F32), open()?.with_math(Math::Fast)];
     let Agreement { kl, top } = agreement(&model, &tokens, devices)?;
     let variant =
-        format!("decode, q8_0, mean KL of --math fast ({:.0} % of the top tokens equal)", 100.0 * top);
+        format!("decode, q8_0, mean KL of fast math ({:.0} % of the top tokens equal)", 100.0 * top);
     Ok(Check { kernel: "model", variant, max_error: kl, tolerance: FAST_TOLERANCE, ok: kl <= FAST_TOLERANCE })
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     capabilities::{Capabilities, Layout, SPLIT},
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Remedy, Result},
     shader::Program,
 };
 use pipeline_cache::PipelineCache;
@@ -78,10 +78,11 @@ impl Gpu {
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
-            let message = format!("{} could not be opened: {e}; use --device cpu", info.name);
+            let message = format!("{} could not be opened: {e}", info.name);
             // wgpu reports a lack of memory only in the text of the error.
             let is_memory = e.to_string().to_lowercase().contains("memory");
-            if is_memory { Error::memory(message) } else { Error::device(message) }.because(e)
+            let error = if is_memory { Error::memory(message) } else { Error::device(message) };
+            error.but(Remedy::UseCpu).because(e)
         })?;
         let gpu = Self::new(device, queue, info, options);
         let record = {
@@ -144,12 +145,11 @@ impl Gpu {
     pub fn check(&self) -> Result<()> {
         match &*self.failure.lock().expect("no panic while it is held") {
             None => Ok(()),
-            Some((Kind::Memory, what)) => Err(Error::memory(format!(
-                "{}: {what}; ask for a shorter context (--ctx) or a smaller model, or use --device cpu",
-                self.info.name
-            ))),
+            Some((Kind::Memory, what)) => {
+                Err(Error::memory(format!("{}: {what}", self.info.name)).but(Remedy::LessMemory))
+            }
             Some((_, what)) => {
-                Err(Error::run(format!("{} failed: {what}; --device cpu does not need it", self.info.name)))
+                Err(Error::run(format!("{} failed: {what}", self.info.name)).but(Remedy::UseCpu))
             }
         }
     }

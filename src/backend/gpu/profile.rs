@@ -6,7 +6,7 @@
 use super::{Gpu, Mapping, ready::Ready};
 use crate::{
     backend::wait,
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     workload::Workload,
 };
 use std::time::Duration;
@@ -24,9 +24,10 @@ pub(super) fn profile(
 ) -> Result<Vec<Duration>> {
     if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
         return Err(Error::device(format!(
-            "{} cannot tell how long a pass takes (it lacks timestamp queries); measure without --profile",
+            "{} cannot tell how long a pass takes (it lacks timestamp queries)",
             gpu.info.name
-        )));
+        ))
+        .but(Remedy::MeasureWithoutProfile));
     }
     let mut times = vec![Duration::ZERO; passes.len()];
     let dispatches: Vec<(usize, &Ready, [u32; 3])> = passes

@@ -2,7 +2,7 @@
 
 use crate::{
     architecture::{Activation, Architecture, NormKind, Positions, RopeScaling},
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     weights::{ModelTensors, TensorSpec, Writer},
 };
 
@@ -65,9 +65,7 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
 }
 
 fn unsaid(what: &str) -> Error {
-    Error::model(format!(
-        "a GGUF file cannot hold {what}: it can be quantised at load only, with generate --quantize"
-    ))
+    Error::model(format!("a GGUF file cannot hold {what}")).but(Remedy::QuantizeAtLoad)
 }
 
 /// What GGUF metadata cannot say about a model, if anything: a detail that readers of the file take from the

@@ -3,7 +3,7 @@
 
 use super::{BYTE, CONTROL, NORMAL, PRE_TOKENIZERS, UNKNOWN, UNUSED, USER_DEFINED};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Remedy, Result},
     tokenizer::Tokenizer,
     weights::{Bytes, Gguf, Writer},
 };
@@ -59,10 +59,8 @@ pub fn write(
             return source.write(&candidate, bos, eos, file);
         }
     }
-    Err(Error::model(
-        "a GGUF file has no name for what this model's tokenizer does: the model can be quantised at load \
-         only, with generate --quantize",
-    ))
+    let what = "a GGUF file has no name for what this model's tokenizer does";
+    Err(Error::model(what).but(Remedy::QuantizeAtLoad))
 }
 
 /// A way to describe the tokenizer in GGUF metadata.

@@ -1,0 +1,130 @@
+//! What a device runs for a product: a program for each part of the matrix.
+
+use super::{Epilogue, Matmul};
+use crate::{
+    architecture::{Activation, NormKind},
+    buffers::Use,
+    kernel::{Dispatch, Grid, Splits, Target},
+    kernels::{STEP, flag, reduce},
+    shader::Program,
+    weights::Part,
+    workload::Phase,
+};
+
+/// What a part's dispatch makes of its rows.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Plain,
+    /// The part holds gate and up.
+    Gated,
+    /// The part holds rows of up, and y already the activated gate.
+    Up,
+}
+
+impl Matmul {
+    fn form(&self, part: &Part) -> Form {
+        let n = self.y.width;
+        match self.epilogue {
+            Epilogue::Gated if part.rows.start >= n => Form::Up,
+            Epilogue::Gated if part.rows.end > n => {
+                assert_eq!(part.rows, 0..2 * n, "a part holds gate and up whole, or rows of one of them");
+                Form::Gated
+            }
+            _ => Form::Plain,
+        }
+    }
+
+    /// One part's dispatch.
+    pub(super) fn dispatch(&self, target: &Target, part: &Part) -> Dispatch {
+        let (n, form) = (self.y.width, self.form(part));
+        // A part of the gated half writes where the gate's did.
+        let first = if form == Form::Up { part.rows.start - n } else { part.rows.start };
+        let rows = if form == Form::Gated { n } else { part.rows.len() as u32 };
+        let norm = self.x.norm;
+        // The layer's small vectors; x where it has none to read.
+        let vectors = norm.map(|n| n.weight.buffer).or(self.w.bias.map(|b| b.buffer));
+        let mut uses = vec![
+            Use::Read(part.buffer),
+            Use::Read(self.x.rows.buffer),
+            Use::Read(vectors.unwrap_or(self.x.rows.buffer)),
+            Use::Write(self.y.buffer),
+        ];
+        let mut imports = vec![("operands", include_str!("../../../shaders/matmul/operands.wgsl")), STEP];
+        imports.extend(part.format.shader());
+        let mut constants: Vec<(&str, f64)> = vec![
+            ("COLUMNS8", self.w.columns8().into()),
+            ("MATRIX_ROWS", (part.rows.len() as u32).into()),
+            ("ROWS", rows.into()),
+            ("FIRST", first.into()),
+            ("STRIDE", self.y.stride().into()),
+            ("BIAS_AT", self.w.bias.map_or(0, |b| b.at + part.rows.start).into()),
+            ("BIAS", flag(self.w.bias.is_some())),
+            ("GATED", flag(form == Form::Gated)),
+            ("OUTPUTS", flag(self.picks_outputs())),
+        ];
+        constants.extend(part.format.constants(part.row_bytes));
+        if let Epilogue::Qkv { rope, kv_write } = &self.epilogue {
+            imports.push(("epilogue", include_str!("../../../shaders/matmul/cached.wgsl")));
+            let kv = kv_write.width();
+            constants.extend([("Q", (n - 2 * kv).into()), ("KV", kv.into())]);
+            uses.push(Use::Write(kv_write.parts()[0].buffer));
+            imports.push((
+                "turn",
+                match rope {
+                    None => include_str!("../../../shaders/turn/none.wgsl"),
+                    Some(rope) => {
+                        constants.push(("PAIRS", rope.pairs.into()));
+                        uses.push(Use::Read(rope.table));
+                        include_str!("../../../shaders/turn/rotary.wgsl")
+                    }
+                },
+            ));
+        } else {
+            let activation = if form == Form::Up { Activation::None } else { self.activation };
+            imports.push(("epilogue", include_str!("../../../shaders/matmul/epilogue.wgsl")));
+            imports.push(("activation", activation.shader()));
+            constants.extend([
+                ("UP", n.into()),
+                ("ADD", flag(matches!(self.epilogue, Epilogue::Add))),
+                ("MULTIPLY", flag(form == Form::Up)),
+            ]);
+        }
+        let (name, source, tile, tile_rows) = match target.phase {
+            Phase::Prefill => {
+                assert!(norm.is_none(), "for many rows a norm is a pass of its own");
+                let outputs = if form == Form::Gated { 32 } else { 64 };
+                ("matmul_tiled", include_str!("../../../shaders/matmul/tiled.wgsl"), outputs, 64)
+            }
+            Phase::Decode => {
+                imports.push(reduce(target));
+                let norm_bias = norm.and_then(|n| n.bias);
+                // Where there are blocks enough for all threads, each takes them whole, and their scales
+                // once.
+                let takes_blocks = part.format.is_blocks() && self.w.columns8() >= 4 * 64;
+                constants.extend([
+                    ("RUN", if takes_blocks { 4.0 } else { 1.0 }),
+                    ("WIDTH", self.w.columns.into()),
+                    ("NORM", flag(norm.is_some())),
+                    ("NORM_CENTER", flag(norm.is_some_and(|n| n.kind == NormKind::Layer))),
+                    ("NORM_BIAS", flag(norm_bias.is_some())),
+                    ("NORM_WEIGHT_AT", norm.map_or(0, |n| n.weight.at).into()),
+                    ("NORM_BIAS_AT", norm_bias.map_or(0, |b| b.at).into()),
+                    ("EPSILON", norm.map_or(0.0, |n| n.epsilon.into())),
+                ]);
+                let outputs = if form == Form::Gated { 2 } else { 4 };
+                ("matmul_vector", include_str!("../../../shaders/matmul/vector.wgsl"), outputs, 4)
+            }
+        };
+        let program = Program { name, source, imports, constants };
+        Dispatch {
+            program,
+            uses,
+            grid: Grid {
+                groups: rows.div_ceil(tile),
+                per: self.y.per,
+                rows: tile_rows,
+                splits: Splits::Whole,
+            },
+        }
+    }
+}

@@ -11,19 +11,14 @@ pub struct Architecture {
     /// The longest context that the model was made for.
     pub max_positions: u32,
     pub hidden_size: u32,
-    pub intermediate_size: u32,
     pub n_heads: u32,
     pub n_kv_heads: u32,
     pub head_dim: u32,
-    pub positions: Positions,
+    /// Whether a learned vector a position is added to the token's (GPT); else layers tell positions apart.
+    pub learned_positions: bool,
     pub norm: NormKind,
     pub norm_epsilon: f32,
-    pub norm_order: NormOrder,
-    pub activation: Activation,
-    /// Whether the MLP is `down(activation(gate x) * up x)` rather than `down(activation(up x))`.
-    pub gated: bool,
-    /// A layer each.
-    pub layers: Vec<Attention>,
+    pub layers: Vec<Layer>,
     /// The ids that start and end a text, as config.json names them.
     pub bos: Vec<u32>,
     pub eos: Vec<u32>,
@@ -63,35 +58,61 @@ impl Vision {
     }
 }
 
-/// What a layer's attention does in its own way.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A layer: attention, then the MLP, each added to the residual stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    pub attention: Attention,
+    pub mlp: Mlp,
+    pub norm_order: NormOrder,
+}
+
+/// How a layer attends.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// What q·k is multiplied with.
     pub scale: f32,
     /// How many positions a token attends to, itself included; none: all before it.
     pub window: Option<u32>,
-    /// Whether q and k turn by their positions, where the model's positions are rotary. A layer without
-    /// (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
-    pub rotary: bool,
-    /// Whether each head of q and of k is normalized, with weights of its own, before it turns (Henry et al.
-    /// 2020, "Query-Key Normalization"; an RMS norm in Qwen3).
+    /// How q and k are rotated by their positions (Su et al. 2021, "RoFormer"). A layer without rotation and learned
+    /// positions (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
+    pub rope: Option<Rope>,
+    /// Whether each head of q and of k is normalized, with weights of its own, before it is rotated (Henry et al. 2020,
+    /// "Query-Key Normalization"; an RMS norm in Qwen3).
     pub qk_norm: bool,
 }
 
 impl Attention {
-    /// All heads attend to all positions before them, q·k scaled by 1/√head_dim (Vaswani et al. 2017).
+    /// All heads attend to all positions before them, without rotation, q·k scaled by 1/√head_dim (Vaswani et al. 2017).
     pub fn full(head_dim: u32) -> Self {
-        Self { scale: 1.0 / (head_dim as f32).sqrt(), window: None, rotary: true, qk_norm: false }
+        Self { scale: 1.0 / (head_dim as f32).sqrt(), window: None, rope: None, qk_norm: false }
     }
 }
 
-/// What tells positions apart.
+/// A layer's MLP.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Positions {
-    /// A learned vector a position, added to the token's (GPT).
-    Learned,
-    /// Rotation of q and k (Su et al. 2021, "RoFormer").
-    Rotary(Rope),
+pub struct Mlp {
+    pub intermediate_size: u32,
+    pub activation: Activation,
+    /// Whether it is `down(activation(gate x) * up x)` (Shazeer 2020) rather than `down(activation(up x))`.
+    pub gated: bool,
+}
+
+impl Architecture {
+    /// The rotary positions of its layers, each kind once.
+    pub fn ropes(&self) -> Vec<&Rope> {
+        let mut ropes: Vec<&Rope> = Vec::new();
+        for rope in self.layers.iter().filter_map(|layer| layer.attention.rope.as_ref()) {
+            if !ropes.contains(&rope) {
+                ropes.push(rope);
+            }
+        }
+        ropes
+    }
+
+    /// The widest of its MLPs.
+    pub fn intermediate_size(&self) -> u32 {
+        self.layers.iter().map(|layer| layer.mlp.intermediate_size).max().unwrap_or(0)
+    }
 }
 
 /// How each norm is computed.

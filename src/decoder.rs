@@ -2,7 +2,7 @@
 //! architecture and its weights, written out as plans. One line, one pass.
 
 use crate::{
-    architecture::{Architecture, NormOrder, Positions, Vision},
+    architecture::{Architecture, Mlp, NormOrder, Rope, Vision},
     buffers::{BLOCK, Buffer, Buffers, Content, Per, Rows, Sizes},
     capabilities::Capabilities,
     error::{Error, Remedy, Result},
@@ -45,7 +45,7 @@ impl Activations {
             h: row("h", architecture.hidden_size),
             qkv: row("qkv", q + 2 * kv),
             attn_out: row("attn_out", q),
-            mlp_hidden: row("mlp_hidden", architecture.intermediate_size),
+            mlp_hidden: row("mlp_hidden", architecture.intermediate_size()),
             weights: None,
         }
     }
@@ -56,8 +56,8 @@ struct Layers<'a> {
     architecture: &'a Architecture,
     a: Activations,
     partials: Partials,
-    /// cos and sin, where positions are rotary.
-    rope_table: Option<Buffer>,
+    /// cos and sin of each kind of rotary positions.
+    rope_tables: Vec<(&'a Rope, Buffer)>,
 }
 
 /// Everything that a plan's passes refer to.
@@ -92,20 +92,18 @@ pub fn decoder(
     a.weights = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
     let has_vision = architecture.vision.is_some();
     let features = has_vision.then(|| buffers.activation("features", Per::Row, architecture.hidden_size));
-    let rope_table = match &architecture.positions {
-        Positions::Learned => None,
-        Positions::Rotary(rope) => {
-            let table = RopeTable::new(rope, head_dim, sizes.context);
-            Some(buffers.declare("rope_table", Content::Loaded(Arc::new(table))))
-        }
-    };
+    let mut rope_tables = Vec::new();
+    for rope in architecture.ropes() {
+        let table = RopeTable::new(rope, head_dim, sizes.context);
+        rope_tables.push((rope, buffers.declare("rope_table", Content::Loaded(Arc::new(table)))));
+    }
     let caches = (0..architecture.layers.len())
         .map(|layer| cache(&mut buffers, layer, architecture, can, &sizes))
         .collect::<Result<_>>()?;
     let partials = Partials::declare(&mut buffers, architecture.n_heads, head_dim, can, &sizes);
     let candidates = Candidates::declare(&mut buffers, architecture.vocab_size);
     let ids = buffers.declare("ids", Content::Ids);
-    let layers = Layers { architecture, a, partials, rope_table };
+    let layers = Layers { architecture, a, partials, rope_tables };
     let attention_weights = layers.a.weights;
     let decoder = Decoder { layers, weights, features, logits, scores, caches, candidates, ids };
     let plans = Phase::ALL.map(|phase| decoder.plan(phase)).into();
@@ -143,7 +141,7 @@ pub fn vision(
         ))
         .but(Remedy::UseCpu));
     }
-    let layers = Layers { architecture, a, partials, rope_table: None };
+    let layers = Layers { architecture, a, partials, rope_tables: Vec::new() };
     let a = &layers.a;
     let mut plan = Plan::new(Phase::Prefill);
     plan.push(matmul(pixels, &weights.patches).to(a.h));
@@ -247,19 +245,20 @@ impl Layers<'_> {
     /// One layer. The two orders differ only in what each half reads and what it adds to.
     fn layer(&self, plan: &mut Plan, number: usize, w: &LayerWeights, cache: &Cache) {
         let a = &self.a;
-        // A layer without positions of its own rope_table nothing.
-        let rope_table = self.rope_table.filter(|_| self.architecture.layers[number].rotary);
-        match self.architecture.norm_order {
+        let layer = &self.architecture.layers[number];
+        let table_of = |rope: &Rope| self.rope_tables.iter().find(|(known, _)| *known == rope);
+        let rope_table = layer.attention.rope.as_ref().and_then(table_of).map(|(_, table)| *table);
+        match layer.norm_order {
             NormOrder::Before => {
                 let h = self.norm(plan, a.x, &w.norm1);
                 self.attention(plan, w, cache, rope_table, h, a.x);
                 let h = self.norm(plan, a.x, &w.norm2);
-                self.mlp(plan, w, h, a.x);
+                self.mlp(plan, &layer.mlp, w, h, a.x);
             }
             NormOrder::After => {
                 self.attention(plan, w, cache, rope_table, a.x.into(), a.x);
                 plan.push(norm(a.x, &w.norm1).to(a.h));
-                self.mlp(plan, w, a.h.into(), a.h);
+                self.mlp(plan, &layer.mlp, w, a.h.into(), a.h);
                 plan.push(norm(a.h, &w.norm2).to(a.x));
             }
         }
@@ -303,10 +302,10 @@ impl Layers<'_> {
     }
 
     /// onto += down(activation(up(from)))
-    fn mlp(&self, plan: &mut Plan, w: &LayerWeights, from: Input, onto: Rows) {
-        let a = &self.a;
-        let up = matmul(from, &w.up).activation(self.architecture.activation);
-        plan.push(up.gated(self.architecture.gated).to(a.mlp_hidden));
-        plan.push(matmul(a.mlp_hidden, &w.down).add_to(onto));
+    fn mlp(&self, plan: &mut Plan, mlp: &Mlp, w: &LayerWeights, from: Input, onto: Rows) {
+        let hidden = Rows { width: mlp.intermediate_size, ..self.a.mlp_hidden };
+        let up = matmul(from, &w.up).activation(mlp.activation);
+        plan.push(up.gated(mlp.gated).to(hidden));
+        plan.push(matmul(hidden, &w.down).add_to(onto));
     }
 }

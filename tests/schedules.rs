@@ -4,7 +4,6 @@
 use crate::support::{Fixture, On};
 use std::collections::HashMap;
 use wgpt::{
-    architecture::Positions,
     backend::{Backend, wait},
     buffers::Sizes,
     engine::plans,
@@ -236,7 +235,7 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
 /// A fixture, with a context of several blocks and splits where its positions have no table.
 fn model(name: &str) -> Model {
     let mut model = Fixture::open(name).model;
-    if let Positions::Rotary(_) = model.architecture.positions {
+    if !model.architecture.learned_positions {
         model.architecture.max_positions = 300;
     }
     model

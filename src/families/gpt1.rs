@@ -3,7 +3,7 @@
 
 use super::conv1d_layer;
 use crate::{
-    architecture::{Activation, Architecture, Attention, NormKind, NormOrder, Positions},
+    architecture::{Activation, Architecture, Attention, Layer, Mlp, NormKind, NormOrder},
     config::Config,
     error::Result,
     weights::{ModelTensors, TensorSpec},
@@ -23,22 +23,19 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         other => other,
     };
     let attention = Attention::full(head_dim);
+    let mlp = Mlp { intermediate_size: 4 * hidden_size, activation, gated: false };
     let architecture = Architecture {
         family: "openai-gpt",
         vocab_size,
         max_positions,
         hidden_size,
-        intermediate_size: 4 * hidden_size,
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        positions: Positions::Learned,
+        learned_positions: true,
         norm: NormKind::Layer,
         norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
-        norm_order: NormOrder::After,
-        activation,
-        gated: false,
-        layers: vec![attention; n_layers as usize],
+        layers: vec![Layer { attention, mlp, norm_order: NormOrder::After }; n_layers as usize],
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,

@@ -2,7 +2,7 @@
 
 use super::{conv1d_layer, norm};
 use crate::{
-    architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder},
     config::Config,
     error::Result,
     weights::{ModelTensors, TensorSpec},
@@ -24,22 +24,25 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             / if by_layer { (layer + 1) as f32 } else { 1.0 },
         ..Attention::full(head_dim)
     };
+    let mlp = Mlp {
+        intermediate_size,
+        activation: config.activation("activation_function", "gelu_new")?,
+        gated: false,
+    };
+    let layer =
+        |number| Layer { attention: attention(number), mlp: mlp.clone(), norm_order: NormOrder::Before };
     let architecture = Architecture {
         family: "gpt2",
         vocab_size,
         max_positions,
         hidden_size,
-        intermediate_size,
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        positions: Positions::Learned,
+        learned_positions: true,
         norm: NormKind::Layer,
         norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
-        norm_order: NormOrder::Before,
-        activation: config.activation("activation_function", "gelu_new")?,
-        gated: false,
-        layers: (0..n_layers).map(attention).collect(),
+        layers: (0..n_layers).map(layer).collect(),
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,

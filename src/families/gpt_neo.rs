@@ -3,7 +3,7 @@
 
 use super::norm;
 use crate::{
-    architecture::{Architecture, Attention, NormKind, NormOrder, Positions},
+    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder},
     config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, TensorSpec},
@@ -23,22 +23,25 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let locals = locals(config, n_layers as usize)?;
     let attention =
         |local: bool| Attention { scale: 1.0, window: local.then_some(window), ..Attention::full(head_dim) };
+    let mlp = Mlp {
+        intermediate_size,
+        activation: config.activation("activation_function", "gelu_new")?,
+        gated: false,
+    };
+    let layer =
+        |local| Layer { attention: attention(local), mlp: mlp.clone(), norm_order: NormOrder::Before };
     let architecture = Architecture {
         family: "gpt_neo",
         vocab_size,
         max_positions,
         hidden_size,
-        intermediate_size,
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        positions: Positions::Learned,
+        learned_positions: true,
         norm: NormKind::Layer,
         norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
-        norm_order: NormOrder::Before,
-        activation: config.activation("activation_function", "gelu_new")?,
-        gated: false,
-        layers: locals.into_iter().map(attention).collect(),
+        layers: locals.into_iter().map(layer).collect(),
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,

@@ -4,7 +4,7 @@
 
 use super::norm;
 use crate::{
-    architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
+    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder, Rope, RopeScaling},
     config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, Order, TensorSpec},
@@ -125,22 +125,27 @@ pub(super) fn read(
     let vocab_size = config.size("vocab_size", 32000)?;
     let max_positions = config.size("max_position_embeddings", kin.max_positions)?;
     let tied = config.bool("tie_word_embeddings", kin.tied)?;
-    let layers: Vec<_> = (0..n_layers).map(|layer| attention(layer, Attention::full(head_dim))).collect();
+    let rope = Some(rope(config, kin.theta, max_positions)?);
+    let full = Attention { rope, ..Attention::full(head_dim) };
+    let activation = config.activation("hidden_act", "silu")?;
+    let layers: Vec<_> = (0..n_layers)
+        .map(|number| Layer {
+            attention: attention(number, full.clone()),
+            mlp: Mlp { intermediate_size, activation, gated: true },
+            norm_order: NormOrder::Before,
+        })
+        .collect();
     let architecture = Architecture {
         family: kin.family,
         vocab_size,
         max_positions,
         hidden_size,
-        intermediate_size,
         n_heads,
         n_kv_heads,
         head_dim,
-        positions: Positions::Rotary(rope(config, kin.theta, max_positions)?),
+        learned_positions: false,
         norm: NormKind::Rms,
         norm_epsilon: config.epsilon("rms_norm_eps", 1e-6)?,
-        norm_order: NormOrder::Before,
-        activation: config.activation("hidden_act", "silu")?,
-        gated: true,
         layers: layers.clone(),
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
@@ -148,7 +153,7 @@ pub(super) fn read(
     };
     let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
     let Kin { prefix, biases, .. } = kin;
-    let layer = |(number, attention): (usize, &Attention)| {
+    let layer = |(number, layer): (usize, &Layer)| {
         let at = |name: &str| format!("{prefix}layers.{number}.{name}");
         let weight =
             |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
@@ -169,7 +174,7 @@ pub(super) fn read(
                 weight("self_attn.v_proj", kv, hidden_size),
             ],
             qkv_bias: qkv_bias.into_iter().flatten().collect(),
-            qk_norm: attention.qk_norm.then(|| {
+            qk_norm: layer.attention.qk_norm.then(|| {
                 ["self_attn.q_norm", "self_attn.k_norm"]
                     .map(|name| turned(TensorSpec::vector(at(&format!("{name}.weight")), head_dim)))
             }),

@@ -3,7 +3,7 @@
 
 use super::{llama, norm};
 use crate::{
-    architecture::{Architecture, Attention, NormKind, NormOrder, Positions, Vision},
+    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder, Vision},
     config::Config,
     error::Result,
     weights::{LayerTensors, ModelTensors, TensorSpec, VisionTensors},
@@ -129,23 +129,24 @@ fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
             .wrong("patch_size", format!("an image of {image_size} needs from 1 to 128 of them a side")));
     }
     let a_side = image_size / patch_size;
-    let attention = Attention::full(head_dim);
+    let mlp = Mlp {
+        intermediate_size: config.size("intermediate_size", 3072)?,
+        activation: config.activation("hidden_act", "quick_gelu")?,
+        gated: false,
+    };
+    let layer = Layer { attention: Attention::full(head_dim), mlp, norm_order: NormOrder::Before };
     let tower = Architecture {
         family: "clip_vision_model",
         vocab_size: 1,
         max_positions: 1 + a_side * a_side,
         hidden_size,
-        intermediate_size: config.size("intermediate_size", 3072)?,
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        positions: Positions::Learned,
+        learned_positions: true,
         norm: NormKind::Layer,
         norm_epsilon: config.epsilon("layer_norm_eps", 1e-5)?,
-        norm_order: NormOrder::Before,
-        activation: config.activation("hidden_act", "quick_gelu")?,
-        gated: false,
-        layers: vec![attention; n_layers as usize],
+        layers: vec![layer; n_layers as usize],
         bos: Vec::new(),
         eos: Vec::new(),
         vision: None,
@@ -154,7 +155,7 @@ fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
 }
 
 fn tensors(tower: &Architecture, patch_size: u32, text_width: u32, biases: bool) -> VisionTensors {
-    let (width, inner) = (tower.hidden_size, tower.intermediate_size);
+    let (width, inner) = (tower.hidden_size, tower.intermediate_size());
     let embeddings = |name: &str| format!("{TOWER}embeddings.{name}");
     let layer = |number: usize| {
         let at = |name: &str| format!("{TOWER}encoder.layers.{number}.{name}");

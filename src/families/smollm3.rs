@@ -44,7 +44,7 @@ pub fn smollm3(config: &Config) -> Result<(Architecture, ModelTensors)> {
     }
     read(config, kin, |layer, full| Attention {
         window: window.filter(|_| is_sliding[layer]),
-        rotary: rotary[layer],
+        rope: full.rope.clone().filter(|_| rotary[layer]),
         ..full
     })
 }

@@ -251,7 +251,7 @@ impl LayerWeights {
         buffers: &mut Buffers,
     ) -> Vec<Self> {
         let mut load = |number: usize, layer: &LayerTensors| {
-            let attention = architecture.layers[number];
+            let attention = &architecture.layers[number].attention;
             let mut vectors = Vectors::new(buffers);
             let scalars = vectors.add(&[attention.scale, attention.window.map_or(0.0, |w| w as f32)]);
             let norm1 = vectors.norm(found, &layer.norm1, architecture);

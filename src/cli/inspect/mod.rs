@@ -3,7 +3,12 @@
 mod prompt;
 
 use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
-use crate::{architecture::Positions, error::Result, model::Model, weights::Format};
+use crate::{
+    architecture::{Architecture, Rope},
+    error::Result,
+    model::Model,
+    weights::Format,
+};
 use clap::Args;
 use serde_json::{Value, json};
 use std::{
@@ -47,11 +52,11 @@ impl Inspect {
         line("family", a.family.to_owned());
         line("parameters", parameters(&tensors).to_string());
         line("layers", a.layers.len().to_string());
-        line("hidden size", format!("{}, {} within the MLP", a.hidden_size, a.intermediate_size));
+        line("hidden size", format!("{}, {} within the MLP", a.hidden_size, a.intermediate_size()));
         line("heads", format!("{} of {}, {} of keys and values", a.n_heads, a.head_dim, a.n_kv_heads));
         line("vocabulary", a.vocab_size.to_string());
         line("context", a.max_positions.to_string());
-        line("positions", positions(&a.positions));
+        line("positions", positions(a));
         if let Some(vision) = &a.vision {
             let (side, patch, tokens) = (vision.image_size, vision.patch_size, vision.tokens());
             let layers = format!("{} of {} layers", vision.layers_run, vision.tower.layers.len());
@@ -78,10 +83,11 @@ impl Inspect {
     }
 }
 
-fn positions(positions: &Positions) -> String {
-    match positions {
-        Positions::Learned => "learned".to_owned(),
-        Positions::Rotary(rope) => format!("rotary, theta {}, scaling {:?}", rope.theta, rope.scaling),
+fn positions(a: &Architecture) -> String {
+    let rotary = |rope: &Rope| format!("rotary, theta {}, scaling {:?}", rope.theta, rope.scaling);
+    match a.learned_positions {
+        true => "learned".to_owned(),
+        false => a.ropes().into_iter().map(rotary).collect::<Vec<_>>().join("; "),
     }
 }
 
@@ -156,12 +162,12 @@ fn as_json(model: &Model, tensors: &[Tensor]) -> Value {
         "vocab_size": a.vocab_size,
         "max_context": a.max_positions,
         "hidden_size": a.hidden_size,
-        "intermediate_size": a.intermediate_size,
+        "intermediate_size": a.intermediate_size(),
         "n_layers": a.layers.len(),
         "n_heads": a.n_heads,
         "n_kv_heads": a.n_kv_heads,
         "head_dim": a.head_dim,
-        "positions": positions(&a.positions),
+        "positions": positions(a),
         "chat_template": model.chat_template,
         "tensors": entries.collect::<Vec<_>>(),
     })

@@ -1,7 +1,7 @@
 //! GGUF metadata → an architecture and its tensors.
 
 use crate::{
-    architecture::{Activation, Architecture, Attention, NormKind, NormOrder, Positions, Rope, RopeScaling},
+    architecture::{Activation, Architecture, Attention, Layer, Mlp, NormKind, NormOrder, Rope, RopeScaling},
     error::{Error, Result},
     families::norm,
     weights::{Gguf, LayerTensors, ModelTensors, Order, TensorSpec, Value},
@@ -91,7 +91,12 @@ impl Fields<'_> {
         let tokens = self.gguf.checkpoint.get("token_embd.weight").and_then(|entry| entry.shape.first());
         let vocab_size = tokens.and_then(|n| u32::try_from(*n).ok()).filter(|n| (1..=1 << 24).contains(n));
         let ids = |field: &str| self.gguf.id(&format!("tokenizer.ggml.{field}_token_id"));
-        let attention = Attention::full(head_dim);
+        let mlp = Mlp {
+            intermediate_size: self.size_or("feed_forward_length", 4 * hidden_size)?,
+            activation: Activation::GeluTanh,
+            gated: false,
+        };
+        let layer = Layer { attention: Attention::full(head_dim), mlp, norm_order: NormOrder::Before };
         Ok(Architecture {
             family: self.family,
             vocab_size: vocab_size.ok_or_else(|| {
@@ -102,17 +107,13 @@ impl Fields<'_> {
             })?,
             max_positions: self.size("context_length")?,
             hidden_size,
-            intermediate_size: self.size_or("feed_forward_length", 4 * hidden_size)?,
             n_heads,
             n_kv_heads,
             head_dim,
-            positions: Positions::Learned,
+            learned_positions: true,
             norm: NormKind::Layer,
             norm_epsilon: self.epsilon(epsilon)?,
-            norm_order: NormOrder::Before,
-            activation: Activation::GeluTanh,
-            gated: false,
-            layers: vec![attention; n_layers as usize],
+            layers: vec![layer; n_layers as usize],
             bos: ids("bos").into_iter().collect(),
             // The end of a turn ends a text too.
             eos: ["eos", "eot", "eom"].into_iter().filter_map(ids).collect(),
@@ -130,8 +131,8 @@ impl Fields<'_> {
 
     fn model(&self, a: &Architecture, layers: Vec<LayerTensors>) -> ModelTensors {
         let width = a.hidden_size;
-        let positions = (a.positions == Positions::Learned)
-            .then(|| TensorSpec::matrix("position_embd.weight", a.max_positions, width));
+        let positions =
+            a.learned_positions.then(|| TensorSpec::matrix("position_embd.weight", a.max_positions, width));
         ModelTensors {
             spellings: &[],
             vision: None,
@@ -147,7 +148,7 @@ impl Fields<'_> {
 
 fn gpt2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
     let a = fields.architecture("attention.layer_norm_epsilon")?;
-    let (width, inner) = (a.hidden_size, a.intermediate_size);
+    let (width, inner) = (a.hidden_size, a.intermediate_size());
     let layer = |number: usize| {
         let at = |name: &str| format!("blk.{number}.{name}");
         let bias = |name: &str, len| TensorSpec::vector(at(name), len);
@@ -184,7 +185,10 @@ fn qwen3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
 
 /// The GGUF file does not say which layers have no rotary positions; llama.cpp always takes every fourth.
 fn smollm3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
-    kin(fields, PAIRS, |layer, full| Attention { rotary: (layer + 1) % 4 != 0, ..full })
+    kin(fields, PAIRS, |layer, full| Attention {
+        rope: full.rope.clone().filter(|_| (layer + 1) % 4 != 0),
+        ..full
+    })
 }
 
 /// The order of the rows of q and k in the file, given the width of a head: the two values of a rotary pair
@@ -212,15 +216,19 @@ fn kin(
     if fields.gguf.get(&fields.key("expert_count")).is_some_and(|n| *n != Value::Int(0)) {
         return Err(fields.wrong("expert_count", "mixtures of experts are not read"));
     }
+    let rope = Some(rope(fields, shared.max_positions, shared.head_dim)?);
+    let layer = |(number, layer): (usize, &Layer)| Layer {
+        attention: attention(number, Attention { rope: rope.clone(), ..layer.attention.clone() }),
+        mlp: Mlp { activation: Activation::Silu, gated: true, ..layer.mlp.clone() },
+        norm_order: layer.norm_order,
+    };
     let a = Architecture {
-        layers: shared.layers.iter().enumerate().map(|(number, full)| attention(number, *full)).collect(),
-        positions: Positions::Rotary(rope(fields, shared.max_positions, shared.head_dim)?),
+        layers: shared.layers.iter().enumerate().map(layer).collect(),
+        learned_positions: false,
         norm: NormKind::Rms,
-        activation: Activation::Silu,
-        gated: true,
         ..shared
     };
-    let (width, inner) = (a.hidden_size, a.intermediate_size);
+    let (width, inner) = (a.hidden_size, a.intermediate_size());
     let (q, kv) = (a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim);
     let layer = |number: usize| {
         let at = |name: &str| format!("blk.{number}.{name}");
@@ -243,7 +251,7 @@ fn kin(
                 .into_iter()
                 .flatten()
                 .collect(),
-            qk_norm: a.layers[number].qk_norm.then(norms),
+            qk_norm: a.layers[number].attention.qk_norm.then(norms),
             out: weight("attn_output", width, q),
             out_bias: bias("attn_output", width),
             norm2: norm(at("ffn_norm"), width, false),

@@ -1,7 +1,7 @@
 //! An architecture → GGUF metadata and tensor names, chosen as llama.cpp's converter chooses them.
 
 use crate::{
-    architecture::{Activation, Architecture, NormKind, Positions, RopeScaling},
+    architecture::{Activation, Architecture, Mlp, NormKind, RopeScaling},
     error::{Error, Remedy, Result},
     weights::{ModelTensors, TensorSpec, Writer},
 };
@@ -30,7 +30,7 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
         ("context_length", a.max_positions),
         ("embedding_length", a.hidden_size),
         ("block_count", a.layers.len() as u32),
-        ("feed_forward_length", a.intermediate_size),
+        ("feed_forward_length", a.intermediate_size()),
         ("attention.head_count", a.n_heads),
         ("attention.head_count_kv", a.n_kv_heads),
     ] {
@@ -38,7 +38,7 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
     }
     let epsilon = if a.norm == NormKind::Rms { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
     file.number(&key(&format!("attention.{epsilon}")), a.norm_epsilon);
-    let Positions::Rotary(rope) = &a.positions else { return Ok(None) };
+    let Some(rope) = a.ropes().first().copied() else { return Ok(None) };
     file.count(&key("attention.key_length"), a.head_dim);
     file.count(&key("attention.value_length"), a.head_dim);
     file.count(&key("rope.dimension_count"), a.head_dim);
@@ -71,25 +71,28 @@ fn unsaid(what: &str) -> Error {
 /// What GGUF metadata cannot say about a model, if anything: a detail that readers of the file take from the
 /// family.
 fn unsayable(a: &Architecture) -> Option<&'static str> {
-    let usual = if a.gated { Activation::Silu } else { Activation::GeluTanh };
     let scale = 1.0 / (a.head_dim as f32).sqrt();
-    if a.activation != usual {
+    let usual = |mlp: &Mlp| mlp.activation == if mlp.gated { Activation::Silu } else { Activation::GeluTanh };
+    if a.layers.iter().any(|layer| !usual(&layer.mlp)) {
         return Some("a model with another activation than its family's");
     }
-    if a.layers.iter().any(|layer| layer.scale != scale) {
+    if a.layers.iter().any(|layer| layer.attention.scale != scale) {
         return Some("a model whose attention is scaled in its own way");
     }
-    if a.layers.iter().any(|layer| layer.window.is_some_and(|window| window < a.max_positions)) {
+    let is_short = |window: u32| window < a.max_positions;
+    if a.layers.iter().any(|layer| layer.attention.window.is_some_and(is_short)) {
         return Some("a model whose attention sees only a window");
     }
-    let usual = |layer: usize| a.family != "smollm3" || !(layer + 1).is_multiple_of(4);
-    if a.layers.iter().enumerate().any(|(number, layer)| layer.rotary != usual(number)) {
+    let is_rotary = |layer: usize| a.family != "smollm3" || !(layer + 1).is_multiple_of(4);
+    let mut layers = a.layers.iter().enumerate().filter(|_| !a.learned_positions);
+    if layers.any(|(number, layer)| layer.attention.rope.is_some() != is_rotary(number)) {
         return Some("a model whose layers without rotary positions are not every fourth");
     }
-    match &a.positions {
-        Positions::Rotary(rope) => matches!(rope.scaling, RopeScaling::Yarn { truncate: false, .. })
+    match &a.ropes()[..] {
+        [] => None,
+        [rope] => matches!(rope.scaling, RopeScaling::Yarn { truncate: false, .. })
             .then_some("YaRN without truncation"),
-        Positions::Learned => None,
+        _ => Some("a model whose layers have rotary positions of several kinds"),
     }
 }
 

@@ -1,21 +1,22 @@
-//! What a backend is to run next, and what comes of it.
+//! Batches: the next step for a backend, its results, and the events that follow from them.
 
 use super::{FinishReason, SequenceId, Slot};
 use crate::{prompt::Features, sampling::Picked, step::Step, workload::Phase};
 use std::ops::Range;
 
-/// A step, and whose tokens are in it.
+/// A step, and the sequences whose tokens it runs.
 #[derive(Debug)]
 pub struct Batch {
     pub phase: Phase,
     pub step: Step,
-    /// For the rows that stand for parts of images: the row, the image, and which of its tokens.
+    /// One entry for each row that holds a token of an image: the row, the image, and the token's index in
+    /// the image.
     pub images: Vec<(usize, Features, usize)>,
-    /// What the host reads beside the ids, once it has run.
+    /// Which results the host reads after the step, besides the sampled ids.
     pub reads: Reads,
-    /// By sequence, in the order of the rows.
+    /// One part per sequence, in the order of the rows.
     pub parts: Vec<Part>,
-    /// For each output, the token whose log-probability is asked for, if it is.
+    /// For each output, the token whose log-probability is requested, if any.
     pub(super) targets: Vec<Option<u32>>,
 }
 
@@ -32,7 +33,7 @@ impl Batch {
     }
 }
 
-/// Which of a step's results are wanted, beside the ids.
+/// Which results of a step the host reads besides the sampled ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     pub scores: bool,
@@ -40,56 +41,60 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Whether another step may run before the results are read: not where they lie in buffers that it
-    /// writes.
+    /// Whether another step may be submitted before these results are read. It may not if it would overwrite
+    /// them: scores and logits lie in buffers that later steps write.
     pub fn allow_more(self) -> bool {
         self == Self::default()
     }
 }
 
-/// A sequence's share of a batch.
+/// The part of a batch that belongs to one sequence.
 #[derive(Clone, Debug)]
 pub struct Part {
     pub sequence: SequenceId,
     pub(super) epoch: u32,
     pub slot: Slot,
-    /// Its tokens that run, by index.
+    /// The indices of the sequence's tokens that run.
     pub tokens: Range<usize>,
-    /// How many outputs are its own; its last tokens'.
+    /// The number of outputs that belong to the sequence. They are those of its last tokens in the batch.
     pub outputs: usize,
 }
 
-/// What came of a batch.
+/// The results of a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// By slot.
+    /// The last sampled token of each slot.
     pub picked: Vec<Picked>,
-    /// `[outputs]` where the batch reads scores, `[outputs, vocab]` where it reads logits; else empty.
+    /// The log-probability of each target, `[outputs]`, if the batch reads scores; else empty.
     pub scores: Vec<f32>,
+    /// The logits, `[outputs, vocab]`, if the batch reads them; else empty.
     pub logits: Vec<f32>,
 }
 
-/// What became of a sequence.
+/// Something that happened to a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub sequence: SequenceId,
     pub happened: Happened,
 }
 
+/// What can happen to a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happened {
-    /// So many tokens of its prompt are in the cache, `cached` of which were found there.
+    /// The first `tokens` tokens of the prompt are in the cache now. `cached` of them were found there, not
+    /// computed.
     Read { tokens: usize, cached: usize },
-    /// The next token.
+    /// The next generated token.
     Token(u32),
     /// The log-probabilities of its next targets, in order.
     Scores(Vec<f32>),
     /// The logits of its next outputs, `[outputs, vocab]`.
     Logits(Vec<f32>),
-    /// It ended, with the event before this one.
+    /// The sequence ended. All its results are in the events before this one.
     Finished(FinishReason),
-    /// The cache was full: it was put back, and will go on where it was.
+    /// The sequence went back to the queue because the cache was full. It will continue after the last token
+    /// that was reported.
     Preempted,
-    /// It ended, for no logit was a number.
+    /// The sequence ended because no logit was a number.
     NotNumbers,
 }

@@ -1,9 +1,10 @@
-//! From sequences to steps: which tokens run next, and through which plan. No GPU in it.
+//! Turns sequences into steps: decides which tokens run next, and in which plan. Independent of the GPU.
 //!
-//! What a request computes follows from the request alone, to the bit, whatever runs beside it: prompt tokens
-//! always go through the prefill plan, even a single one, and generated ones through the decode plan, also
-//! when they run again after the sequence was preempted. Kernels sum in an order that depends on neither the
-//! company nor the chunk.
+//! The result of a request depends on the request alone, bit for bit, whatever else runs at the same time.
+//! Prompt tokens always run in the prefill plan, even a single one. Generated tokens always run in the decode
+//! plan, even when they run again after a preemption. The order in which kernels sum depends neither on the
+//! other rows of a step nor on how a prompt is cut into chunks. (Exception: `share_decoded`, see
+//! [`Scheduler::new`].)
 
 mod batch;
 mod sequence;
@@ -21,30 +22,33 @@ use crate::{
 use sequence::{Kind, Sequence};
 use std::{collections::VecDeque, ops::Range};
 
-/// A place among the sequences at work: it says which table and which sampled id are a sequence's own.
+/// The place of a running sequence: the index of its block table and of its sampled id.
 pub type Slot = u32;
 
-/// The sequences: those at work and those that wait for a slot.
+/// The sequences that run, and those that wait for a slot.
 #[derive(Debug)]
 pub struct Scheduler {
     sizes: Sizes,
-    /// Whether what decoding wrote into the cache is found by others.
+    /// Whether sequences also share the cache blocks that decoding wrote.
     share_decoded: bool,
     blocks: Blocks,
-    /// By slot.
+    /// The running sequences, by slot.
     running: Vec<Option<Sequence>>,
-    /// In the order of arrival.
+    /// The waiting sequences, in the order of arrival.
     waiting: VecDeque<Sequence>,
     events: Vec<Event>,
     next_id: u64,
     steps: u64,
-    /// How many tokens are still to be decoded before the next chunk of a prompt.
+    /// How many tokens to decode before the next chunk of a prompt.
     decodes_due: usize,
 }
 
 impl Scheduler {
-    /// For plans of these sizes. `share_decoded`: sequences also find in the cache what decoding wrote, whose
-    /// last bits differ from what they would compute themselves.
+    /// A scheduler for plans of these sizes. With `share_decoded`, sequences also reuse keys and values that
+    /// decoding wrote. Their last bits differ from those that the prefill plan would compute.
+    ///
+    /// # Panics
+    /// If the cache cannot hold one whole context.
     pub fn new(sizes: Sizes, share_decoded: bool) -> Self {
         assert!(sizes.blocks * BLOCK >= sizes.context, "a cache for one whole context at least");
         Self {
@@ -60,7 +64,10 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence in; it runs once there is a slot and room in the cache for it.
+    /// Adds a sequence to the queue. It runs once there is a free slot and room in the cache.
+    ///
+    /// # Panics
+    /// If the prompt is empty or longer than the context.
     pub fn add(&mut self, new: NewSequence) -> SequenceId {
         assert!(!new.tokens.is_empty(), "a first token");
         assert!(new.tokens.len() <= self.sizes.context as usize, "a prompt within the context");
@@ -72,7 +79,7 @@ impl Scheduler {
         id
     }
 
-    /// Ends a sequence, wherever it is. What steps under way compute for it is ignored.
+    /// Ends a sequence, whether it runs or waits. Results of steps in flight for it are ignored.
     pub fn cancel(&mut self, id: SequenceId) {
         self.waiting.retain(|sequence| sequence.id != id);
         self.events.retain(|event| event.sequence != id);
@@ -81,15 +88,14 @@ impl Scheduler {
         }
     }
 
-    /// Puts a sequence back into the queue and gives its blocks to others, as happens where the cache is
-    /// full.
+    /// Sends a running sequence back to the queue and frees its blocks, as happens when the cache is full.
     pub fn preempt(&mut self, id: SequenceId) {
         if let Some(slot) = self.slot_of(id) {
             self.put_back(slot);
         }
     }
 
-    /// Ends all sequences and forgets what the cache holds: for a device that failed.
+    /// Ends all sequences and discards the contents of the cache. Used after the device has failed.
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.events.clear();
@@ -97,19 +103,21 @@ impl Scheduler {
         self.blocks.forget();
     }
 
-    /// Whether a sequence is at work or waits.
+    /// Whether the sequence runs or waits.
     pub fn has(&self, id: SequenceId) -> bool {
         self.slot_of(id).is_some() || self.waiting.iter().any(|sequence| sequence.id == id)
     }
 
-    /// Whether no sequence is at work nor waits.
+    /// Whether no sequence runs or waits.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.iter().all(Option::is_none)
     }
 
-    /// The next step; none where all that can run is under way.
+    /// The next step to submit. `None` if there is nothing to run, or nothing until a step in flight is
+    /// committed.
     ///
-    /// Chunks of prompts ride beside answers: between two chunks, each sequence that can decodes a token.
+    /// Chunks of prompts alternate with decoding: between two chunks, each sequence that can decode gets one
+    /// token.
     pub fn schedule(&mut self) -> Option<Batch> {
         self.admit();
         let batch = match self.decodes_due {
@@ -126,7 +134,8 @@ impl Scheduler {
         Some(batch)
     }
 
-    /// Takes in what came of a batch; batches come back in the order in which they were handed out.
+    /// Takes the results of a batch and returns the events that follow. Batches must be committed in the
+    /// order in which [`Scheduler::schedule`] returned them.
     pub fn commit(&mut self, batch: &Batch, outcome: &Outcome) -> Vec<Event> {
         let mut first_output = 0;
         for part in &batch.parts {
@@ -138,7 +147,7 @@ impl Scheduler {
     }
 
     fn commit_part(&mut self, batch: &Batch, part: &Part, outputs: Range<usize>, outcome: &Outcome) {
-        // Whoever left, or was preempted meanwhile, has no more use for it.
+        // A sequence that was cancelled or preempted in the meantime ignores the results.
         let of_part = |s: &&mut Sequence| s.id == part.sequence && s.epoch == part.epoch;
         let Some(sequence) = self.running[part.slot as usize].as_mut().filter(of_part) else { return };
         let mut happened = Vec::new();
@@ -208,8 +217,8 @@ impl Scheduler {
         self.waiting.insert(before.unwrap_or(self.waiting.len()), sequence);
     }
 
-    /// Gives those that wait a slot, the first that came first, as long as the cache has room for all prompts
-    /// at work.
+    /// Gives free slots to waiting sequences, in the order of arrival, as long as the cache has room for all
+    /// tokens that the running sequences have now.
     fn admit(&mut self) {
         while let (Some(next), Some(slot)) =
             (self.waiting.front(), self.running.iter().position(Option::is_none))
@@ -224,8 +233,8 @@ impl Scheduler {
         }
     }
 
-    /// Makes room in the cache for a sequence's first so many tokens; where there is none, the last that came
-    /// gives up its own. False where that is the sequence itself.
+    /// Allocates blocks for the first `tokens` tokens of a sequence. While none is free, the running sequence
+    /// that arrived last is preempted. Returns false if that is the sequence itself.
     fn make_room(&mut self, slot: usize, tokens: usize) -> bool {
         while self.at(slot).blocks_missing(tokens) > 0 {
             match self.blocks.take() {
@@ -242,7 +251,7 @@ impl Scheduler {
         true
     }
 
-    /// The slots of the sequences at work, in an order.
+    /// The slots of the running sequences, sorted by a key.
     fn slots_by<K: Ord>(&self, key: impl Fn(&Sequence) -> K) -> Vec<usize> {
         let running = self.running.iter().enumerate();
         let mut slots: Vec<_> = running.filter_map(|(slot, s)| Some((key(s.as_ref()?), slot))).collect();
@@ -250,7 +259,7 @@ impl Scheduler {
         slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
-    /// The next chunk of the prompts that are to be read.
+    /// The next chunk of tokens from the prompts that are not fully read.
     fn prefill(&mut self) -> Option<Batch> {
         for sequence in self.running.iter_mut().flatten() {
             sequence.find(&mut self.blocks, self.share_decoded);
@@ -258,13 +267,14 @@ impl Scheduler {
         let shares = self.prefill_shares();
         let mut batch = Batch::new(Phase::Prefill);
         let mut outputs = self.sizes.outputs as usize;
-        // The oldest first: what makes room for a sequence is never what is in the batch already.
+        // The oldest first: making room for a sequence preempts later arrivals, which are not in the batch
+        // yet.
         for slot in self.slots_by(|sequence| sequence.id) {
-            // Another one may have computed it in this very batch: its blocks are written before anybody
-            // reads them.
+            // Search the cache again: an earlier sequence in this batch may compute the same blocks. Each
+            // layer writes them before any row reads them.
             let Some(sequence) = &mut self.running[slot] else { continue };
             sequence.find(&mut self.blocks, self.share_decoded);
-            // Each wanted output takes one of the step's; tokens before the first take none.
+            // A step has a limited number of outputs. Tokens before the first wanted output need none.
             let before_outputs = sequence.outputs_from.saturating_sub(sequence.computed);
             let count = shares[slot].min(sequence.prompt_left()).min(before_outputs + outputs);
             outputs -= self.take(&mut batch, slot, count);
@@ -272,9 +282,10 @@ impl Scheduler {
         self.filled(batch)
     }
 
-    /// How many tokens of each slot's prompt run next: half a chunk, at least, is the oldest sequence's, and
-    /// the rest is given to those that have the least left to read. So a short prompt does not wait for a
-    /// long one, nor a long one for many short ones.
+    /// How many prompt tokens of each slot run next. The oldest sequence with unread prompt tokens gets at
+    /// least half a chunk if it needs that many. The rest goes to the sequences with the fewest tokens left
+    /// to read. So a short prompt does not wait for a long one, and a long one does not wait for many short
+    /// ones.
     fn prefill_shares(&self) -> Vec<usize> {
         let mut room = self.sizes.rows[Phase::Prefill as usize] as usize;
         let mut shares = vec![0; self.running.len()];
@@ -292,14 +303,14 @@ impl Scheduler {
         shares
     }
 
-    /// The next token of the sequences whose last turn is longest ago.
+    /// The next token of the sequences whose last step is longest ago.
     fn decode(&mut self) -> Option<Batch> {
         let mut room = self.sizes.rows[Phase::Decode as usize].min(self.sizes.outputs) as usize;
         let mut chosen = Vec::new();
         for slot in self.slots_by(|sequence| (sequence.last_step, sequence.id)) {
             let sequence = self.at(slot);
             if room > 0 && sequence.can_decode() {
-                // One; several where a sequence that was preempted computes again what it has.
+                // One token, or several if a preempted sequence recomputes tokens that it already has.
                 let count = (sequence.len() - sequence.computed).min(room);
                 room -= count;
                 chosen.push((sequence.id, slot, count));
@@ -315,8 +326,8 @@ impl Scheduler {
         self.filled(batch)
     }
 
-    /// Puts a sequence's next so many tokens into a batch, where there is room for them in the cache; how
-    /// many outputs they have.
+    /// Adds the next `count` tokens of a sequence to a batch, unless the cache has no room for them. Returns
+    /// the number of outputs that were added.
     fn take(&mut self, batch: &mut Batch, slot: usize, count: usize) -> usize {
         let start = self.at(slot).computed;
         if count == 0 || !self.make_room(slot, start + count) {
@@ -361,7 +372,8 @@ impl Scheduler {
         outputs
     }
 
-    /// What all steps say, where there is one at all.
+    /// Completes a batch with the block tables, the sampling settings and the targets. `None` if it has no
+    /// rows.
     fn filled(&self, mut batch: Batch) -> Option<Batch> {
         if batch.step.rows.is_empty() {
             return None;
@@ -375,7 +387,7 @@ impl Scheduler {
             step.picks[part.slot as usize] = sequence.sampler.pick(&sequence.tokens);
         }
         if batch.reads.scores {
-            // Those that ask for none are given any.
+            // An output without a target gets an arbitrary one.
             step.targets = batch.targets.iter().map(|target| target.unwrap_or(0)).collect();
         }
         Some(batch)
@@ -399,13 +411,14 @@ mod tests {
         NewSequence { tokens: tokens.collect(), images: Vec::new(), goal }
     }
 
-    /// What a device that always draws the same token makes of it.
+    /// The results of a device that samples the token `id` for every sequence.
     fn outcome(scheduler: &Scheduler, id: u32) -> Outcome {
         let picked = vec![Picked { id, probability: 1.0 }; scheduler.running.len()];
         Outcome { picked, ..Outcome::default() }
     }
 
-    /// Every token of every prompt runs once, in order, within the limits; the wanted outputs come out.
+    /// Every prompt token runs once, in order, within the limits of a step. Exactly the wanted outputs come
+    /// out.
     #[test]
     fn prompts_run_in_chunks_and_only_wanted_outputs_come_out() {
         let mut scheduler = scheduler([10, 4], 3, 96, 12);
@@ -445,8 +458,8 @@ mod tests {
         assert!(scheduler.is_idle());
     }
 
-    /// A short prompt is read within two chunks of a long one, which meanwhile goes on; between chunks, all
-    /// answers do.
+    /// A short prompt is read within two chunks although a long one came first. Meanwhile the long prompt
+    /// advances, and so do all answers.
     #[test]
     fn a_long_prompt_stops_nobody() {
         let mut scheduler = scheduler([128, 8], 32, 8192, 512);
@@ -477,7 +490,7 @@ mod tests {
         }
         assert!(chunks <= 2, "{chunks} chunks");
         assert!((64..4000).contains(&read), "the long one went on: {read}");
-        // Each of the twenty, although eight go at once.
+        // In eight more steps each of the twenty gets a token, although a step decodes at most eight.
         let before = told.clone();
         (0..8).for_each(|_| {
             step(&mut scheduler).0.into_iter().for_each(|event| {
@@ -491,7 +504,8 @@ mod tests {
         }
     }
 
-    /// Steps run ahead of what the host knows, but not where the next token depends on the last.
+    /// Steps are scheduled before the host knows the tokens of earlier ones, unless sampling depends on
+    /// these.
     #[test]
     fn steps_run_ahead_unless_a_sampler_looks_back() {
         let mut scheduler = scheduler([10, 4], 2, 96, 6);
@@ -522,7 +536,8 @@ mod tests {
         assert!(scheduler.is_idle() && scheduler.blocks.available() == 6);
     }
 
-    /// What is under way for one that left or was put back is nobody's, also where another has its slot.
+    /// Results in flight for a sequence that was cancelled or preempted are ignored, even if another sequence
+    /// now has its slot.
     #[test]
     fn what_is_in_flight_for_those_who_left_is_ignored() {
         let mut scheduler = scheduler([10, 4], 1, 64, 2);
@@ -543,7 +558,7 @@ mod tests {
         assert!(scheduler.is_idle() && !scheduler.has(other));
     }
 
-    /// Where the cache is full, the last that came gives way, and goes on when there is room.
+    /// When the cache is full, the sequence that arrived last is preempted. It continues when there is room.
     #[test]
     fn the_last_that_came_gives_way() {
         let mut scheduler = scheduler([64, 8], 2, 96, 4);

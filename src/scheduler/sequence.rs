@@ -1,4 +1,4 @@
-//! A sequence: the tokens of one request, what is wanted of them, and how far it has come.
+//! A sequence: the tokens of one request, its goal and its progress.
 
 use crate::{
     buffers::BLOCK,
@@ -8,27 +8,28 @@ use crate::{
     step::SAMPLED,
 };
 
-/// A sequence's identity, given in the order of arrival and never twice.
+/// The identity of a sequence. Ids increase in the order of arrival and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub(super) u64);
 
-/// What is asked of a sequence.
+/// What to compute for a sequence.
 #[derive(Clone, Debug)]
 pub enum Goal {
-    /// At most `max_tokens` more tokens, fewer where one of `ends` comes.
+    /// Up to `max_tokens` new tokens. Any of the ids `ends` ends the text earlier.
     Generate { sampling: Sampling, max_tokens: usize, ends: Vec<u32> },
-    /// For each of the prompt's tokens from index `from` on, the log-probability of the target given with it.
+    /// For each prompt token from index `from` on, the log-probability (natural) of its target as the next
+    /// token. There is one target for each of these tokens.
     Score { from: usize, targets: Vec<u32> },
-    /// For each of the prompt's tokens from index `from` on, the logits of the token after it.
+    /// For each prompt token from index `from` on, the logits of the next token, `[vocab]`.
     Predict { from: usize },
 }
 
 /// A sequence to be added to a scheduler.
 #[derive(Clone, Debug)]
 pub struct NewSequence {
-    /// At least one.
+    /// The prompt: at least one token.
     pub tokens: Vec<u32>,
-    /// In the order of their places.
+    /// In the order of their positions.
     pub images: Vec<Placed>,
     pub goal: Goal,
 }
@@ -37,13 +38,13 @@ pub struct NewSequence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
-    /// The model ended the text.
+    /// The model generated a token that ends the text.
     Stop,
-    /// As many tokens as were asked for, or as the context holds.
+    /// The requested number of tokens is reached, or the context is full.
     Length,
 }
 
-/// What a sequence's outputs are for.
+/// The kind of a [`Goal`]: what a sequence's outputs are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Generate,
@@ -51,38 +52,38 @@ pub(super) enum Kind {
     Predict,
 }
 
-/// A sequence at work or waiting.
+/// A sequence that runs or waits.
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub id: SequenceId,
     pub kind: Kind,
-    /// The prompt, then what was generated, as far as the host knows it.
+    /// The prompt's tokens, then the generated tokens that the host knows.
     pub tokens: Vec<u32>,
-    /// How many of the tokens are the prompt's: these run through the prefill plan, all others through the
-    /// decode plan.
+    /// The number of prompt tokens. These run in the prefill plan, all others in the decode plan.
     pub prompt: usize,
     images: Vec<Placed>,
     pub sampler: Sampler,
     ends: Vec<u32>,
-    /// With how many tokens in all it ends.
+    /// The number of tokens, prompt included, at which the sequence ends.
     max_len: usize,
-    /// The tokens to score, of the outputs that have not come back.
+    /// The targets of the outputs that have not come back yet.
     pub targets: Vec<u32>,
-    /// The first token whose output (the prediction of the next) has not come back.
+    /// The index of the first token whose output (the prediction of the next token) has not come back yet.
     pub outputs_from: usize,
 
-    /// How many tokens are in the cache, or will be once all steps under way have run.
+    /// The number of tokens that are in the cache once all steps in flight have run.
     pub computed: usize,
-    /// Of those, how many were found there rather than computed.
+    /// How many of these were found in the cache, not computed.
     pub cached: usize,
-    /// Outputs that steps under way will give.
+    /// The number of tokens that steps in flight will sample.
     pub in_flight: usize,
-    /// How often it was preempted: what an earlier run still has under way is not its own any more.
+    /// How often the sequence was preempted. Results of steps from before the last preemption are ignored.
     pub epoch: u32,
-    /// The cache's blocks of its positions, in order, and the names of the first of them.
+    /// The cache blocks that hold the sequence's positions, in order.
     pub blocks: Vec<u32>,
+    /// The names of the first blocks; the others have none yet.
     names: Vec<Name>,
-    /// The number of the last step that it had a part in.
+    /// The number of the last step that ran tokens of this sequence.
     pub last_step: u64,
 }
 
@@ -120,12 +121,12 @@ impl Sequence {
         }
     }
 
-    /// Ends it with at most so many tokens in all.
+    /// Lowers the number of tokens at which the sequence ends to at most `tokens`.
     pub fn limit(&mut self, tokens: usize) {
         self.max_len = self.max_len.min(tokens);
     }
 
-    /// Tokens, those included that steps under way will draw.
+    /// The number of tokens, including those that steps in flight will sample.
     pub fn len(&self) -> usize {
         match self.kind {
             Kind::Generate => self.tokens.len() + self.in_flight,
@@ -133,18 +134,18 @@ impl Sequence {
         }
     }
 
-    /// The prompt's tokens that have not run.
+    /// The number of prompt tokens that have not run.
     pub fn prompt_left(&self) -> usize {
         self.prompt.saturating_sub(self.computed)
     }
 
-    /// Whether a token after the prompt can run now.
+    /// Whether a generated token can run now.
     pub fn can_decode(&self) -> bool {
         let waits = self.in_flight > 0 && self.sampler.looks_back();
         self.prompt_left() == 0 && self.computed < self.len() && self.len() < self.max_len && !waits
     }
 
-    /// The token at an index, as a step names it.
+    /// The token at an index, or [`SAMPLED`] if only the device knows it yet.
     pub fn token(&self, index: usize) -> u32 {
         self.tokens.get(index).copied().unwrap_or(SAMPLED)
     }
@@ -157,25 +158,25 @@ impl Sequence {
         }
     }
 
-    /// The token whose log-probability is asked for after the one at an index.
+    /// The target of the token at an index, if it has one.
     pub fn target(&self, index: usize) -> Option<u32> {
         self.targets.get(index.checked_sub(self.outputs_from)?).copied()
     }
 
-    /// The image that stands at an index, and which of its tokens is meant.
+    /// The image that takes the place of the token at an index, and the index within the image.
     pub fn image_at(&self, index: usize) -> Option<(&Features, usize)> {
         let image = self.images.iter().rev().find(|image| image.at <= index)?;
         let part = index - image.at;
         (part < image.features.tokens()).then_some((&image.features, part))
     }
 
-    /// The blocks that it needs for so many tokens beyond those that it has.
+    /// How many more blocks the sequence needs to hold its first `tokens` tokens.
     pub fn blocks_missing(&self, tokens: usize) -> usize {
         tokens.div_ceil(BLOCK as usize).saturating_sub(self.blocks.len())
     }
 
-    /// Takes over what the cache holds of its beginning; the tokens whose outputs are wanted run in any case.
-    /// `share_decoded`: also what decoding wrote.
+    /// Takes blocks from the cache that already hold the next tokens of the sequence. The tokens whose
+    /// outputs are wanted must run in any case. With `share_decoded`, blocks that decoding wrote count, too.
     pub fn find(&mut self, blocks: &mut Blocks, share_decoded: bool) {
         let shared = if share_decoded { self.tokens.len() } else { self.prompt }.min(self.outputs_from);
         while self.computed == self.names.len() * BLOCK as usize && self.computed + BLOCK as usize <= shared {
@@ -192,9 +193,9 @@ impl Sequence {
         }
     }
 
-    /// Has others find what is in the cache: whole blocks of the prompt, for their keys and values follow
-    /// from the tokens alone; those that decoding wrote have other last bits. `share_decoded`: these, too,
-    /// once their tokens are known.
+    /// Names the sequence's full blocks, so that other sequences find them. Blocks of the prompt qualify
+    /// because their keys and values depend on the tokens alone; those that decoding wrote have different
+    /// last bits. With `share_decoded`, the latter qualify, too, once the host knows their tokens.
     pub fn name_blocks(&mut self, blocks: &mut Blocks, share_decoded: bool) {
         let shared = if share_decoded { self.tokens.len() } else { self.prompt }.min(self.computed);
         for number in self.names.len()..shared / BLOCK as usize {
@@ -202,7 +203,7 @@ impl Sequence {
         }
     }
 
-    /// What its block of this number holds.
+    /// The content of the sequence's block with this index.
     fn content(&self, number: usize) -> Content {
         let start = number * BLOCK as usize;
         let end = start + BLOCK as usize;
@@ -220,7 +221,7 @@ impl Sequence {
         }
     }
 
-    /// Gives up its place in the cache: it will run from the beginning.
+    /// Gives up the sequence's blocks. It will run again from its first token.
     pub fn preempt(&mut self, blocks: &mut Blocks) {
         blocks.release(&std::mem::take(&mut self.blocks));
         self.names.clear();
@@ -228,13 +229,14 @@ impl Sequence {
         self.epoch += 1;
     }
 
-    /// Takes note that the outputs before this token were given; whether none is left.
+    /// Records that the outputs of all tokens before index `end` have come back. Returns whether these were
+    /// all.
     pub fn gave_outputs(&mut self, end: usize) -> bool {
         self.outputs_from = end;
         end == self.prompt
     }
 
-    /// Takes in the token that was drawn; why the text ends with it, if it does.
+    /// Appends a sampled token. Returns the reason if the text ends with it.
     pub fn push(&mut self, token: u32, probability: f32) -> Option<FinishReason> {
         self.tokens.push(token);
         self.outputs_from = self.tokens.len() - 1;

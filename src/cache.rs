@@ -1,10 +1,10 @@
-//! The KV cache's blocks: who holds them, and which hold what another sequence may share. No GPU in it: the
-//! keys and values lie in the backend's buffers, at the numbers that this module hands out.
+//! The blocks of the KV cache: which sequences hold them, and which can be shared. Independent of the GPU:
+//! the keys and values are in the backend's buffers, at the block numbers that this module assigns.
 //!
-//! A block of [`BLOCK`](crate::buffers::BLOCK) positions is counted by its holders. One whose keys and values
-//! follow from the tokens alone is *named* by those tokens and the named block before it; a sequence with the
-//! same beginning finds it by that. Blocks that nobody holds keep what is in them until they are needed, the
-//! longest unused first.
+//! Each block has [`BLOCK`](crate::buffers::BLOCK) positions and a count of its holders. A block whose
+//! contents other sequences may share is *named* by its tokens and by the named block before it; a sequence
+//! that begins with the same tokens finds it by these. Blocks without holders keep their contents until they
+//! are needed, the least recently used first.
 
 use crate::prompt::Features;
 use std::{
@@ -12,18 +12,18 @@ use std::{
     sync::Arc,
 };
 
-/// A named block's identity. Never given twice.
+/// The identity of a block's content. Names are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Name(u64);
 
-/// What a block holds, and so what it is found by. The whole is compared, not a hash of it.
+/// The content of a block, which is the key to find it by. All of it is compared, not only a hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Content {
-    /// The block before it; none at the beginning of a text.
+    /// The name of the block before it; `None` at the beginning of a sequence.
     pub before: Option<Name>,
     pub tokens: Vec<u32>,
-    /// The images that stand in the place of some, and where each starts, counted from the block's first
-    /// position.
+    /// The images that take the place of some of these tokens, and where each starts, relative to the block's
+    /// first position.
     pub images: Vec<(isize, Features)>,
 }
 
@@ -31,7 +31,7 @@ pub struct Content {
 struct Block {
     holders: u32,
     named: Option<(Name, Arc<Content>)>,
-    /// Since when nobody holds it; zero where there is nothing in it to keep.
+    /// When the last holder released the block; 0 if its contents are not worth keeping.
     unused_since: u64,
 }
 
@@ -57,12 +57,13 @@ impl Blocks {
         }
     }
 
-    /// How many can be taken.
+    /// The number of blocks that can be taken.
     pub fn available(&self) -> usize {
         self.unused.len()
     }
 
-    /// Takes a block that nobody holds; what it was found by is forgotten.
+    /// Takes a block without holders. Its old contents can no longer be found. `None` if every block has a
+    /// holder.
     pub fn take(&mut self) -> Option<u32> {
         let (_, number) = self.unused.pop_first()?;
         let block = &mut self.blocks[number as usize];
@@ -73,7 +74,7 @@ impl Blocks {
         Some(number)
     }
 
-    /// Takes the block with this content, if there is one, as one more holder.
+    /// Finds the block with this content and adds a holder to it.
     pub fn find(&mut self, content: &Content) -> Option<(u32, Name)> {
         let number = *self.by_content.get(content)?;
         let block = &mut self.blocks[number as usize];
@@ -85,8 +86,8 @@ impl Blocks {
         Some((number, *name))
     }
 
-    /// Has a block that somebody holds be found by its content. Where another one with the same content is,
-    /// that one stays the one to find; the name is the content's either way.
+    /// Registers the content of a held block, so that others can find it. If another block with the same
+    /// content is registered already, it stays the one to be found. Returns the content's name in both cases.
     pub fn name(&mut self, number: u32, content: Content) -> Name {
         if let Some(known) = self.by_content.get(&content) {
             return self.blocks[*known as usize].named.as_ref().expect("what is found has a name").0;
@@ -98,8 +99,8 @@ impl Blocks {
         name
     }
 
-    /// Gives up a sequence's blocks, in the order of its positions. Its last ones are the first to be taken
-    /// by others: a beginning is worth more than what can only be found after it.
+    /// Releases a sequence's blocks, given in the order of its positions. The last ones will be reused first,
+    /// because a block can be found only as long as those before it can.
     pub fn release(&mut self, numbers: &[u32]) {
         for number in numbers.iter().rev() {
             let block = &mut self.blocks[*number as usize];
@@ -112,7 +113,10 @@ impl Blocks {
         }
     }
 
-    /// Forgets what all blocks hold, none of which is held any more.
+    /// Discards the contents of all blocks.
+    ///
+    /// # Panics
+    /// If a block has a holder.
     pub fn forget(&mut self) {
         assert_eq!(self.unused.len(), self.blocks.len(), "no block is held");
         *self = Self { next_name: self.next_name, ..Self::new(self.blocks.len() as u32) };
@@ -136,15 +140,15 @@ mod tests {
         assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
         assert_eq!(blocks.find(&content(Some(first), 2)), Some((b, second)));
         assert_eq!(blocks.find(&content(None, 2)), None, "after another block");
-        // The same computed twice has one name.
+        // Two blocks with the same content have one name.
         let c = blocks.take().expect("free");
         assert_eq!(blocks.name(c, content(None, 1)), first);
         assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
         blocks.release(&[a, b]);
         blocks.release(&[a, b]);
         blocks.release(&[a]);
-        // Found again although nobody holds it; then the one without a name goes first, then the longest
-        // unused.
+        // A block without holders can still be found. Blocks without a name are reused first, then the least
+        // recently used.
         assert_eq!(blocks.find(&content(None, 1)), Some((a, first)));
         blocks.release(&[a, c]);
         let taken: Vec<_> = (0..4).map(|_| blocks.take().expect("free")).collect();
@@ -152,7 +156,8 @@ mod tests {
         assert_eq!(blocks.find(&content(None, 1)), None, "it holds something else");
     }
 
-    /// A long random history: every block is held by those who took it and no others, and all come back.
+    /// After each operation of a long random history, every block has exactly the holders that took it. At
+    /// the end all blocks are free.
     #[test]
     fn no_block_is_owned_twice_and_all_come_back() {
         let mut blocks = Blocks::new(23);

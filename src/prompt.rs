@@ -1,17 +1,17 @@
-//! What a model reads: tokens, and images in the place of some.
+//! The input of a model: tokens, and images that take the place of some tokens.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
-/// An image as the language model takes it: an embedding for each token that it stands for, `[tokens,
-/// hidden]`. A copy shares the values.
+/// An encoded image: an embedding for each token that it takes the place of, `[tokens, hidden]`. Clones share
+/// the values.
 #[derive(Clone, Debug)]
 pub struct Features {
     values: Arc<Vec<f32>>,
     width: usize,
-    /// Of the values: features are compared value by value only where this is equal.
+    /// A hash of the values, to compare them only if the hashes are equal.
     hash: u64,
 }
 
@@ -23,12 +23,12 @@ impl Features {
         Self { values: Arc::new(values), width, hash: hasher.finish() }
     }
 
-    /// `[tokens, hidden]`, one token's after the other's.
+    /// The embeddings, `[tokens, hidden]`, row by row.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// How many tokens it stands for.
+    /// The number of tokens that the image takes the place of.
     pub fn tokens(&self) -> usize {
         self.values.len() / self.width
     }
@@ -40,7 +40,7 @@ impl Features {
 }
 
 impl PartialEq for Features {
-    /// Equal to the bit.
+    /// Compares the values bit for bit.
     fn eq(&self, other: &Self) -> bool {
         fn bits(of: &Features) -> &[u32] {
             bytemuck::cast_slice(&of.values)
@@ -60,16 +60,16 @@ impl Hash for Features {
 /// An image in a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Placed {
-    /// The first token in whose place it stands.
+    /// The index of the first token that the image takes the place of.
     pub at: usize,
     pub features: Features,
 }
 
-/// A prompt: tokens, and images in the place of some.
+/// A prompt: tokens, and images that take the place of some tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Prompt<'a> {
     pub tokens: &'a [u32],
-    /// In the order of their places.
+    /// In the order of their positions.
     pub images: &'a [Placed],
 }
 

@@ -1,7 +1,8 @@
-//! What one run of a plan takes in: tokens, each with its own position and sequence, and the cache's tables.
+//! A step is the input of one run of a plan: tokens, each with its position and sequence, and the sequences'
+//! block tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of `HEADER`
-//! words, the rows, the outputs, the block tables, how tokens are picked, the targets, the tokens whose
+//! words, the rows, the outputs, the block tables, the sampling settings, the targets, and the tokens whose
 //! logits change.
 
 use crate::{
@@ -10,11 +11,12 @@ use crate::{
     workload::Workload,
 };
 
-/// The token of a row whose id the device itself sampled: it stands in the ids buffer, at the row's sequence.
+/// In place of a token id: the device sampled the token, and its id is in the ids buffer at the row's
+/// sequence.
 pub const SAMPLED: u32 = u32::MAX;
 
-/// The token of a row that stands for a part of an image: what the vision tower makes of that is its
-/// embedding.
+/// In place of a token id: the row holds a token of an image, and its embedding comes from the vision
+/// encoder.
 pub const FEATURE: u32 = u32::MAX - 1;
 
 /// One token of a step.
@@ -23,48 +25,49 @@ pub struct Row {
     /// A token id, or [`SAMPLED`], or [`FEATURE`].
     pub token: u32,
     pub position: u32,
-    /// The slot of its sequence: which table and which sampled id are its own.
+    /// The slot of the token's sequence: the index of its block table and of its sampled id.
     pub sequence: u32,
 }
 
-/// One run's tokens.
+/// The tokens of one run of a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
     pub rows: Vec<Row>,
-    /// Whether each row sees all of them rather than those before it: the parts of one image, in order.
+    /// Whether each row attends to all rows, not only to those up to its own. Used for the patches of one
+    /// image, in order.
     pub bidirectional: bool,
-    /// The rows whose logits are wanted, by index.
+    /// The indices of the rows whose logits are wanted.
     pub outputs: Vec<u32>,
-    /// For each output, the token whose probability is asked for; none at all where it is for none.
+    /// For each output, the token whose log-probability is requested. Empty if none is requested at all.
     pub targets: Vec<u32>,
     /// For each sequence slot, the cache blocks that hold its positions, in order.
     pub tables: Vec<Vec<u32>>,
-    /// For each sequence slot, how its next token is picked; greedily where nothing is said.
+    /// For each sequence slot, how to sample its next token. Slots without an entry are greedy.
     pub picks: Vec<Pick>,
 }
 
 /// Words before the first row.
 const HEADER: usize = 8;
-/// Words of a row.
+/// Words per row.
 const ROW: usize = 4;
-/// Words that say how a sequence's next token is picked.
+/// Words of sampling settings per sequence.
 const PICK: usize = 16;
-/// Words of a token whose logit changes.
+/// Words per token whose logit changes.
 const ADJUSTED: usize = 4;
 
 impl Step {
-    /// Where in the cache a position of a sequence lies.
+    /// The position in the cache that holds a position of a sequence.
     pub fn slot(&self, sequence: u32, position: u32) -> u32 {
         self.tables[sequence as usize][(position / BLOCK) as usize] * BLOCK + position % BLOCK
     }
 
-    /// The last position that a row sees.
+    /// The last position that a row attends to.
     pub fn attends_to(&self, row: &Row) -> u32 {
         let last = if self.bidirectional { self.rows.last() } else { None };
         last.unwrap_or(row).position
     }
 
-    /// How a sequence's next token is drawn.
+    /// How to sample a sequence's next token.
     pub fn draw_of(&self, sequence: u32) -> Draw {
         self.picks.get(sequence as usize).map_or(Draw::GREEDY, |pick| pick.draw)
     }
@@ -82,7 +85,7 @@ impl Step {
         }
     }
 
-    /// The words that shaders/step.wgsl reads.
+    /// The step as the words that shaders/step.wgsl reads.
     pub fn words(&self) -> Vec<u32> {
         let stride = self.tables.iter().map(Vec::len).max().unwrap_or(0);
         let outputs_at = HEADER + self.rows.len() * ROW;
@@ -124,7 +127,7 @@ impl Step {
         words
     }
 
-    /// The most words that a step of so many rows, outputs, sequences and blocks of a sequence can have.
+    /// The most words of a step with so many rows, outputs and sequences, and so many blocks per sequence.
     pub fn max_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
         let adjusted = ADJUSTED as u64 * (blocks * u64::from(BLOCK) + MAX_BIASES as u64);

@@ -1,11 +1,11 @@
-//! How much a step asks for, and through which plan: what grids, costs and sizes of buffers follow from.
+//! The amount of work in a step, and its plan. Grids, costs and buffer sizes follow from these.
 
-/// What a step does; a plan is written for each.
+/// The kind of a step. There is one plan for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Tokens of prompts, many at once.
+    /// Many prompt tokens at once.
     Prefill,
-    /// The next token of up to eight sequences.
+    /// The next token of a few sequences, at most eight in an engine.
     Decode,
 }
 
@@ -13,14 +13,14 @@ impl Phase {
     pub const ALL: [Self; 2] = [Self::Prefill, Self::Decode];
 }
 
-/// How much a step asks for: what grids and costs follow from.
+/// The amount of work in a step. Grids and costs follow from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     pub rows: u32,
     pub outputs: u32,
-    /// As many as outputs, or none.
+    /// The number of outputs with a target: all outputs or none.
     pub targets: u32,
-    /// As many as outputs, where logits of any sequence change.
+    /// The number of outputs if the logits of any sequence change, else 0.
     pub adjusted: u32,
     /// The most positions that any row attends to.
     pub context: u32,

@@ -1,15 +1,15 @@
-//! Token after token: one prompt's continuation.
+//! Generates the continuation of one prompt, token by token.
 
 use super::{Engine, FinishReason, Goal, Happened, Prompt, SequenceId};
 use crate::{error::Result, sampling::Sampling};
 use std::time::{Duration, Instant};
 
 impl Engine {
-    /// Continues a prompt with at most `max_tokens` tokens, as far as the context has room. How much of the
-    /// prompt the cache holds already is not computed again.
+    /// Continues a prompt by at most `max_tokens` tokens, or fewer if the context is full or the model ends
+    /// the text. The part of the prompt that is in the cache is not computed again.
     ///
     /// # Errors
-    /// As those of [`Engine::add`].
+    /// Those of [`Engine::add`].
     pub fn generate<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -36,23 +36,24 @@ impl Engine {
     }
 }
 
-/// Where a generation's time went.
+/// How long a generation took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
-    /// The prompt's tokens that were computed rather than found in the cache.
+    /// The number of prompt tokens that were computed, not found in the cache.
     pub prefill_tokens: usize,
     pub prefill: Duration,
-    /// Tokens after the first, which the prefill gives.
+    /// The number of tokens after the first, which the prefill gives.
     pub decode_tokens: usize,
     pub decode: Duration,
 }
 
-/// A generation in progress: an iterator of token ids, the one that ends the text included. Dropped, it ends.
+/// A generation in progress: an iterator over token ids, including the one that ends the text. Dropping it
+/// cancels the generation.
 pub struct Generation<'a> {
     engine: &'a mut Engine,
     sequence: SequenceId,
     prompt_tokens: usize,
-    /// The first token, where [`Generation::read`] came upon it.
+    /// The first token, if [`Generation::read`] has already received it.
     next: Option<u32>,
     is_first: bool,
     finish: Option<FinishReason>,
@@ -60,7 +61,7 @@ pub struct Generation<'a> {
 }
 
 impl Generation<'_> {
-    /// Why it ended; none while it goes on.
+    /// Why the generation ended; `None` while it is in progress.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
@@ -68,8 +69,9 @@ impl Generation<'_> {
         self.timing
     }
 
-    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The
-    /// first token waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
+    /// Waits until the next chunk of the prompt is read. Returns how many prompt tokens are read and how many
+    /// there are, or `None` once all are read. Calling this is optional, because the first token waits for
+    /// the whole prompt anyway. It lets callers show progress or stop early.
     pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
         if self.next.is_some() || self.finish.is_some() || !self.is_first {
             return Ok(None);
@@ -89,7 +91,7 @@ impl Generation<'_> {
         }
     }
 
-    /// What happens next to it.
+    /// Waits for the sequence's next event.
     fn event(&mut self) -> Result<Happened> {
         let happened = self.engine.next_event(self.sequence)?;
         match happened {
@@ -100,7 +102,7 @@ impl Generation<'_> {
         Ok(happened)
     }
 
-    /// The next token, as the device picks it, which goes on meanwhile with those after it.
+    /// Waits for the next token. Meanwhile the device works on those after it.
     fn token(&mut self) -> Result<u32> {
         let start = Instant::now();
         let id = match self.next.take() {
@@ -118,7 +120,7 @@ impl Generation<'_> {
             self.timing.decode_tokens += 1;
         }
         self.is_first = false;
-        // What ends the text comes with its last token.
+        // The last token and the end of the text are events of the same step.
         if !self.engine.scheduler.has(self.sequence)
             && let Happened::Finished(reason) = self.event()?
         {

@@ -1,5 +1,5 @@
-//! What goes on in a model while it reads a text: what each layer would already predict, and where each head
-//! looks.
+//! Shows what happens in a model while it reads a text: what each layer would predict, and where each
+//! attention head looks.
 
 use super::{Engine, Goal};
 use crate::{
@@ -13,18 +13,19 @@ use crate::{
 };
 use std::ops::{ControlFlow, Range};
 
-/// What there was to see.
+/// What [`Engine::insight`] collects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Insight {
-    /// After the embedding, and then after each layer, for each token: the most probable next ones, were the
-    /// final norm and the head to follow at once (the logit lens, nostalgebraist 2020). The last are what the
-    /// model predicts.
+    /// The logit lens (nostalgebraist 2020), `[layers + 1][tokens][candidates]`: the most probable next
+    /// tokens if the final norm and the output head followed right after the embedding or right after each
+    /// layer. The last entry is what the model predicts.
     pub lens: Vec<Vec<Vec<Candidate>>>,
-    /// For each layer, head and token, how much it looks at each token up to itself; these add up to one.
+    /// The attention weights, `[layers][heads][tokens][positions]`: how much each token attends to each
+    /// position up to its own. The weights of a token add up to 1.
     pub attention: Vec<Vec<Vec<Vec<f32>>>>,
 }
 
-/// A token that might follow.
+/// A possible next token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     pub id: u32,
@@ -32,7 +33,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The most probable, the first first.
+    /// The `count` most probable tokens, the most probable first.
     fn best(logits: &[f32], count: usize) -> Vec<Self> {
         let total = log_total(logits);
         let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
@@ -47,7 +48,8 @@ impl Candidate {
     }
 }
 
-/// The passes of a prefill: up to the layers, of each layer, and from there to the logits.
+/// The passes of a prefill plan in three parts: those before the layers, those of each layer, and those after
+/// the layers up to the logits.
 fn parts(plan: &Plan) -> (Range<usize>, Vec<Range<usize>>, Range<usize>) {
     let of = |layer: u32| {
         let is_of = |pass: &crate::plan::Pass| pass.layer == Some(layer);
@@ -61,13 +63,14 @@ fn parts(plan: &Plan) -> (Range<usize>, Vec<Range<usize>>, Range<usize>) {
 }
 
 impl Engine {
-    /// Looks into the model while it reads a text, and names so many candidates for each prediction; none
-    /// where `progress`, told after each layer how many of how many are done, breaks it off. For an engine
-    /// made with [`super::EngineOptions::insight`] that works at nothing else.
+    /// Runs the model on a text and collects the attention weights of all layers and the `candidates` most
+    /// probable tokens of each prediction. `progress` is called after the embedding and after each layer,
+    /// with the number of these that are done and their total; if it breaks, the result is `None`. The engine
+    /// must be loaded with [`super::EngineOptions::insight`] and have no other sequences.
     ///
     /// # Errors
-    /// Of the kind Request where the text is empty, has ids that there are not, or more tokens than
-    /// [`MAX_INSIGHT_TOKENS`] or the context.
+    /// Of the kind Request if the text is empty, contains unknown ids, or has more tokens than
+    /// [`MAX_INSIGHT_TOKENS`] or the context, or if the engine is busy or not loaded with that option.
     pub fn insight(
         &mut self,
         tokens: &[u32],
@@ -99,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// Runs the one sequence that waits, and sees.
+    /// Runs the one waiting sequence layer by layer and reads the results back.
     fn look(
         &mut self,
         tokens: usize,

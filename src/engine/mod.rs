@@ -1,8 +1,8 @@
-//! A model at work: schedule → run → commit, step after step.
+//! The engine runs a model for many sequences at once: schedule → run → commit, step after step.
 //!
-//! [`Engine::add`] takes sequences in, [`Engine::step`] drives all of them, and its events say what became of
-//! each. For one text at a time, [`Engine::generate`], [`Engine::logprobs`], [`Engine::predictions`] and
-//! [`Engine::insight`] do both.
+//! [`Engine::add`] adds sequences, [`Engine::step`] advances all of them, and the events that it returns tell
+//! what happened to each. [`Engine::generate`], [`Engine::logprobs`], [`Engine::predictions`] and
+//! [`Engine::insight`] do all of this for one text at a time.
 
 mod generation;
 mod insight;
@@ -37,50 +37,50 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tokens of prompts that run in one step.
+/// The most prompt tokens in one prefill step.
 pub(crate) const CHUNK: u32 = 128;
-/// Sequences that decode in one step.
+/// The most sequences in one decode step.
 pub(crate) const GROUP: u32 = 8;
-/// The context where nobody asks for one.
+/// The limit of the context if no other is requested.
 pub const DEFAULT_CONTEXT: u32 = 4096;
 
-/// How an engine is set up.
+/// Options for loading an engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineOptions {
-    /// The most positions of a sequence; none: the smaller of the model's and [`DEFAULT_CONTEXT`].
+    /// The most positions of a sequence. `None`: the model's maximum, but at most [`DEFAULT_CONTEXT`].
     pub context: Option<u32>,
-    /// How many sequences are at work at once; none: one. Others wait.
+    /// The most sequences that run at once; others wait. `None`: one.
     pub sequences: Option<u32>,
-    /// How many positions the cache holds, of all sequences together, at least one context; none: a context
-    /// for each. Where it is full, the sequence that came last waits.
+    /// The number of positions that the cache holds for all sequences together, at least one context. `None`:
+    /// one context per sequence. When the cache is full, the sequence that arrived last has to wait.
     pub cache: Option<u32>,
-    /// Whether a prompt also takes over from the cache what decoding wrote there, such as the last answer of
-    /// a conversation, rather than computing it again as a prompt's. That saves one person at the machine
-    /// time; the keys and values differ in their last bits from the prompt's own, so that what follows
-    /// depends on what was there before.
+    /// Whether a prompt also reuses keys and values that decoding wrote to the cache, such as those of the
+    /// last answer in a conversation, instead of computing them in a prefill. This saves time for a single
+    /// user. But their last bits differ from those of a prefill, so that results depend on what ran before.
     pub share_decoded: bool,
-    /// Whether the logits of every prompt token will be asked for, as for a perplexity.
+    /// Whether the outputs of all prompt tokens will be requested, as for perplexity. Steps then hold more
+    /// outputs.
     pub scores: bool,
-    /// Whether somebody will look into the model, by [`Engine::insight`].
+    /// Whether [`Engine::insight`] will be used.
     pub insight: bool,
 }
 
-/// How long a model took to be ready.
+/// How long it took to load a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadTime {
     pub load: Duration,
     pub compile: Duration,
 }
 
-/// A model on a device, and the sequences that it works at.
+/// A model on a device, and the sequences that it runs.
 pub struct Engine {
     backend: Box<dyn Backend>,
-    /// What encodes images, if the model has it.
+    /// The image encoder, if the model has one.
     vision: Option<vision::Encoder>,
     scheduler: Scheduler,
-    /// The batches that the device works at, the oldest first.
+    /// The submitted batches, the oldest first.
     in_flight: VecDeque<Batch>,
-    /// What happened and nobody has been told.
+    /// Events that have not been returned yet.
     events: VecDeque<Event>,
     info: DeviceInfo,
     eos: Vec<u32>,
@@ -89,8 +89,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Checks the weights, writes the plans and makes everything ready on the device. `progress` is told the
-    /// bytes that went up and the bytes in all.
+    /// Checks the weights, writes the plans, loads the weights onto the device and compiles the programs.
+    /// `progress` is called with the bytes of each part of the weights that is loaded, and the bytes of all
+    /// weights.
     pub fn load(
         model: &Model,
         device: Device,
@@ -126,7 +127,7 @@ impl Engine {
         })
     }
 
-    /// What it runs.
+    /// The plans that the engine runs.
     pub fn plans(&self) -> &Plans {
         self.backend.plans()
     }
@@ -135,7 +136,7 @@ impl Engine {
         &self.info
     }
 
-    /// Bytes of the weights on the device, those of the vision encoder included.
+    /// The size of the weights on the device in bytes, including the vision encoder.
     pub fn weights_bytes(&self) -> u64 {
         self.plans().weights_bytes() + self.vision.as_ref().map_or(0, vision::Encoder::weights_bytes)
     }
@@ -150,12 +151,12 @@ impl Engine {
         &self.eos
     }
 
-    /// Takes a sequence in, which [`Engine::step`] then works at beside the others, in the order of their
-    /// arrival.
+    /// Adds a sequence. [`Engine::step`] runs it together with the others. Sequences start in the order in
+    /// which they were added.
     ///
     /// # Errors
-    /// Of the kind Request where the prompt is empty, too long or of unknown ids, or where a setting makes no
-    /// sense.
+    /// Of the kind Request if the prompt is empty, too long or contains unknown ids, or if a setting is out
+    /// of range.
     pub fn add<'p>(&mut self, prompt: impl Into<Prompt<'p>>, goal: Goal) -> Result<SequenceId> {
         let prompt = prompt.into();
         self.check_prompt(prompt.tokens)?;
@@ -164,30 +165,30 @@ impl Engine {
         Ok(self.scheduler.add(NewSequence { tokens, images, goal }))
     }
 
-    /// Ends a sequence before its end; no event of it comes any more.
+    /// Cancels a sequence. It has no more events.
     pub fn cancel(&mut self, sequence: SequenceId) {
         self.scheduler.cancel(sequence);
         self.events.retain(|event| event.sequence != sequence);
     }
 
-    /// Whether no sequence is at work nor waits.
+    /// Whether no sequence runs or waits.
     pub fn is_idle(&self) -> bool {
         self.scheduler.is_idle()
     }
 
-    /// Goes on with all sequences by a step of the device, waits for it, and says what came of it; nothing
-    /// where no sequence is at work.
+    /// Advances the sequences by one step of the device, waits for it and returns the events. There are none
+    /// if the engine is idle.
     ///
     /// # Errors
-    /// Where the device fails: all sequences are over then.
+    /// If the device fails. All sequences are cancelled then.
     pub fn step(&mut self) -> Result<Vec<Event>> {
         wait(self.next_events())
     }
 
-    /// As [`Engine::step`], for programs that may not block.
+    /// The same as [`Engine::step`], for programs that must not block.
     ///
     /// # Errors
-    /// As those of [`Engine::step`].
+    /// Those of [`Engine::step`].
     pub async fn next_events(&mut self) -> Result<Vec<Event>> {
         if self.events.is_empty() {
             self.advance().await?;
@@ -195,7 +196,7 @@ impl Engine {
         Ok(self.events.drain(..).collect())
     }
 
-    /// The next event of one sequence; those of others wait.
+    /// Waits for the next event of one sequence. Events of the others are kept.
     fn next_event(&mut self, sequence: SequenceId) -> Result<Happened> {
         loop {
             if let Some(at) = self.events.iter().position(|event| event.sequence == sequence) {
@@ -208,11 +209,11 @@ impl Engine {
         }
     }
 
-    /// Hands the device as many steps as it takes and waits for the oldest.
+    /// Submits as many steps as the backend accepts, and waits for the oldest.
     async fn advance(&mut self) -> Result<()> {
         let outcome = self.try_advance().await;
         if outcome.is_err() {
-            // What else is under way is not worth a wait, but has to come back.
+            // The other steps in flight are useless now, but the backend needs their buffers back.
             while self.in_flight.pop_front().is_some() {
                 let _ = self.backend.picked().await;
             }
@@ -245,7 +246,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What to say of logits that are none.
+    /// The error for logits that are not numbers.
     pub fn not_numbers(&self) -> Error {
         let what =
             format!("the model's logits on {} are not numbers: its weights are damaged", self.info.name);
@@ -269,7 +270,7 @@ impl Engine {
         Ok(())
     }
 
-    /// An error where there is an id that the vocabulary has not.
+    /// An error if one of the ids is not in the vocabulary. Its message starts with `what`.
     fn check_ids<'i>(&self, ids: impl IntoIterator<Item = &'i u32>, what: &str) -> Result<()> {
         match ids.into_iter().find(|id| **id >= self.vocab_size) {
             None => Ok(()),
@@ -308,7 +309,7 @@ impl Engine {
     }
 }
 
-/// A model's plans for a device, its weights checked but not yet read.
+/// A model's plans for a device. The weights are checked, but not read yet.
 pub fn plans(model: &Model, can: &Capabilities, sizes: Sizes) -> Result<Plans> {
     build_plans(model, can, sizes, false)
 }
@@ -320,7 +321,7 @@ fn build_plans(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -
     decoder(&model.architecture, &weights, buffers, can, sizes, insight)
 }
 
-/// How large a model's buffers are to be on a device.
+/// The limits of a model's steps and the size of its cache, for a device.
 pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Result<Sizes> {
     let architecture = &model.architecture;
     let most = architecture.max_positions;

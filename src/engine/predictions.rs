@@ -1,23 +1,28 @@
-//! What a model makes of a text that is there.
+//! Predictions for the tokens of a given text.
 
 use super::{Engine, Goal, Happened, SequenceId};
 use crate::{error::Result, sampling::log_total};
 use std::collections::VecDeque;
 
 impl Engine {
-    /// The natural logarithm of the probability of each of tokens[from..], given all before it; `from` is at
-    /// least one.
+    /// The natural logarithm of the probability of each of `tokens[from..]`, given all tokens before it.
     ///
     /// # Errors
-    /// As those of [`Engine::add`].
+    /// Those of [`Engine::add`].
+    ///
+    /// # Panics
+    /// If `from` is 0 or not less than the number of tokens.
     pub fn logprobs(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
         self.scores(tokens, from)?.collect()
     }
 
-    /// The same one by one, for those who may give up meanwhile.
+    /// The results of [`Engine::logprobs`] one by one, for callers that may stop early.
     ///
     /// # Errors
-    /// As those of [`Engine::add`].
+    /// Those of [`Engine::add`].
+    ///
+    /// # Panics
+    /// As [`Engine::logprobs`].
     pub fn scores(&mut self, tokens: &[u32], from: usize) -> Result<Scores<'_>> {
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         let goal = Goal::Score { from: from - 1, targets: tokens[from..].to_vec() };
@@ -25,11 +30,13 @@ impl Engine {
         Ok(Scores { engine: self, sequence, left: tokens.len() - from, scores: VecDeque::new() })
     }
 
-    /// The logits that predict each of tokens[from..], `[vocab]` each, given all before it; `from` is at
-    /// least one.
+    /// The logits that predict each of `tokens[from..]`, `[vocab]` each, given all tokens before it.
     ///
     /// # Errors
-    /// As those of [`Engine::add`].
+    /// Those of [`Engine::add`].
+    ///
+    /// # Panics
+    /// As [`Engine::logprobs`].
     pub fn predictions(&mut self, tokens: &[u32], from: usize) -> Result<Predictions<'_>> {
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         let sequence = self.add(&tokens[..tokens.len() - 1], Goal::Predict { from: from - 1 })?;
@@ -37,13 +44,13 @@ impl Engine {
     }
 }
 
-/// The log-probabilities of a text's tokens, one after the other. Dropped, it ends.
+/// An iterator over the log-probabilities of a text's tokens. Dropping it cancels the computation.
 pub struct Scores<'a> {
     engine: &'a mut Engine,
     sequence: SequenceId,
-    /// Tokens whose scores have not been given out.
+    /// The number of tokens whose scores have not been returned.
     left: usize,
-    /// Those that came and have not been given out.
+    /// Scores that have arrived but have not been returned.
     scores: VecDeque<f32>,
 }
 
@@ -82,13 +89,14 @@ impl Drop for Scores<'_> {
     }
 }
 
-/// The logits of one token after the other. Dropped, it ends.
+/// An iterator over the logits of one token after the other, `[vocab]` each. Dropping it cancels the
+/// computation.
 pub struct Predictions<'a> {
     engine: &'a mut Engine,
     sequence: SequenceId,
-    /// Tokens whose logits have not been given out.
+    /// The number of tokens whose logits have not been returned.
     left: usize,
-    /// Those that came and have not been given out, one token's after the other's.
+    /// Logits that have arrived but have not been returned, `[tokens, vocab]`.
     logits: VecDeque<f32>,
 }
 

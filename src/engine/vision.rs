@@ -1,4 +1,4 @@
-//! Images: what the vision encoder makes of them, and how that comes into a step.
+//! Images: the vision encoder turns them into embeddings, which are written to the rows of a step.
 
 use super::{Engine, Features};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     workload::Phase,
 };
 
-/// The vision encoder, made ready on a device.
+/// The vision encoder, loaded onto a device.
 pub(super) struct Encoder {
     backend: Box<dyn Backend>,
     vision: Vision,
@@ -35,7 +35,7 @@ impl Encoder {
         self.backend.plans().weights_bytes()
     }
 
-    /// What it makes of an image: square, of the side that the tower has, three colours a pixel.
+    /// Encodes an image, `[side, side, 3]`. Its side is the tower's `image_size` in pixels.
     fn encode(&mut self, image: &[f32]) -> Result<Features> {
         let Vision { image_size, patch_size, keeps_class, .. } = self.vision;
         let (side, patch) = (image_size as usize, patch_size as usize);
@@ -45,7 +45,7 @@ impl Encoder {
                 image.len()
             )));
         }
-        // The class's position has no pixels.
+        // The position of the class token has no pixels.
         let mut pixels = vec![0.0; self.pixels.width as usize];
         for (row, column) in (0..side / patch).flat_map(|y| (0..side / patch).map(move |x| (y, x))) {
             for colour in 0..3 {
@@ -82,17 +82,17 @@ pub fn vision_plans(model: &Model, can: &Capabilities) -> Result<Option<Plans>> 
 }
 
 impl Engine {
-    /// The embeddings of an image, `[tokens, hidden]`, from its pixels row by row, three colours each, as the
-    /// model's own preprocessing makes them.
+    /// The embeddings of an image, `[tokens, hidden]`, from its pixels, `[side, side, 3]`, as the model's
+    /// preprocessor makes them.
     ///
     /// # Errors
-    /// Of the kind Request where the model sees no images.
+    /// Of the kind Request if the model takes no images or the number of values is wrong.
     pub fn encode_image(&mut self, image: &[f32]) -> Result<Features> {
         let blind = || Error::request("the model sees no images: give it none, or take one that does");
         self.vision.as_mut().ok_or_else(blind)?.encode(image)
     }
 
-    /// Gives a batch's rows that stand for parts of images their embeddings.
+    /// Writes the embeddings of a batch's image tokens to their rows.
     pub(super) fn write_images(&mut self, batch: &Batch) -> Result<()> {
         let Some(rows) = self.backend.plans().ports.features.filter(|_| !batch.images.is_empty()) else {
             return Ok(());

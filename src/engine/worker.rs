@@ -1,5 +1,5 @@
-//! An engine on a thread of its own, for those who serve many: requests go in from any thread, and each gets
-//! its own events back.
+//! An engine on a thread of its own, for servers. Any thread can send requests, and each request receives its
+//! own events.
 
 use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId};
 use crate::{
@@ -15,10 +15,10 @@ use std::{
     },
 };
 
-/// What a request comes to, one after the other. An error is the last.
+/// An event of a request, or the error that ends it.
 pub type Outcome = Result<Happened, Arc<Error>>;
 
-/// A request's number, given before the engine knows of it.
+/// The number of a request. It is assigned before the engine adds the sequence.
 type Ticket = u64;
 
 enum Command {
@@ -27,7 +27,7 @@ enum Command {
     EncodeImage { pixels: Vec<f32>, to: Sender<Result<Features>> },
 }
 
-/// The engine's thread, which ends when the worker and all its requests are gone.
+/// A handle to the engine's thread. The thread ends when the worker and all its requests are dropped.
 pub struct Worker {
     commands: Sender<Command>,
     next: AtomicU64,
@@ -37,7 +37,7 @@ impl Worker {
     /// Moves an engine to a thread of its own.
     ///
     /// # Errors
-    /// Of the kind Run where the system gives no thread.
+    /// Of the kind Run if the thread cannot be started.
     pub fn start(engine: Engine) -> Result<Self> {
         let (commands, incoming) = channel();
         std::thread::Builder::new()
@@ -47,20 +47,20 @@ impl Worker {
         Ok(Self { commands, next: AtomicU64::new(0) })
     }
 
-    /// Has a sequence worked at beside the others. What is wrong with it comes as its first outcome.
+    /// Adds a sequence. If the request is invalid, its first and only outcome is an error.
     pub fn run(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal) -> Running {
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         let (to, outcomes) = channel();
         let commands = self.commands.clone();
-        // Where the thread has ended, the outcomes end at once.
+        // If the thread has ended, there are no outcomes.
         let _ = commands.send(Command::Run { ticket, tokens, images, goal, to });
         Running { commands, ticket, outcomes }
     }
 
-    /// As [`Engine::encode_image`].
+    /// The same as [`Engine::encode_image`].
     ///
     /// # Errors
-    /// As those of [`Engine::encode_image`].
+    /// Those of [`Engine::encode_image`], and of the kind Run if the thread has ended.
     pub fn encode_image(&self, pixels: Vec<f32>) -> Result<Features> {
         let (to, encoded) = channel();
         let _ = self.commands.send(Command::EncodeImage { pixels, to });
@@ -68,7 +68,8 @@ impl Worker {
     }
 }
 
-/// A request at work: an iterator of what it comes to, each waited for. Dropped, it is cancelled.
+/// A running request: an iterator over its outcomes, which blocks until the next one. Dropping it cancels the
+/// request.
 pub struct Running {
     commands: Sender<Command>,
     ticket: Ticket,
@@ -89,7 +90,7 @@ impl Drop for Running {
     }
 }
 
-/// The thread: takes commands between steps.
+/// The thread's state. It takes commands between steps.
 struct Loop {
     engine: Engine,
     running: HashMap<SequenceId, (Ticket, Sender<Outcome>)>,
@@ -97,7 +98,7 @@ struct Loop {
 }
 
 impl Loop {
-    /// Until nobody can send commands any more.
+    /// Runs until nobody can send commands any more.
     fn run(mut self, commands: &Receiver<Command>) {
         loop {
             if self.engine.is_idle() {
@@ -126,7 +127,7 @@ impl Loop {
                         self.ids.insert(ticket, id);
                         self.running.insert(id, (ticket, to));
                     }
-                    // Whoever left meanwhile wants no answer.
+                    // Sending fails if the request was dropped in the meantime.
                     Err(error) => drop(to.send(Err(Arc::new(error)))),
                 }
             }
@@ -147,7 +148,7 @@ impl Loop {
             Happened::NotNumbers => Err(Arc::new(self.engine.not_numbers())),
             happened => Ok(happened),
         };
-        // Whoever left has sent word of it.
+        // If the request was dropped, its cancel command is on its way.
         let _ = to.send(outcome);
         if is_last {
             self.ids.remove(ticket);

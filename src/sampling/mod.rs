@@ -1,10 +1,10 @@
-//! Picking the next token from logits.
+//! Samples the next token from logits.
 //!
-//! First the logits of some tokens are adjusted, by biases, penalties and DRY ([`Adjusted`]). Then filters
-//! drop candidates, and chance draws among those that are left ([`Draw`]): adding noise −ln(−ln u) to logits
-//! over temperature and taking the highest is a draw from their softmax (Gumbel 1954), with no sum over the
-//! vocabulary, and a filter that drops some candidates changes nothing for the others. In f32 throughout, for
-//! the device does the same (shaders/adjust.wgsl, shaders/sample/).
+//! First biases, penalties and DRY change the logits of some tokens ([`Adjusted`]). Then filters drop
+//! candidates, and one of the remaining ones is drawn ([`Draw`]): noise −ln(−ln u) is added to each logit
+//! over temperature, and the highest sum wins. That is a draw from their softmax (Gumbel 1954) without a sum
+//! over the vocabulary, and it gives the same noise to a candidate whether or not others are dropped. Logits
+//! and noise are in f32, because the device computes the same (shaders/adjust.wgsl, shaders/sample/).
 
 mod adjust;
 mod chance;
@@ -20,37 +20,40 @@ pub use sampler::{Pick, Sampler};
 
 use crate::error::{Error, Result, Setting};
 
-/// How a generation's tokens are picked: temperature first, then top-k, top-p, min-p and typical, in the
-/// order and meaning that transformers gives them, then XTC; or temperature and mirostat alone.
+/// How to sample the tokens of a generation: temperature, then top-k, top-p, min-p and typical-p, in the
+/// order and with the meaning of transformers, then XTC; or temperature and mirostat alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// Zero: the highest logit.
+    /// 0: take the token with the highest logit.
     pub temperature: f32,
-    /// Keep the k most probable; zero: all.
+    /// Keep the k most probable tokens; 0: all.
     pub top_k: u32,
-    /// Keep the fewest whose probabilities reach p (Holtzman et al. 2019).
+    /// Keep the fewest tokens, the most probable first, whose probabilities add up to at least p (Holtzman et
+    /// al. 2019); 1: all.
     pub top_p: f32,
-    /// Keep those at least p times as probable as the best (Nguyen et al. 2024).
+    /// Keep the tokens that are at least p times as probable as the most probable one (Nguyen et al. 2024);
+    /// 0: all.
     pub min_p: f32,
-    /// Keep the fewest that reach p of those whose surprise is nearest to the expected (Meister et al. 2022);
-    /// 1: all.
+    /// Keep the fewest tokens whose probabilities add up to at least p, those first whose surprise
+    /// −ln(probability) is nearest to the expected surprise (Meister et al. 2022); 1: all.
     pub typical_p: f32,
     pub xtc: Xtc,
     pub mirostat: Option<Mirostat>,
     pub seed: u64,
     pub penalties: Penalties,
     pub dry: Dry,
-    /// Added to the logits of these tokens, before all else; minus infinity bans one.
+    /// Added to the logits of these tokens before everything else. Minus infinity bans a token.
     pub biases: Vec<(u32, f32)>,
 }
 
-/// Exclude top choices (p-e-w, text-generation-webui #6335; as llama.cpp has it, for all tokens alike): now
-/// and then drop all of the likely candidates but the least likely of them.
+/// Exclude top choices (p-e-w, text-generation-webui #6335): with a given probability, drops all candidates
+/// above a threshold except the least probable of them. As in llama.cpp, no token is exempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Xtc {
-    /// How often, of one.
+    /// How often candidates are dropped, from 0 (never) to 1 (always).
     pub probability: f32,
-    /// From which probability on a candidate is likely; above one half: never are two.
+    /// Candidates of at least this probability count as top choices. Above 0.5 there is never more than one,
+    /// so nothing is dropped.
     pub threshold: f32,
 }
 
@@ -58,30 +61,32 @@ impl Xtc {
     pub const NONE: Self = Self { probability: 0.0, threshold: 0.1 };
 }
 
-/// Keeps the surprise of what is drawn near a target by dropping what would surprise too much (Basu et al.
-/// 2021, "Mirostat", its second algorithm, as llama.cpp has it). It takes the place of all other filters.
+/// Mirostat, the second algorithm (Basu et al. 2021, "Mirostat"; as llama.cpp has it): keeps the surprise of
+/// the drawn tokens near a target by dropping candidates of more than a maximal surprise. It replaces all
+/// other filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mirostat {
-    /// The surprise aimed at, in bits.
+    /// The target for the surprise, in bits.
     pub target: f32,
-    /// How quickly the most that is allowed follows what was drawn.
+    /// The learning rate: how quickly the maximal surprise follows the drawn tokens.
     pub rate: f32,
 }
 
 impl Mirostat {
-    /// The most surprise that is allowed a first token, in bits.
+    /// The maximal surprise of the first token, in bits.
     pub fn first(&self) -> f32 {
         2.0 * self.target
     }
 
-    /// The most that is allowed after a token of this probability among those that were left.
+    /// The maximal surprise of the next token, in bits, from that of the last token (`most`) and the
+    /// probability that the last token had among the candidates that were kept.
     pub fn next(&self, most: f32, probability: f32) -> f32 {
         most - self.rate * (-probability.log2() - self.target)
     }
 }
 
 impl Default for Sampling {
-    /// Temperature 0.8 and top-p 0.95, by the seed 0.
+    /// Temperature 0.8, top-p 0.95, seed 0.
     fn default() -> Self {
         Self { temperature: 0.8, top_p: 0.95, ..Self::GREEDY }
     }
@@ -111,12 +116,13 @@ impl Sampling {
         self.biases.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(id, _)| *id)
     }
 
-    /// Whether what was drawn before changes how the next is drawn, so that the host must know it first.
+    /// Whether the sampling of a token depends on the tokens drawn before it, so that the host must know
+    /// these first.
     pub fn looks_back(&self) -> bool {
         self.penalties.are_some() || self.dry.is_some() || self.mirostat.is_some()
     }
 
-    /// What the device is told of it for a token that may surprise by `most` bits, where mirostat says so.
+    /// The settings for the device. `most` is the maximal surprise in bits, if mirostat is used.
     pub fn draw(&self, most: f32) -> Draw {
         let plain = Draw { temperature: self.temperature, seed: self.seed, ..Draw::GREEDY };
         match self.mirostat {
@@ -132,7 +138,7 @@ impl Sampling {
         }
     }
 
-    /// The tokens whose logits change after these, each once.
+    /// The tokens whose logits change after the sequence `tokens`. Each occurs once.
     pub fn adjusted(&self, tokens: &[u32]) -> Vec<Adjusted> {
         adjust::adjusted(&self.biases, &self.penalties, &self.dry, tokens)
     }
@@ -197,7 +203,7 @@ fn check(setting: Setting, value: f32, is_right: bool, range: &str) -> Result<()
 /// What stands in place of an id where no logit is a number.
 pub const NO_ID: u32 = u32::MAX;
 
-/// Lower than any logit is below the highest; what it is added to is still a number.
+/// A margin below the highest logit that includes all others. It is finite, so that sums with it are numbers.
 const NO_CUT: f32 = -1e30;
 
 #[cfg(test)]
@@ -249,7 +255,8 @@ mod tests {
         assert!(plain.check().is_ok() && Sampling::default().check().is_ok());
     }
 
-    /// After a token that surprised more than was aimed at, less is allowed, and the other way round.
+    /// The maximal surprise falls after a token of more surprise than the target, and rises after one of
+    /// less.
     #[test]
     fn mirostat_follows_what_was_drawn() {
         let mirostat = Mirostat { target: 3.0, rate: 0.5 };

@@ -1,13 +1,13 @@
-//! What a request's drawing remembers from one token to the next.
+//! Samplers: the sampling settings of a sequence, and what they remember from one token to the next.
 
 use super::{Adjusted, Draw, Penalties, Sampling};
 
-/// How a sequence's next token is picked.
+/// How to sample a sequence's next token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pick {
     pub draw: Draw,
     pub penalties: Penalties,
-    /// Whose logits change before, each token once.
+    /// The tokens whose logits change before sampling. Each occurs once.
     pub adjusted: Vec<Adjusted>,
 }
 
@@ -15,11 +15,11 @@ impl Pick {
     pub const GREEDY: Self = Self { draw: Draw::GREEDY, penalties: Penalties::NONE, adjusted: Vec::new() };
 }
 
-/// Draws a sequence's tokens: how ([`Sampling`]), and what follows from the tokens that were drawn.
+/// The sampling settings of a sequence, and what has to be known of the tokens drawn so far.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
-    /// By how many bits the next token may surprise, where mirostat says so.
+    /// The maximal surprise of the next token in bits, if mirostat is used.
     max_surprise: f32,
 }
 
@@ -29,13 +29,13 @@ impl Sampler {
         Self { sampling, max_surprise }
     }
 
-    /// Whether a token must be known before the next can be drawn. Where it need not, steps run ahead of the
+    /// Whether the host must know a token before the next one can be sampled. If not, steps run ahead of the
     /// host.
     pub fn looks_back(&self) -> bool {
         self.sampling.looks_back()
     }
 
-    /// How the token after these is picked.
+    /// How to sample the token after `tokens`.
     pub fn pick(&self, tokens: &[u32]) -> Pick {
         Pick {
             draw: self.sampling.draw(self.max_surprise),
@@ -44,7 +44,7 @@ impl Sampler {
         }
     }
 
-    /// Takes note of the probability of the token that was drawn.
+    /// Records the probability of the token that was drawn.
     pub fn observe(&mut self, probability: f32) {
         if let Some(mirostat) = self.sampling.mirostat {
             self.max_surprise = mirostat.next(self.max_surprise, probability);

@@ -1,11 +1,11 @@
-//! An architecture: everything in which one decoder-only transformer differs from another, as data.
+//! Architectures: everything that differs between decoder-only transformers, as data.
 //!
-//! families/ reads it from a checkpoint's config.json; decoder.rs writes the plan from it.
+//! families/ reads an architecture from a checkpoint's config.json, and decoder.rs writes the plan from it.
 
-/// A decoder-only transformer's shape.
+/// The shape of a decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    /// The family's `model_type`, as config.json says it.
+    /// The family's `model_type` in config.json.
     pub family: &'static str,
     pub vocab_size: u32,
     /// The longest context that the model was made for.
@@ -22,37 +22,39 @@ pub struct Architecture {
     /// The ids that start and end a text, as config.json names them.
     pub bos: Vec<u32>,
     pub eos: Vec<u32>,
-    /// How it sees images, if it does.
+    /// The vision encoder, if the model takes images.
     pub vision: Option<Box<Vision>>,
 }
 
-/// What sees images: they are cut into patches, through which a tower of layers looks, each patch at all
-/// others; what it makes of them takes the place of tokens (Liu et al. 2023, "Visual Instruction Tuning").
+/// A vision encoder (Liu et al. 2023, "Visual Instruction Tuning"). It cuts an image into patches, which run
+/// through a tower of layers in which each patch attends to all patches. The result, projected to the model's
+/// hidden size, takes the place of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vision {
-    /// The tower (Radford et al. 2021, "CLIP"): a position for the class, then one for each patch, row by
-    /// row.
+    /// The tower (Radford et al. 2021, "CLIP"). Its first position is the class token, then there is one for
+    /// each patch, row by row.
     pub tower: Architecture,
-    /// Pixels of an image's side, and of a patch's.
+    /// The side of an image in pixels.
     pub image_size: u32,
+    /// The side of a patch in pixels.
     pub patch_size: u32,
-    /// How many of the tower's layers are run.
+    /// How many of the tower's layers run.
     pub layers_run: usize,
-    /// Whether the class's position stands for a token, too.
+    /// Whether the output of the class token takes the place of a token, too.
     pub keeps_class: bool,
-    /// Between the two steps from the tower's width to the model's.
+    /// The activation between the two matrices that project from the tower's hidden size to the model's.
     pub activation: Activation,
-    /// The id in whose place an image's features stand.
+    /// The id of the image token, which an image's features take the place of.
     pub token: u32,
 }
 
 impl Vision {
-    /// Tokens that an image takes.
+    /// The number of tokens that an image takes the place of.
     pub fn tokens(&self) -> usize {
         self.tower.max_positions as usize - usize::from(!self.keeps_class)
     }
 
-    /// Values of a patch: its pixels in three colours.
+    /// The number of values in a patch: three colours per pixel.
     pub fn patch_values(&self) -> u32 {
         3 * self.patch_size * self.patch_size
     }
@@ -69,9 +71,9 @@ pub struct Layer {
 /// How a layer attends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
-    /// What q·k is multiplied with.
+    /// The factor that q·k is multiplied by.
     pub scale: f32,
-    /// How many positions a token attends to, itself included; none: all before it.
+    /// How many positions a token attends to, including its own. `None`: all up to its own.
     pub window: Option<u32>,
     /// How q and k are rotated by their positions (Su et al. 2021, "RoFormer"). A layer without rotation and learned
     /// positions (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
@@ -157,42 +159,44 @@ impl Activation {
     ];
 }
 
-/// Where a layer normalizes.
+/// Where the norms of a layer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormOrder {
-    /// Before each half (GPT-2 and after); a final norm precedes the head.
+    /// Before the attention and before the MLP (GPT-2 and later). A final norm precedes the output head.
     Before,
-    /// After each half's residual (GPT-1); no final norm.
+    /// After the residual sum of the attention and of the MLP (GPT-1). There is no final norm.
     After,
 }
 
-/// Rotary positions.
+/// The parameters of rotary positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pub theta: f64,
     pub scaling: RopeScaling,
 }
 
-/// How rotary frequencies are stretched to contexts longer than the model was trained on, with the fields'
-/// names in config.json.
+/// How rotary frequencies are scaled for contexts longer than those of the training. The fields are named
+/// after those in config.json.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
-    /// Every frequency divided by `factor` (Chen et al. 2023, "position interpolation").
+    /// Every frequency is divided by `factor` (Chen et al. 2023, "position interpolation").
     Linear {
         factor: f64,
     },
-    /// Every frequency divided by a factor of its own (GGUF's `rope_freqs.weight`).
+    /// Every frequency is divided by a factor of its own (GGUF's `rope_freqs.weight`).
     Factors(Vec<f32>),
-    /// Low frequencies divided, high ones kept, a ramp between (LLaMA 3.1's reference code).
+    /// Low frequencies are divided by `factor`, high ones are kept, and those between are interpolated (LLaMA
+    /// 3.1's reference code).
     Llama3 {
         factor: f64,
         low_freq_factor: f64,
         high_freq_factor: f64,
         original: f64,
     },
-    /// Likewise by wavelength, and the rotated vectors scaled by `attention_factor` (Peng et al. 2023,
-    /// "YaRN").
+    /// High frequencies are kept and low ones divided by `factor`, with a linear ramp between the pairs that
+    /// make `beta_fast` and `beta_slow` turns over the original context. The rotated vectors are scaled by
+    /// `attention_factor` (Peng et al. 2023, "YaRN").
     Yarn {
         factor: f64,
         beta_fast: f64,
@@ -204,18 +208,19 @@ pub enum RopeScaling {
 }
 
 impl Rope {
-    /// What the scaling divides each pair's frequency by.
+    /// What the scaling divides the frequency of each pair by, `[head_dim / 2]`.
     pub fn stretches(&self, head_dim: u32) -> Vec<f32> {
         let plain = Self { theta: self.theta, scaling: RopeScaling::None }.frequencies(head_dim).0;
         plain.iter().zip(self.frequencies(head_dim).0).map(|(plain, stretched)| plain / stretched).collect()
     }
 
-    /// The angle a position turns each pair of a head by, and what the turned pair is multiplied with. In f32
-    /// and in transformers' order of operations, for the last bit of a frequency counts at thousands of
+    /// The frequencies, `[head_dim / 2]`, which are the angle in radians per position by which each pair of a
+    /// head is rotated, and the factor by which the rotated pairs are scaled. Computed in f32 and in
+    /// transformers' order of operations, because the last bit of a frequency matters at thousands of
     /// positions.
     pub fn frequencies(&self, head_dim: u32) -> (Vec<f32>, f64) {
         let dim = f64::from(head_dim);
-        // theta^(2i/dim), rounded once
+        // theta^(2i/head_dim), with the exponent rounded to f32, and the result, too.
         let periods = (0..head_dim / 2).map(|i| {
             let exponent = (2 * i) as f32 / head_dim as f32;
             self.theta.powf(f64::from(exponent)) as f32
@@ -243,7 +248,8 @@ impl Rope {
                 (plain.map(stretch).collect(), 1.0)
             }
             &RopeScaling::Yarn { factor, beta_fast, beta_slow, original, attention_factor, truncate } => {
-                // The pair that turns `turns` times over the original context.
+                // The index of the pair that makes `turns` turns over the original context (not a whole
+                // number).
                 let pair = |turns: f64| {
                     dim * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln())
                 };

@@ -2,26 +2,27 @@
 
 use crate::buffers::ALIGN;
 
-/// As many positions as a workgroup may have threads: fewer would be more parts to merge.
+/// The positions of a split: as many as a workgroup can have threads. Smaller splits would be more parts to
+/// merge.
 pub const SPLIT: u32 = 256;
 
 /// What a device can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Subgroup operations in compute shaders.
+    /// Whether compute shaders can use subgroup operations.
     pub subgroups: bool,
-    /// The most bytes of one binding.
+    /// The largest size of a binding in bytes.
     pub max_binding: u64,
-    /// The most workgroups along one side of a grid.
+    /// The most workgroups along one dimension of a dispatch.
     pub max_groups: u32,
-    /// Positions that a workgroup of decode's attention looks at: a power of two.
+    /// The positions that one workgroup of attention handles in decode: a power of two.
     pub split: u32,
     /// How matrices are laid out.
     pub layout: Layout,
 }
 
 impl Capabilities {
-    /// The least that any WebGPU device can do.
+    /// What every WebGPU device can do.
     pub fn webgpu() -> Self {
         let max_binding = 128 << 20;
         Self {
@@ -32,20 +33,20 @@ impl Capabilities {
             layout: Layout::gpu(max_binding),
         }
     }
-    /// The CPU: no limits, tensors stay where they are mapped.
+    /// What the CPU can do: there are no limits, and tensors stay where they are mapped.
     pub fn cpu() -> Self {
         Self { max_binding: u64::MAX, layout: Layout::CPU, ..Self::webgpu() }
     }
 }
 
-/// How a backend wants matrices laid out.
+/// The layout of matrices that a backend needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Whether tensors that make up a matrix share a buffer if they have the same format.
+    /// Whether the tensors that form a matrix share a buffer if they have the same format.
     pub join: bool,
     /// Rows are padded to a multiple of this many values.
     pub align: u32,
-    /// The most bytes in a part of a matrix: what one binding can hold.
+    /// The largest size of one part of a matrix in bytes, so that it fits one binding.
     pub max_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Turns of a conversation, whose earlier ones stay in the cache.
+//! Conversations with a model. Their earlier turns stay in the KV cache.
 
 use super::{LanguageModel, Request, Text};
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
 pub struct Conversation<'a> {
     language_model: &'a mut LanguageModel,
     template: Template,
-    /// The ids that end a turn, beside those that end a text.
+    /// The ids that end a turn, besides those that end any text.
     ends: Vec<u32>,
-    /// What was said so far; a message of the role system, if any, is the first. It may be changed between
-    /// turns.
+    /// The messages so far. A message of the role system can only be the first. The list may be changed
+    /// between turns.
     pub said: Vec<Message>,
-    /// How answers are made.
+    /// How to generate answers.
     pub request: Request,
-    /// What is shown with the next message, whether or not that can be answered.
+    /// The images to show with the next message. [`Conversation::say`] takes them, even if it fails.
     pub pending_images: Vec<Features>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(language_model: &'a mut LanguageModel, request: Request) -> Result<Self> {
         let template = Template::of(&language_model.model)?;
         let tokenizer = &language_model.tokenizer;
-        // The special token that stands after an answer.
+        // The special token that follows an answer.
         let after = tokenizer.encode(&template.end_of_turn(), false)?;
         let ends = after.into_iter().take(1).filter(|id| tokenizer.is_special(*id)).collect();
         Ok(Self { language_model, template, ends, said: Vec::new(), request, pending_images: Vec::new() })
@@ -36,7 +36,7 @@ impl<'a> Conversation<'a> {
         self.language_model
     }
 
-    /// Whether the model has a token that ends an answer, so that it need not go on to the most tokens.
+    /// Whether the model has a token that ends an answer. If not, answers may go on to the limit of tokens.
     pub fn can_end(&self) -> bool {
         !self.ends.is_empty() || !self.language_model.model.eos.is_empty()
     }
@@ -46,22 +46,22 @@ impl<'a> Conversation<'a> {
         self.template.is_plain()
     }
 
-    /// Shows the model an image, with what is said next.
+    /// Encodes an image, to show it with the next message.
     ///
     /// # Errors
-    /// Of the kind Request where it sees none.
+    /// Of the kind Request if the model takes no images.
     #[cfg(feature = "images")]
     pub fn add_image(&mut self, image: &crate::image::Image) -> Result<()> {
         self.pending_images.push(self.language_model.encode_image(image)?);
         Ok(())
     }
 
-    /// Says something to the model. What it answers becomes a part of the conversation once it is dropped, as
-    /// far as it came; where it fails or is given up before its first token, it is as if nothing had been
-    /// said.
+    /// Sends a message to the model and returns its answer. When the [`Answer`] is dropped, the text that it
+    /// has so far becomes part of the conversation. If it failed or has no token yet, the conversation is as
+    /// it was before the message.
     ///
     /// # Errors
-    /// Of the kind Request where the template refuses the conversation or the context cannot hold it.
+    /// Of the kind Request if the template rejects the conversation or the context cannot hold it.
     pub fn say(&mut self, text: impl Into<String>) -> Result<Answer<'_>> {
         let mut said = self.said.clone();
         let images = std::mem::take(&mut self.pending_images);
@@ -69,19 +69,23 @@ impl<'a> Conversation<'a> {
         self.answer(said)
     }
 
-    /// Has the last message answered anew, by another seed.
+    /// Answers the last message again, with another seed.
+    ///
+    /// # Errors
+    /// Of the kind Request if there is no message to answer. Else those of [`Conversation::say`].
     pub fn regenerate(&mut self) -> Result<Answer<'_>> {
         let mut said = self.said.clone();
         said.pop_if(|message| message.role == "assistant");
         if said.last().is_none_or(|message| message.role != "user") {
             return Err(Error::request("nothing was said that could be answered anew"));
         }
-        // Else chance would give the same.
+        // The same seed would give the same answer.
         self.request.sampling.seed = self.request.sampling.seed.wrapping_add(1);
         self.answer(said)
     }
 
-    /// The answer to what was said, if that is `said`, of which the oldest turns may be forgotten.
+    /// Generates the answer to the messages `said`, which become the conversation. The oldest turns may be
+    /// dropped.
     fn answer(&mut self, mut said: Vec<Message>) -> Result<Answer<'_>> {
         let (prompt, images, forgotten) = self.prompt(&mut said)?;
         let Self { language_model, template, ends, said: before, request, .. } = self;
@@ -104,8 +108,8 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    /// A conversation's tokens, and the images among them, without its oldest turns where these leave no room
-    /// for an answer, and how many messages these were.
+    /// The tokens of a conversation, its images, and the number of messages that were dropped. The oldest
+    /// turns are dropped from `said` as long as the conversation leaves no room for an answer.
     fn prompt(&self, said: &mut Vec<Message>) -> Result<(Vec<u32>, Vec<Placed>, usize)> {
         let LanguageModel { model, tokenizer, engine } = &*self.language_model;
         let context = engine.context() as usize;
@@ -114,11 +118,11 @@ impl<'a> Conversation<'a> {
         let mut forgotten = 0;
         loop {
             let text = self.template.render(said, true)?;
-            // A template writes down all that a text begins with.
+            // The template itself writes the start token, if any.
             let tokens = model.begun(tokenizer.encode(&text, self.template.is_plain())?);
             let images: Vec<Features> = said.iter().flat_map(|message| message.images.clone()).collect();
             let (tokens, images) = self.language_model.place(tokens, &images)?;
-            // What was just said stays, and with it the template's right to refuse it.
+            // The last message is never dropped, so that the template and the engine can reject it.
             let turns = said.len() - first;
             if tokens.len() + room <= context || turns < 3 {
                 return Ok((tokens, images, forgotten));
@@ -129,15 +133,15 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// An answer in the making: an iterator of its pieces, from its first word on.
+/// An answer in progress: an iterator over its pieces of text. Leading white space is removed.
 pub struct Answer<'a> {
     text: Text<'a>,
     said: &'a mut Vec<Message>,
-    /// What was said before it was asked for.
+    /// The messages before the one that is answered, restored if there is no answer.
     before: Vec<Message>,
-    /// Tokens of the conversation up to it.
+    /// The number of tokens of the conversation before the answer.
     pub prompt_tokens: usize,
-    /// The oldest messages that the context has no more room for.
+    /// The number of messages that were dropped, the oldest first, because the context has no room for them.
     pub forgotten: usize,
     is_begun: bool,
     failed: bool,
@@ -148,14 +152,14 @@ impl<'a> Answer<'a> {
         &self.text
     }
 
-    /// As [`Text::read`].
+    /// The same as [`Text::read`].
     pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
         let outcome = self.text.read();
         self.failed |= outcome.is_err();
         outcome
     }
 
-    /// What is held back, for who takes no more pieces.
+    /// Returns the text that is held back, for callers that take no more pieces.
     pub fn finish(&mut self) -> String {
         let rest = self.text.finish();
         self.without_leading_blanks(rest)

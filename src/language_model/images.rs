@@ -1,4 +1,4 @@
-//! Images in prompts: each takes the place of as many tokens as the model gives one.
+//! Images in prompts. Each takes the place of several tokens; the model determines how many.
 
 use super::LanguageModel;
 #[cfg(feature = "images")]
@@ -12,10 +12,10 @@ use crate::{
 
 #[cfg(feature = "images")]
 impl LanguageModel {
-    /// What stands for an image in this model's prompts.
+    /// The embeddings of an image, which stand for it in prompts of this model.
     ///
     /// # Errors
-    /// Of the kind Request where the model sees no images.
+    /// Of the kind Request if the model takes no images.
     pub fn encode_image(&mut self, image: &Image) -> Result<Features> {
         match &self.model.preprocessor {
             Some(preprocessor) => self.engine.encode_image(&preprocessor.pixels(image)),
@@ -23,8 +23,8 @@ impl LanguageModel {
         }
     }
 
-    /// The same with images in it: where it names some, as models that see have a word for (`<image>`),
-    /// there, else at its beginning.
+    /// The same as [`LanguageModel::generate`], with images. If the prompt contains the model's image token
+    /// (such as `<image>`), each image takes the place of one of these. Otherwise all images come first.
     pub fn generate_with_images(
         &mut self,
         images: &[Image],
@@ -39,21 +39,22 @@ impl LanguageModel {
 }
 
 impl LanguageModel {
-    /// A prompt's ids with images in it. Where it names some, by the model's token for one, each stands in
-    /// its place, in order; where it names none, all stand at its beginning. Each takes the place of as many
-    /// ids as the model gives one.
+    /// Puts images into a prompt's ids, and returns the new ids and where the images are. If the prompt
+    /// contains the model's image token, each image takes the place of one of these, in order. Otherwise all
+    /// images come first. The image token is repeated for each of the image's embeddings.
     ///
     /// # Errors
-    /// Of the kind Request where it has places for more or fewer.
+    /// Of the kind Request if the prompt has places for more or fewer images.
     pub fn place(&self, mut tokens: Vec<u32>, images: &[Features]) -> Result<(Vec<u32>, Vec<Placed>)> {
         let Some(vision) = &self.model.architecture.vision else { return Ok((tokens, Vec::new())) };
         let (each, named) = (vision.tokens(), tokens.iter().filter(|id| **id == vision.token).count());
         if named == 0 {
-            // After what starts a text.
+            // After the start token, if there is one.
             let begins = usize::from(tokens.first().is_some_and(|first| self.tokenizer.is_special(*first)));
             tokens.splice(begins..begins, vec![vision.token; images.len()]);
         }
-        // Among ids that came out of a prompt with images, as many name one as stand for it.
+        // Ids from a prompt that already contains its images have as many image tokens as each image has
+        // embeddings.
         let times = match named {
             0 => each,
             named if named == images.len() => each,

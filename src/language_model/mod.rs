@@ -1,4 +1,4 @@
-//! A model at work on texts: what the command line is made of, and what a program embeds.
+//! Models that generate text: what the command line is built on, and what programs embed.
 
 mod conversation;
 mod images;
@@ -25,30 +25,30 @@ pub struct LanguageModel {
     pub engine: Engine,
 }
 
-/// What is asked for.
+/// A request for a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     pub sampling: Sampling,
-    /// The most tokens of the text.
+    /// The most tokens to generate.
     pub max_tokens: usize,
-    /// It ends before the first of these that it would say.
+    /// The text ends before the first occurrence of any of these.
     pub stop: Vec<String>,
 }
 
 impl Default for Request {
-    /// At most 256 tokens by [`Sampling::default`], the same each time: another `sampling.seed` gives another
-    /// text.
+    /// At most 256 tokens, sampled with [`Sampling::default`]. The same prompt gives the same text each time;
+    /// another `sampling.seed` gives another text.
     fn default() -> Self {
         Self { sampling: Sampling::default(), max_tokens: 256, stop: Vec::new() }
     }
 }
 
 impl LanguageModel {
-    /// Opens a model and loads it onto the best device: a folder, a .gguf file, or, with the feature `hub`, a
-    /// name on the Hub, which is fetched unless it is in the cache.
+    /// Opens a model and loads it onto the best device. The model is a folder, a .gguf file, or, with the
+    /// feature `hub`, a name on the Hub, which is downloaded unless it is in the Hub's cache.
     ///
     /// # Errors
-    /// What is wrong with the files, the network, the device or the memory, in a sentence.
+    /// Says in a sentence what is wrong with the files, the network, the device or the memory.
     pub fn open(name: &str) -> Result<Self> {
         #[cfg(feature = "hub")]
         let (path, name) = {
@@ -62,25 +62,25 @@ impl LanguageModel {
         Self::load(Model { name, ..model }, tokenizer, Device::best()?, EngineOptions::default())
     }
 
-    /// The small model that is built into the program, on the best device.
+    /// Loads the small model that is built into the program onto the best device.
     pub fn built_in() -> Result<Self> {
         let (model, tokenizer) = Model::built_in()?;
         Self::load(model, tokenizer, Device::best()?, EngineOptions::default())
     }
 
-    /// Loads an opened model onto a device, such as one of an application's own ([`Device::from_wgpu`]).
+    /// Loads an opened model onto a device, such as an application's own ([`Device::from_wgpu`]).
     pub fn load(model: Model, tokenizer: Tokenizer, device: Device, options: EngineOptions) -> Result<Self> {
         let engine = Engine::load(&model, device, options, &|_, _| ())?;
         Ok(Self { model, tokenizer, engine })
     }
 
-    /// Continues a text, which may name special tokens. An empty one starts with the model's start token.
+    /// Continues a text, which may contain special tokens. An empty text becomes the model's start token.
     pub fn generate(&mut self, prompt: &str, request: &Request) -> Result<Text<'_>> {
         let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
         self.generate_from(&tokens, request)
     }
 
-    /// Continues a text that is given as ids, and images in the place of some.
+    /// Continues a text given as token ids, with images in the place of some.
     pub fn generate_from<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -91,8 +91,8 @@ impl LanguageModel {
         Ok(Text::new(generation, self.tokenizer.stream(prompt.tokens), &request.stop))
     }
 
-    /// A conversation by the model's chat template, or, where it has none, in the plain form of "User: …" and
-    /// "Assistant: …".
+    /// Starts a conversation with the model's chat template or, if it has none, in the plain form of "User:
+    /// …" and "Assistant: …".
     pub fn chat(&mut self, request: Request) -> Result<Conversation<'_>> {
         Conversation::new(self, request)
     }

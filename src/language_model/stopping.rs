@@ -1,11 +1,11 @@
 //! Stop strings.
 
-/// The answer's text so far, up to the first stop string. What could be the beginning of one is held back
-/// until it is clear that it is not.
+/// The text so far, up to the first stop string. An ending that may be the beginning of a stop string is held
+/// back until that is clear.
 pub(super) struct Stopping {
     stops: Vec<String>,
     pub text: String,
-    /// Bytes of `text` that were given out.
+    /// The number of bytes of `text` that were returned.
     shown: usize,
     pub stopped: bool,
 }
@@ -15,7 +15,7 @@ impl Stopping {
         Self { stops: stops.to_vec(), text: String::new(), shown: 0, stopped: false }
     }
 
-    /// Takes in a piece; what of the text can be shown now.
+    /// Appends a piece and returns the text that can be shown now.
     pub fn push(&mut self, piece: &str) -> &str {
         self.text.push_str(piece);
         let stops = || self.stops.iter().filter(|stop| !stop.is_empty());
@@ -32,7 +32,7 @@ impl Stopping {
         self.give(end)
     }
 
-    /// What was held back.
+    /// Returns the text that was held back.
     pub fn finish(&mut self) -> &str {
         self.give(self.text.len())
     }

@@ -1,4 +1,4 @@
-//! Ids as they are generated → text, up to where it ends.
+//! Turns generated ids into text, up to where the text ends.
 
 use super::Stopping;
 use crate::{
@@ -7,14 +7,14 @@ use crate::{
     tokenizer::TextStream,
 };
 
-/// A text in the making: an iterator of its pieces, one for each token, which is empty where no character is
-/// whole yet or what it says may be the beginning of a stop string.
+/// A text in progress: an iterator over its pieces, one per token. A piece is empty if its token completes no
+/// character, or if the text may be the beginning of a stop string.
 pub struct Text<'a> {
     generation: Generation<'a>,
     stream: TextStream<'a>,
     stopping: Stopping,
     tokens: Vec<u32>,
-    /// The ids that end it, beside those that end any text of the model's.
+    /// The ids that end the text, besides those that end any text of the model.
     ends: Vec<u32>,
     ended: bool,
     flushed: bool,
@@ -34,28 +34,29 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The same, which one of these ids ends too.
+    /// Makes these ids end the text, too.
     pub(super) fn until(self, ends: &[u32]) -> Self {
         Self { ends: ends.to_vec(), ..self }
     }
 
-    /// Reads on in the prompt: how many of its tokens are read and how many there are; none once all are. The
-    /// first piece waits for that anyway: this is for those who show how far it is, or may give up meanwhile.
+    /// Waits until the next chunk of the prompt is read. Returns how many prompt tokens are read and how many
+    /// there are, or `None` once all are read. Calling this is optional, because the first piece waits for
+    /// the whole prompt anyway. It lets callers show progress or stop early.
     pub fn read(&mut self) -> Result<Option<(usize, usize)>> {
         self.generation.read()
     }
 
-    /// The ids so far, the one that ends the text included.
+    /// The ids so far, including the one that ends the text.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// What was said so far, and what is held back of it.
+    /// The text so far, including what is held back.
     pub fn text(&self) -> &str {
         &self.stopping.text
     }
 
-    /// Why it ended; none while it goes on.
+    /// Why the text ended; `None` while it is in progress.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         if self.ended { Some(FinishReason::Stop) } else { self.generation.finish_reason() }
     }
@@ -64,7 +65,8 @@ impl<'a> Text<'a> {
         self.generation.timing()
     }
 
-    /// What is held back, for who takes no more pieces; nothing the second time.
+    /// Returns the text that is held back, for callers that take no more pieces. A second call returns
+    /// nothing.
     pub fn finish(&mut self) -> String {
         if self.stopping.stopped || std::mem::replace(&mut self.flushed, true) {
             return String::new();
@@ -91,7 +93,7 @@ impl Iterator for Text<'_> {
             None => return Some(self.finish()).filter(|rest| !rest.is_empty()).map(Ok),
         };
         self.tokens.push(id);
-        // The token that ends a text is part of the tokens, not of the text.
+        // The token that ends a text is one of its tokens, but not part of its text.
         let is_end = self.generation.finish_reason() == Some(FinishReason::Stop) || self.ends.contains(&id);
         if is_end {
             self.ended = true;

@@ -1,8 +1,8 @@
-//! What many sequences at once gain and cost: `cargo bench --bench serving`.
+//! Measures many sequences at once: `cargo bench --bench serving`.
 //!
-//! One sequence and eight, decoding; the first token of a short prompt that comes beside a long one; the
-//! first token of a prompt whose first thousand tokens the cache holds. WGPT_BENCH_DEVICE, WGPT_BENCH_SHAPES
-//! and WGPT_BENCH_FORMATS choose the device, shapes and formats.
+//! It measures one sequence and eight that decode, the first token of a short prompt that arrives beside a
+//! long one, and the first token of a prompt whose first thousand tokens are in the cache. WGPT_BENCH_DEVICE,
+//! WGPT_BENCH_SHAPES and WGPT_BENCH_FORMATS choose the device, shapes and formats.
 
 use std::{
     env,
@@ -37,7 +37,8 @@ fn add(engine: &mut Engine, first: u32, tokens: u32, max_tokens: usize) -> Seque
     engine.add(&prompt, goal).expect("a prompt that fits")
 }
 
-/// Steps until a sequence's first token; the time, and how many chunks of prompts were read meanwhile.
+/// Runs steps up to a sequence's first token. Returns the time, and the number of chunks of prompts that were
+/// read.
 fn first_token(engine: &mut Engine, id: SequenceId) -> (Duration, usize) {
     let (start, mut chunks) = (Instant::now(), 0);
     loop {
@@ -55,7 +56,7 @@ fn drain(engine: &mut Engine) {
     }
 }
 
-/// Tokens a second of so many sequences together, each after a prompt of 32.
+/// Tokens per second of a number of sequences together, each after a prompt of 32 tokens.
 fn decode(engine: &mut Engine, sequences: u32) -> f64 {
     for first in 0..sequences {
         add(engine, first * 1000, 32, 65);
@@ -65,7 +66,7 @@ fn decode(engine: &mut Engine, sequences: u32) -> f64 {
         let events = engine.step().expect("the device");
         tokens += events.iter().filter(|e| matches!(e.happened, Happened::Token(_))).count();
         if events.iter().any(|e| matches!(e.happened, Happened::Read { .. })) {
-            // What the prompts take is not counted.
+            // The time of the prompts is not counted.
             (tokens, start) = (0, Instant::now());
         }
     }

@@ -21,6 +21,7 @@ pub struct Architecture {
     pub layers: Vec<Layer>,
     /// The ids that start and end a text, as config.json names them.
     pub bos: Vec<u32>,
+    /// The ids that end a text, as config.json names them.
     pub eos: Vec<u32>,
     /// The vision encoder, if the model takes images.
     pub vision: Option<Box<Vision>>,

@@ -1,8 +1,8 @@
-//! Tokens per second on a device, and the bytes that they moved.
+//! Measures tokens per second on a device, and the memory traffic.
 //!
-//! As llama-bench measures it: `pp512` is a prompt of 512 tokens, `tg128` 128 tokens one after the other, `@
-//! d4096` says that so many positions are in the cache already. Each is run once to warm up, which is not
-//! counted.
+//! The tests are those of llama-bench: `pp512` is a prompt of 512 tokens, `tg128` generates 128 tokens one
+//! after the other, and `@ d4096` means that 4096 positions are in the cache already. Each test runs once to
+//! warm up, which is not counted.
 
 use crate::{
     backend::{Device, Measure, wait},
@@ -20,13 +20,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is measured.
+/// A test to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Test {
     pub kind: TestKind,
     /// Tokens of each sequence.
     pub tokens: u32,
-    /// Positions before them.
+    /// Positions of the cache before these tokens.
     pub depth: u32,
     pub sequences: u32,
 }
@@ -47,7 +47,7 @@ impl TestKind {
 }
 
 impl Test {
-    /// As llama-bench writes it.
+    /// The name of the test, as llama-bench writes it.
     pub fn name(&self) -> String {
         let kind = if self.kind == TestKind::Prompt { "pp" } else { "tg" };
         let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
@@ -56,34 +56,37 @@ impl Test {
     }
 }
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     pub test: String,
-    /// In a run, of all sequences.
+    /// Tokens in a run, of all sequences together.
     pub tokens: u64,
+    /// Tokens per second: the mean over the runs and the standard deviation.
     pub tps_mean: f64,
     pub tps_sd: f64,
-    /// In a step: a token of each sequence, or a chunk of a prompt.
+    /// Dispatches in a step, which is one token of each sequence or one chunk of a prompt.
     pub dispatches: usize,
-    /// Microseconds that the host takes to record the last step's while the device rests, the median of 100;
-    /// and took to hand a step's over, the median of all.
+    /// How long the host takes to record the last step while the device is idle: the median of 100, in
+    /// microseconds.
     pub encode_us: f64,
+    /// How long the host takes to submit a step: the median of all steps, in microseconds.
     pub submit_us: f64,
-    /// Bytes of weights, cache and activations that the passes read and write, each counted once a pass.
+    /// Memory traffic in GB/s: the weights, cache and activations that the passes read and write, each
+    /// counted once per pass.
     pub gb_s: f64,
 }
 
-/// Where the time of a step went: all passes that do the same, of all layers together.
+/// The time of all passes of a step that do the same, in all layers together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profiled {
     pub kernel: &'static str,
-    /// What a listing says beside it.
+    /// The kernel's note in a listing of the plan.
     pub note: String,
     pub passes: usize,
-    /// In a step, the mean of some.
+    /// The time in a step, in microseconds: the mean over the runs.
     pub us: f64,
-    /// Of the step's.
+    /// The share of the step's time, from 0 to 1.
     pub share: f64,
     pub gb_s: f64,
     pub gflop_s: f64,
@@ -92,16 +95,17 @@ pub struct Profiled {
 /// A model on a device, ready to be measured.
 pub struct Bench {
     backend: Box<dyn Measure>,
-    /// By phase.
+    /// The number of dispatches in a step, by phase.
     dispatches: [usize; 2],
     pub load: Duration,
     pub compile: Duration,
-    /// To the first token, from before loading, after a prompt of one.
+    /// The time from the start of loading to the first token, after a prompt of one token.
     pub first_token: Duration,
 }
 
 impl Bench {
-    /// Loads a model with room for every one of some tests. `progress` is told the bytes that went up.
+    /// Loads a model with room for each of the tests. `progress` is called with the bytes of each part of the
+    /// weights that is loaded.
     pub fn load(model: &Model, device: Device, tests: &[Test], progress: &dyn Fn(u64)) -> Result<Self> {
         let can = device.capabilities();
         let most = |of: fn(&Test) -> u32| tests.iter().map(of).max().unwrap_or(1).max(1);
@@ -131,15 +135,16 @@ impl Bench {
         Ok(Self { backend, dispatches, load: ready - compile, compile, first_token: start.elapsed() })
     }
 
-    /// Runs a test once: how long it took, and the bytes that it moved. `each` is called after each step.
+    /// Runs a test once. Returns the time and the memory traffic in bytes. `each` is called after each step.
     fn run_with(&mut self, test: &Test, mut each: impl FnMut(&dyn Measure)) -> Result<(Duration, u64)> {
         let steps = self.steps(test);
-        // What is in the cache does not matter to the time; that it is finite does, and zeros are.
+        // The values in the cache do not change the time as long as they are finite, such as the initial
+        // zeros.
         let start = Instant::now();
         let (mut bytes, mut in_flight) = (0, 0);
         for (phase, step) in &steps {
             bytes += self.backend.plans().bytes(*phase, &step.load());
-            // As an answer is made: the device is a few tokens ahead of whom it tells.
+            // As in a generation, the device runs a few steps ahead of the host.
             if in_flight == self.backend.max_in_flight() {
                 wait(self.backend.picked())?;
                 in_flight -= 1;
@@ -154,23 +159,23 @@ impl Bench {
         Ok((start.elapsed(), bytes))
     }
 
-    /// Runs a test once: how long it took.
+    /// Runs a test once and returns the time.
     pub fn run(&mut self, test: &Test) -> Result<Duration> {
         Ok(self.run_with(test, |_| ())?.0)
     }
 
-    /// How long the host takes to record the last step of a test while the device rests.
+    /// How long the host takes to record the last step of a test while the device is idle.
     pub fn encode(&mut self, test: &Test) -> Duration {
         let (phase, step) = self.steps(test).pop().expect("a step");
         self.backend.encode_time(phase, &step)
     }
 
-    /// Dispatches in the last step of a test.
+    /// The number of dispatches in the last step of a test.
     pub fn dispatches(&self, test: &Test) -> usize {
         self.dispatches[test.kind.phase() as usize]
     }
 
-    /// Runs a test so many times, and once before.
+    /// Runs a test `runs` times, after one run to warm up.
     pub fn measure(&mut self, test: &Test, runs: u32) -> Result<Measured> {
         self.run(test)?;
         let (mut rates, mut submit) = (Vec::new(), Vec::new());
@@ -198,8 +203,8 @@ impl Bench {
         })
     }
 
-    /// Runs the last step of a test so many times, and once before, and tells where its time went, the most
-    /// first.
+    /// Runs the last step of a test `runs` times, after one run to warm up. Returns where its time went, the
+    /// largest part first.
     pub fn profile(&mut self, test: &Test, runs: u32) -> Result<Vec<Profiled>> {
         let (phase, step) = self.steps(test).pop().expect("a step");
         let mut seconds = vec![0.0; self.backend.plans().of(phase).passes.len()];
@@ -222,7 +227,7 @@ impl Bench {
             }
         }
         all.sort_by(|a, b| b.1[1].total_cmp(&a.1[1]));
-        // What has nothing to do under this load takes no time, and has no rate.
+        // A pass without work in this step takes no time and has no rate.
         let rate = |what: f64, seconds: f64| if seconds > 0.0 { what / seconds / 1e9 } else { 0.0 };
         let profiled = |((kernel, note), [passes, seconds, bytes, flops]): (_, [f64; 4])| Profiled {
             kernel,
@@ -236,8 +241,8 @@ impl Bench {
         Ok(all.into_iter().map(profiled).collect())
     }
 
-    /// A run's steps: a prompt in chunks, the last token's logits wanted; or a token of each sequence at a
-    /// time.
+    /// The steps of a run: a prompt in chunks, with the logits of its last token, or one token of each
+    /// sequence at a time.
     fn steps(&self, test: &Test) -> Vec<(Phase, Step)> {
         let sizes = self.backend.plans().sizes;
         let stride = sizes.context.div_ceil(BLOCK);

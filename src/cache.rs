@@ -40,7 +40,7 @@ struct Block {
 pub struct Blocks {
     blocks: Vec<Block>,
     by_content: HashMap<Arc<Content>, u32>,
-    /// The blocks that nobody holds, by `unused_since`.
+    /// The blocks without holders, ordered by `unused_since`.
     unused: BTreeSet<(u64, u32)>,
     next_name: u64,
     clock: u64,

@@ -1,5 +1,5 @@
-//! wgpt runs decoder-only transformers, GPT-1 to LLaMA and LLaVA, which sees images, on any GPU that Vulkan,
-//! Metal or DX12 reaches, through wgpu and WGSL compute shaders, and on the CPU where there is none.
+//! wgpt runs decoder-only transformers, from GPT-1 to LLaMA and LLaVA (which takes images), on any GPU with
+//! Vulkan, Metal or DX12, through wgpu and WGSL compute shaders. Without a GPU, it runs them on the CPU.
 //!
 //! ```
 //! use wgpt::{LanguageModel, Request, sampling::Sampling};
@@ -14,7 +14,7 @@
 //! }
 //! assert!(story.starts_with(", there was a little girl"));
 //!
-//! // Turns of a conversation stay in the cache.
+//! // The turns of a conversation stay in the KV cache.
 //! let mut conversation = model.chat(request)?;
 //! let answer: String = conversation.say("Who is Lily?")?.collect::<Result<_, _>>()?;
 //! assert!(!answer.is_empty() && conversation.said.len() == 2);
@@ -22,92 +22,92 @@
 //! # }
 //! ```
 //!
-//! [`LanguageModel`] is all that most programs need: [`Request`] says how a text is made,
-//! [`language_model::Text`] and [`language_model::Answer`] are iterators of its pieces, [`image::Image`] is a
-//! picture for a model that sees, and a model runs on an application's own wgpu device through
-//! [`backend::Device::from_wgpu`]. tests/examples/ has a program for each.
+//! Most programs only need [`LanguageModel`]. A [`Request`] says how to generate a text.
+//! [`language_model::Text`] and [`language_model::Answer`] are iterators over its pieces. [`image::Image`] is
+//! an image for a model that takes images. [`backend::Device::from_wgpu`] runs a model on an application's
+//! own wgpu device. tests/examples/ has a program for each.
 //!
 //! # The map
 //!
-//! Data flows one way, and the modules below stand in that order:
+//! Data flows one way, and the modules below are in that order:
 //!
 //! ```text
 //! checkpoint ─► Architecture + Weights ─► decoder() ─► Plan ─► Device::prepare ─► run(Step), run(Step), …
 //!                                                             └► cpu: the same plan, the kernels' own Rust
 //! ```
 //!
-//! A **plan** is the list of **passes** from token ids to logits; `decoder` writes one for each shape of work
-//! (prefill, decode), for every family alike. Each pass is a **kernel** with its operands: WGSL **programs**
-//! for a GPU, and the same computation in Rust, which is its definition. A **step** says which tokens run.
-//! Two small executors run plans; nothing is created or compiled while tokens flow.
+//! A **plan** is the list of **passes** from token ids to logits. `decoder` writes one for each phase
+//! (prefill and decode), for every family alike. Each pass is a **kernel** with its operands: WGSL
+//! **programs** for a GPU, and the same computation in Rust, which is its definition. A **step** says which
+//! tokens run. Two small executors run plans. While tokens are generated, nothing is created or compiled.
 
-// The error that reaches users, and exit codes.
+// The errors that users see, and exit codes.
 pub mod error;
-// What differs between families, as data.
+// The architecture of a model, as data.
 pub mod architecture;
-// JSON files, field by field.
+// Reads JSON files, field by field.
 pub mod config;
-// config.json → architecture and tensor names, a file a family.
+// config.json → architecture and tensor names, one file per family.
 pub mod families;
-// Models by name: fetched from the Hub into its cache.
+// Models by name, downloaded from the Hub into its cache.
 #[cfg(feature = "hub")]
 pub mod hub;
-// A model's files, read but not loaded.
+// Opens a model's files without loading the weights.
 pub mod model;
 // Text ↔ ids.
 pub mod tokenizer;
-// Image files → the pixels that a model looks at.
+// Image files → the pixels that a model takes.
 #[cfg(feature = "images")]
 pub mod image;
-// Checkpoints, storage formats, and the matrices made of them.
+// Checkpoints, storage formats, and matrices of weights.
 pub mod weights;
 // A model's files → a quantised GGUF file.
 pub mod quantize;
-// What a device can do, as far as the above and below depend on it.
+// What a device can do, as far as plans and programs depend on it.
 pub mod capabilities;
-// Architecture + weights → plans: the one decoder, and the tower that sees images.
+// Architecture + weights → plans, for the decoder and for the vision encoder.
 pub mod decoder;
-// Plans and their listing.
+// Plans, and their listing.
 pub mod plan;
-// Logits → the next token, and how probable a given one is.
+// Logits → the next token, and the probability of a given one.
 pub mod sampling;
-// What a model reads: tokens, and images in the place of some.
+// The input of a model: tokens, and images that take the place of some tokens.
 pub mod prompt;
-// What one run takes in: tokens, positions, cache tables.
+// The input of one run of a plan: tokens, positions, block tables.
 pub mod step;
-// How much a step asks for, and through which plan.
+// The amount of work in a step, and its phase.
 pub mod workload;
 // The buffers that plans refer to.
 pub mod buffers;
-// What a pass is: operands, programs, cost, definition.
+// The interface of a kernel: operands, programs, cost, definition.
 pub mod kernel;
-// The passes, a file a kernel.
+// The kernels, one file each.
 pub mod kernels;
 // Programs → WGSL text.
 pub mod shader;
-// The buffers' contents on the CPU.
+// The contents of the buffers on the CPU.
 pub mod memory;
-// SIMD, products of bytes and threads for the kernels' fast CPU forms.
+// SIMD, products of bytes, and threads for the kernels' fast code on the CPU.
 pub mod simd;
-// A model's programs as the compilers of Vulkan, DX12, Metal and browsers get them.
+// A model's programs in the forms that the compilers of Vulkan, DX12, Metal and browsers take.
 pub mod programs;
-// Where plans run: the CPU, or a GPU through wgpu.
+// Backends, which run plans: the CPU, or a GPU through wgpu.
 pub mod backend;
-// The cache's blocks: who holds them, and which can be shared.
+// The blocks of the KV cache: which sequences hold them, and which can be shared.
 pub mod cache;
-// Sequences → steps, and what comes of these.
+// Sequences → steps, and their results → events.
 pub mod scheduler;
 // Schedule → run → commit, for all sequences.
 pub mod engine;
 // Conversations ↔ prompts.
 pub mod chat;
-// All of it on texts: continuations, conversations.
+// Text generation and conversations.
 pub mod language_model;
-// Well-known models by shape alone, with random weights.
+// The shapes of well-known models, with random weights.
 pub mod shapes;
-// Tokens per second, and the bandwidth that they are held against.
+// Measures tokens per second and memory traffic.
 pub mod bench;
-// Whether a device computes as the kernels are defined.
+// Checks that a device computes what the kernels define.
 pub mod verify;
 // The command line.
 #[cfg(feature = "cli")]

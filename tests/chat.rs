@@ -1,4 +1,4 @@
-//! Conversations: templates compared with transformers' rendering, and `wgpt chat` run as a program.
+//! Conversations: templates are compared with what transformers renders, and `wgpt chat` runs as a program.
 
 use crate::{
     models::engine,
@@ -17,8 +17,8 @@ use wgpt::{
     sampling::Sampling,
 };
 
-/// Each template and conversation of tests/fixtures/chat.py gives the text that transformers gives, or is
-/// refused where transformers refuses it.
+/// Each template and conversation of tests/fixtures/chat.py gives the same text as in transformers, or is
+/// rejected if transformers rejects it.
 #[test]
 fn templates_render_as_transformers_renders_them() {
     let text = std::fs::read(path("fixtures/chat.json")).expect("a file");
@@ -47,9 +47,10 @@ fn resume(engine: &mut Engine, prompt: &[u32], taken: usize) -> (Vec<u32>, usize
     (tokens, generation.timing().prefill_tokens)
 }
 
-/// Turns that begin as the cache does are not computed again, and change nothing of what follows: an answer
-/// taken whole, one left in the middle, a turn said otherwise, and a prompt that has nothing in common. Whole
-/// blocks are found: those of prompts, and, where an engine shares what decoding wrote, those of answers.
+/// Turns that begin like what is in the cache are not computed again, and what follows does not change: after
+/// a whole answer, after an answer that was left in the middle, after a turn that was changed, and with a
+/// prompt that has nothing in common. Whole blocks are found: those of prompts, and, if an engine shares what
+/// decoding wrote, those of answers.
 #[test]
 fn what_is_in_the_cache_is_not_computed_again() {
     let (model, tokenizer) = Model::built_in().expect("the built-in model");
@@ -62,14 +63,14 @@ fn what_is_in_the_cache_is_not_computed_again() {
             let generation = fresh.generate(prompt, Sampling::GREEDY, 40).expect("a prompt that fits");
             generation.map(|id| id.expect("a token")).collect()
         };
-        // Of a prompt that begins with so many tokens of the cache.
+        // The number of tokens that are computed of a prompt, if the cache knows its first `known` tokens.
         let computed = |prompt: &[u32], known: usize| prompt.len() - known.min(prompt.len() - 1) / 32 * 32;
         let mut said = tokenizer.encode("Once upon a time there was a dog", true).expect("ids");
         said.extend(ids(" and a cat and a bird").repeat(5));
         let whole = expected(&said);
         let first = said.len();
         assert_eq!(resume(&mut one, &said, 40), (whole.clone(), first), "{on:?}");
-        // The last token of an answer was given out, but not fed.
+        // The last token of an answer was returned, but has not run.
         said.extend(&whole);
         let known = if share_decoded { said.len() - 1 } else { first };
         said.extend(ids(" Then the cat"));
@@ -93,7 +94,7 @@ fn lines_on_stdin_are_turns() {
         command.args(["chat", "--device", "cpu", "-n", "12", "--greedy"]).args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
-        // A run that refuses its arguments ends before it reads stdin.
+        // A program that rejects its arguments ends before it reads stdin.
         let _ = child.stdin.take().expect("piped").write_all(lines.as_bytes());
         let output = child.wait_with_output().expect("it ends");
         let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("UTF-8"));

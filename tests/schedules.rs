@@ -1,5 +1,6 @@
-//! Many sequences at once: each gets, to the bit, what it gets alone, whatever arrives, leaves and is
-//! preempted beside it, however its prompt is cut into chunks, and whatever of it the cache holds.
+//! Many sequences at once: each gets the same results, bit for bit, as it gets alone. It does not matter
+//! which others arrive, are cancelled or are preempted, how its prompt is cut into chunks, and how much of it
+//! the cache holds.
 
 use crate::support::{Fixture, On};
 use std::collections::HashMap;
@@ -14,19 +15,19 @@ use wgpt::{
     workload::Phase,
 };
 
-/// Sizes of a step and of the cache; the context is the model's.
+/// The sizes of a step and of the cache. The context is the model's.
 #[derive(Clone, Copy)]
 struct Room {
     chunk: u32,
     group: u32,
     sequences: u32,
-    /// Blocks beyond those of one whole context.
+    /// The number of cache blocks beyond those of one whole context.
     spare: u32,
 }
 
 const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0 };
 
-/// A model made ready for some room, and the steps that it works at.
+/// A model on a device, and its steps in flight.
 struct Machine {
     backend: Box<dyn Backend>,
     scheduler: Scheduler,
@@ -49,7 +50,7 @@ impl Machine {
         Some(Self { backend, scheduler: Scheduler::new(sizes, false), in_flight: Default::default() })
     }
 
-    /// Hands the device a step, if there is one.
+    /// Submits a step if there is one and the device takes it.
     fn submit(&mut self) -> bool {
         let busy = self.in_flight.len() >= self.backend.max_in_flight();
         if busy || self.in_flight.back().is_some_and(|batch| !batch.reads.allow_more()) {
@@ -64,7 +65,7 @@ impl Machine {
         true
     }
 
-    /// Waits for the oldest step.
+    /// Waits for the oldest step. Returns false if there is none.
     fn wait(&mut self, mut told: impl FnMut(SequenceId, Happened)) -> bool {
         let Some(batch) = self.in_flight.pop_front() else { return false };
         let mut outcome = Outcome { picked: wait(self.backend.picked()).expect("ids"), ..Outcome::default() };
@@ -80,7 +81,7 @@ impl Machine {
     }
 }
 
-/// What came of a sequence: its tokens, and the bits of its scores and logits.
+/// The results of a sequence: its tokens, and the bits of its scores and logits.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Came {
     tokens: Vec<u32>,
@@ -115,7 +116,7 @@ impl Dice {
     }
 }
 
-/// Settings of every kind, some of which look back.
+/// Sampling settings of every kind, some of which depend on the tokens before.
 fn sampling(dice: &mut Dice) -> Sampling {
     let plain = Sampling { temperature: 0.9, seed: dice.below(1000) as u64, ..Sampling::GREEDY };
     match dice.below(8) {
@@ -132,7 +133,8 @@ fn sampling(dice: &mut Dice) -> Sampling {
     }
 }
 
-/// Sequences among which many begin alike, or as an earlier text with its answer.
+/// A random sequence. Many of them share a beginning with others, or begin with an earlier text and its
+/// answer.
 fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> NewSequence {
     let stem = dice.below(3) as u32;
     let shared = [0, 0, 33, 64, 70][dice.below(5)].min(context - 8);
@@ -161,7 +163,7 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
     NewSequence { tokens, images: Vec::new(), goal }
 }
 
-/// So many schedules of a model on a device.
+/// Checks a number of random schedules of a model on a device.
 fn check(model: &Model, on: On, schedules: usize, seed: u64) {
     let (name, context, vocab) =
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
@@ -232,7 +234,7 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
     assert!(preempted > 0 && cached > 0, "{name} on {on:?}: the schedules are not what they are meant to be");
 }
 
-/// A fixture, with a context of several blocks and splits where its positions have no table.
+/// A fixture. With rotary positions, its context is long enough for several blocks and splits.
 fn model(name: &str) -> Model {
     let mut model = Fixture::open(name).model;
     if !model.architecture.learned_positions {
@@ -241,8 +243,8 @@ fn model(name: &str) -> Model {
     model
 }
 
-/// A thousand schedules in all: arrivals, cancels, preemptions, shared beginnings, chunks of three sizes, up
-/// to 32 sequences at work, each with a sampler of its own.
+/// Random schedules, a thousand together with those on the GPU: arrivals, cancellations, preemptions, shared
+/// beginnings, chunks of three sizes, and up to 32 running sequences, each with its own sampling settings.
 #[test]
 fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
     for (seed, name) in (1..).zip(["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"]) {
@@ -265,7 +267,7 @@ fn a_shared_beginning_is_computed_once() {
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
     let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new() };
     let new = NewSequence { tokens, images: Vec::new(), goal };
-    // Two at once, then one more when both have ended.
+    // Two sequences at once, then one more after both have ended.
     for (count, most) in [(2, 104 + 32), (1, 4)] {
         for _ in 0..count {
             machine.scheduler.add(new.clone());

@@ -1,4 +1,4 @@
-//! What must change no bit of a step.
+//! Settings that must not change a bit of a step's results.
 
 use wgpt::{
     buffers::Sizes,

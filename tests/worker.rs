@@ -1,4 +1,4 @@
-//! An engine on a thread of its own: many threads ask, each gets its own answer.
+//! An engine on a thread of its own: many threads send requests, and each gets its own results.
 
 use crate::{models::engine, support::On};
 use wgpt::{
@@ -24,7 +24,7 @@ fn prompt(seed: u64) -> Vec<u32> {
     (0..length).map(|i| 3 + (i * 7 + seed as u32) % 500).collect()
 }
 
-/// Twenty threads at once, on a cache that holds three of their texts; some leave in the midst of it.
+/// Twenty threads at once, with a cache for three of their texts. Some drop their requests early.
 #[test]
 fn each_thread_gets_what_it_would_get_alone() {
     let (model, _) = Model::built_in().expect("the built-in model");
@@ -64,7 +64,7 @@ fn token(happened: Happened) -> Option<u32> {
     if let Happened::Token(id) = happened { Some(id) } else { None }
 }
 
-/// What is wrong with a request is its own outcome, and stops no other.
+/// An invalid request fails by itself and does not affect the others.
 #[test]
 fn a_wrong_request_fails_alone() {
     let worker = Worker::start(built_in(2)).expect("a thread");
@@ -76,7 +76,7 @@ fn a_wrong_request_fails_alone() {
     }
     assert!(worker.encode_image(vec![0.0; 12]).is_err_and(|e| e.kind() == Kind::Request));
     assert_eq!(right.filter_map(|outcome| token(outcome.expect("no failure"))).count(), 10);
-    // A request outlives the worker that took it.
+    // A request continues after the worker that took it is dropped.
     let last = worker.run(vec![1, 403], Vec::new(), generate(1, 10));
     drop(worker);
     assert_eq!(last.filter_map(|outcome| token(outcome.expect("no failure"))).count(), 10);

@@ -1,4 +1,4 @@
-//! The CPU executor: each pass's own Rust.
+//! The CPU executor: runs the Rust code of each pass.
 
 use super::{Backend, Measure, Pending};
 use crate::{
@@ -26,12 +26,13 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// Reads the weights in (those that lie in the mapped file as they are stay there); `progress` is told of
-    /// each run of bytes.
+    /// Reads the weights, except those that the mapped file already holds in the right form. `progress` is
+    /// called with the bytes of each buffer of weights once it is ready.
     pub fn prepare(plans: Plans, threads: usize, math: Math, progress: &dyn Fn(u64)) -> Result<Self> {
         let cpu = Cpu::new(threads, math)
             .map_err(|e| Error::run(format!("{threads} threads could not be started: {e}")).because(e))?;
-        // Probed in one piece, for an allocation that fails in the midst of the work ends the process.
+        // Tries one allocation of the whole size first, because a later allocation that fails would end the
+        // process.
         let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
         Vec::<u8>::new().try_reserve_exact(bytes.try_into().unwrap_or(usize::MAX)).map_err(|e| {
             Error::memory(format!(
@@ -45,7 +46,7 @@ impl CpuBackend {
         Ok(Self { plans, memory, cpu, plain: false })
     }
 
-    /// The same model run by the kernels' plain definitions.
+    /// The same model, but each pass runs the plain definition of its kernel.
     pub fn plain(self) -> Self {
         Self { plain: true, ..self }
     }

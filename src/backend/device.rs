@@ -1,4 +1,4 @@
-//! A device, opened: the CPU, or a GPU through wgpu.
+//! Open devices: the CPU, or a GPU through wgpu.
 
 use super::{
     Bandwidth, CpuBackend, DeviceChoice, DeviceInfo, Gpu, GpuBackend, GpuOptions, Measure,
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A device, opened, and why it was chosen. A copy is the same device.
+/// An open device, and the reason for choosing it. Clones share the device.
 #[derive(Clone)]
 pub struct Device {
     opened: Opened,
@@ -27,14 +27,14 @@ enum Opened {
 }
 
 impl Device {
-    /// Opens what is asked for. `threads` of the CPU; none: a thread for each physical core.
+    /// Opens the device that is asked for. `threads` are for the CPU; `None`: one per physical core.
     pub fn open(
         choice: &DeviceChoice,
         require_gpu: bool,
         threads: Option<usize>,
         options: GpuOptions,
     ) -> Result<Self> {
-        // No GPU driver is woken for who wants the CPU.
+        // If the CPU is asked for, do not load any GPU driver.
         let found = if *choice == DeviceChoice::Cpu { Vec::new() } else { enumerate(choice) };
         let (index, reason) = pick(choice, &list(&found), require_gpu)?;
         let opened = match found.get(index) {
@@ -54,18 +54,18 @@ impl Device {
         Ok(Self { opened, reason })
     }
 
-    /// The best GPU, or the CPU where there is none.
+    /// The best GPU, or the CPU if there is no GPU.
     pub fn best() -> Result<Self> {
         let options = GpuOptions { keep_pipelines: true, ..GpuOptions::default() };
         Self::open(&DeviceChoice::Auto, false, None, options)
     }
 
-    /// A device and a queue that an application has opened, of this adapter; it goes on using them. What the
-    /// device was asked for is used: subgroups, larger bindings. What goes wrong with it is told to whom the
-    /// application has set by `on_uncaptured_error`.
+    /// Uses a device and a queue that an application has opened from this adapter, and may go on using.
+    /// Features and limits are used as far as the application requested them, such as subgroups and larger
+    /// bindings. Errors of wgpu go to the handler that the application has set by `on_uncaptured_error`.
     ///
     /// # Errors
-    /// Of the kind Device where it was opened with less than WebGPU's default limits.
+    /// Of the kind Device if it was opened with less than WebGPU's default limits.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         let info = adapter.get_info();
         if !wgpu::Limits::defaults().check_limits(&device.limits()) {
@@ -93,7 +93,7 @@ impl Device {
         }
     }
 
-    /// What its memory gives, measured now.
+    /// Measures the bandwidth of the device's memory.
     pub fn bandwidth(&self) -> Result<Bandwidth> {
         match &self.opened {
             Opened::Cpu { threads, .. } => Ok(bandwidth::of_cpu(*threads)),
@@ -101,7 +101,7 @@ impl Device {
         }
     }
 
-    /// The same device, computing so; it computes in f32 where nothing else is said.
+    /// Sets how exactly the CPU computes products; f32 is the default. It changes nothing for a GPU.
     pub fn with_math(mut self, wanted: Math) -> Self {
         if let Opened::Cpu { math, .. } = &mut self.opened {
             *math = wanted;
@@ -109,12 +109,12 @@ impl Device {
         self
     }
 
-    /// Whether [`Math::Fast`] is another way of computing on it.
+    /// Whether [`Math::Fast`] differs from f32 on this device.
     pub fn has_fast_math(&self) -> bool {
         matches!(self.opened, Opened::Cpu { .. }) && Simd::detect().has_byte_products()
     }
 
-    /// The driver's name and version, as far as it says them.
+    /// The driver's name and version, as far as they are known. Empty for the CPU.
     pub fn driver(&self) -> String {
         match &self.opened {
             Opened::Cpu { .. } => String::new(),
@@ -122,8 +122,11 @@ impl Device {
         }
     }
 
-    /// Takes the device for one that can do less, or lays matrices out otherwise: how tests reach what only
-    /// other devices would.
+    /// Changes what the device is taken to be capable of, or its layout of matrices. Tests use this to reach
+    /// code that only other devices would run.
+    ///
+    /// # Panics
+    /// If the device is a GPU and has clones.
     pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {
         change(match &mut self.opened {
             Opened::Cpu { can, .. } => can,
@@ -131,7 +134,8 @@ impl Device {
         });
     }
 
-    /// Makes a model ready: weights up, pipelines compiled. `progress` is told of each run of bytes.
+    /// Loads a model: uploads the weights and compiles the pipelines. `progress` is called with the bytes of
+    /// each part of the weights that is loaded.
     pub fn prepare(self, plans: Plans, progress: &dyn Fn(u64)) -> Result<Box<dyn Measure>> {
         Ok(match self.opened {
             Opened::Cpu { threads, math, .. } => {

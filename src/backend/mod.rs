@@ -1,7 +1,7 @@
-//! Where plans run: on the CPU, or on a GPU through wgpu. Only this module knows wgpu.
+//! Backends run plans, on the CPU or on a GPU through wgpu. Only this module uses wgpu.
 //!
-//! A backend is handed steps and gives results later ([`Pending`]): a browser awaits them, and a program on a
-//! system waits for them by [`wait`].
+//! A backend takes steps and returns their results later ([`Pending`]). In a browser, programs await these;
+//! elsewhere they may block on them with [`wait`].
 
 mod adapter;
 mod bandwidth;
@@ -20,7 +20,7 @@ pub use native::wait;
 use crate::{buffers::Rows, error::Result, plan::Plans, sampling::Picked, step::Step, workload::Phase};
 use std::{ops::Range, pin::Pin, time::Duration};
 
-/// What a model runs on, in words.
+/// A description of a device.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceInfo {
     /// vulkan, metal, dx12, gl or cpu.
@@ -28,54 +28,55 @@ pub struct DeviceInfo {
     pub name: String,
 }
 
-/// A result that is on its way from a device.
+/// A result that a device has yet to deliver.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// A model made ready on a device. What is submitted runs in order.
+/// A model that is loaded onto a device. Work runs in the order in which it is submitted.
 pub trait Backend: Send {
     fn plans(&self) -> &Plans;
 
-    /// How many steps may be in flight at once: where it is more than one, the device works at a step while
-    /// the host writes the next.
+    /// The most steps that may be in flight at once. If it is more than one, the device runs a step while the
+    /// host writes the next.
     fn max_in_flight(&self) -> usize;
 
-    /// Runs a step, and then has its ids read by [`Backend::picked`]: at most [`Backend::max_in_flight`]
-    /// steps may wait for that.
+    /// Submits a step. Its sampled ids must be read by [`Backend::picked`]; at most
+    /// [`Backend::max_in_flight`] steps may wait for that.
     fn submit(&mut self, phase: Phase, step: &Step) -> Result<()>;
 
-    /// The tokens last sampled for each sequence, as the oldest step in flight leaves them.
+    /// Waits for the oldest step in flight. Returns the last sampled token of each sequence after that step.
     fn picked(&mut self) -> Pending<'_, Vec<Picked>>;
 
-    /// Runs some passes of a phase's plan over a step.
+    /// Submits some passes of a phase's plan for a step.
     fn submit_passes(&mut self, phase: Phase, passes: Range<usize>, step: &Step) -> Result<()>;
 
-    /// The first `count` rows of an activation, `[count, width]`, as they are after all that was submitted.
+    /// The first `count` rows of an activation, `[count, width]`, after all work submitted so far.
     fn read(&mut self, rows: Rows, count: usize) -> Pending<'_, Vec<f32>>;
 
-    /// The tokens last sampled for each sequence, as they are after all that was submitted.
+    /// The last sampled token of each sequence after all work submitted so far.
     fn read_ids(&mut self) -> Pending<'_, Vec<Picked>>;
 
-    /// Gives an activation's first rows their values, `[count, width]`, for what is submitted from now on.
+    /// Writes values, `[count, width]`, to the first rows of an activation, for work that is submitted from
+    /// now on.
     fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()>;
 }
 
-/// A backend whose work is timed.
+/// A backend that can be timed.
 pub trait Measure: Backend {
-    /// How much longer the programs took to compile than the weights to upload, which happens at the same
+    /// How much longer it took to compile the programs than to upload the weights. Both happen at the same
     /// time.
     fn compile_time(&self) -> Duration;
 
-    /// Runs a step and says how long each of its passes took.
+    /// Runs a step and returns the time that each pass took.
     fn profile(&mut self, phase: Phase, step: &Step) -> Result<Vec<Duration>>;
 
-    /// How long the host takes to write a step and record its dispatches, which are thrown away; zero where
-    /// the host itself computes. Asked while nothing is in flight, for a device that is the host's own cores
-    /// competes.
+    /// How long the host takes to write a step and to record its dispatches, which are then discarded; zero
+    /// if the host itself computes. To be called while nothing is in flight, because a device that is made of
+    /// the host's own cores would compete.
     fn encode_time(&mut self, _shape: Phase, _step: &Step) -> Duration {
         Duration::ZERO
     }
 
-    /// How long it took to hand over the last step that was submitted.
+    /// How long the host took to submit the last step.
     fn submit_time(&self) -> Duration {
         Duration::ZERO
     }

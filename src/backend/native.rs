@@ -1,15 +1,15 @@
-//! The edge to programs that block: where the library waits for what is asynchronous inside it.
+//! For programs that may block: waits for the results of asynchronous functions.
 
 use super::{Gpu, GpuOptions};
 use crate::error::Result;
 
-/// Waits for a result. On these systems a [`super::Pending`] waits for the device when it is polled, so that
-/// it is ready at once.
+/// Waits for a result. On native systems a [`super::Pending`] waits for the device when it is polled, so the
+/// first poll returns the result.
 pub fn wait<T>(pending: impl Future<Output = T>) -> T {
     pollster::block_on(pending)
 }
 
-/// Every adapter of some APIs.
+/// All adapters of some APIs.
 pub(super) fn adapters_of(instance: &wgpu::Instance, backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     wait(instance.enumerate_adapters(backends))
 }

@@ -24,7 +24,7 @@ pub enum Goal {
     Predict { from: usize },
 }
 
-/// A sequence to be added to a scheduler.
+/// A sequence to add to a scheduler.
 #[derive(Clone, Debug)]
 pub struct NewSequence {
     /// The prompt: at least one token.

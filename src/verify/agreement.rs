@@ -1,4 +1,4 @@
-//! How near two ways of computing a model come to each other.
+//! Compares the predictions of a model that is computed in two ways.
 
 use crate::{
     backend::{Device, wait},
@@ -12,16 +12,17 @@ use crate::{
 };
 use serde::Serialize;
 
-/// How near two ways of computing a model come to each other.
+/// How closely the predictions of a model agree if it is computed in two ways.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Agreement {
-    /// The mean over tokens of Σ p ln(p / q), p by the first way, q by the second.
+    /// The KL divergence Σ p ln(p / q) in nats, as a mean over the tokens. p is from the first way, q from
+    /// the second.
     pub kl: f64,
-    /// The share of tokens after which both find the same one most probable.
+    /// The share of tokens, from 0 to 1, after which the most probable token is the same in both ways.
     pub top: f64,
 }
 
-/// Feeds tokens to a model on two devices, one after the other as if each had been generated.
+/// Runs tokens through a model on two devices, one at a time in the decode plan, as if they were generated.
 pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<Agreement> {
     let context = tokens.len() as u32;
     let blocks = context.div_ceil(BLOCK);

@@ -1,4 +1,4 @@
-//! One pass on a device and by its definition.
+//! Compares a pass on a device with its definition.
 
 use super::{Check, TOLERANCE};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     workload::Phase,
 };
 
-/// Runs one pass on both and compares what it wrote.
+/// Runs one pass on both backends and compares what it writes.
 pub fn compare(
     definition: &mut CpuBackend,
     tested: &mut dyn Backend,
@@ -45,11 +45,11 @@ pub fn compare(
     }
     let phase = format!("{phase:?}").to_lowercase();
     let variant = if note.is_empty() { phase } else { format!("{phase}, {note}") };
-    // A comparison that NaN fails, too.
+    // NaN fails this comparison, too.
     Ok(Check { kernel: name, variant, max_error, tolerance: TOLERANCE, ok: max_error <= TOLERANCE })
 }
 
-/// The larger error; NaN is the largest, and what f64::max would forget.
+/// The larger error. NaN counts as the largest, while `f64::max` would ignore it.
 pub(super) fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
@@ -73,7 +73,7 @@ fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
                 Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1)
             }
             Content::Ids => Written::Picked,
-            // Loaded, or nobody's business but the pass's own.
+            // Loaded contents are not written, and partial results are internal to the pass.
             Content::Loaded(_) | Content::Partials { .. } => return None,
         })
     };

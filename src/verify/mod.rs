@@ -1,8 +1,8 @@
-//! Whether a device computes right: every kernel, variant and storage format, each against its plain
+//! Checks that a device computes correctly: every kernel, variant and storage format, compared with its plain
 //! definition.
 //!
-//! A plan is only a list of passes, so that one can be written which holds each of them once; it runs pass by
-//! pass on the device and by the definitions, and what each pass wrote is compared.
+//! A plan is only a list of passes, so the check makes one that holds each of them once. It runs pass by pass
+//! on the device and by the definitions, and what each pass writes is compared.
 
 mod agreement;
 mod compare;
@@ -25,32 +25,32 @@ use compare::worse;
 use serde::Serialize;
 use steps::steps;
 
-/// What came of one kernel in one variant.
+/// The result for one variant of a kernel.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
     pub kernel: &'static str,
     pub variant: String,
-    /// The largest difference, in parts of the largest value, or of one where all are smaller.
+    /// The largest difference, divided by the largest absolute value or by 1, whichever is larger.
     pub max_error: f64,
     pub tolerance: f64,
     pub ok: bool,
 }
 
-/// Sums are taken in another order than the definition's; nothing else may differ.
+/// For sums in another order than the definition's. Nothing else may differ.
 const TOLERANCE: f64 = 5e-5;
-/// Nats: what rounding activations to eight bits may change of a prediction.
+/// The KL divergence in nats that rounding activations to eight bits may cause.
 const FAST_TOLERANCE: f64 = 0.01;
 
 const WIDTH: u32 = 512;
 const WIDE: u32 = 2304;
 const VOCAB: u32 = 391;
-/// Beyond two splits of attention's context.
+/// Longer than two splits of the context in attention.
 const CONTEXT: u32 = 544;
 const SIZES: Sizes =
     Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
 
-/// Checks a device, and, where its programs have a form for devices without subgroups, that form too. `open`
-/// opens it.
+/// Checks a device. If it has subgroups, the programs for devices without them are checked, too, and if it
+/// has fast math, that is, too. `open` opens the device.
 pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
     let device = open()?;
     let (has_subgroups, has_fast_math) = (device.capabilities().subgroups, device.has_fast_math());
@@ -67,7 +67,7 @@ pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// The built-in model in q8_0, by `--math fast` and in f32: how far its predictions are from each other.
+/// Compares the predictions of the built-in model in q8_0, computed with `--math fast` and in f32.
 fn fast_math(open: &impl Fn() -> Result<Device>) -> Result<Check> {
     let (mut model, tokenizer) = Model::built_in()?;
     model.quantize(Format::Q8_0);

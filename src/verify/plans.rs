@@ -15,7 +15,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The buffers and passes of a plan that holds each kernel once in every variant.
+/// What the plans are made with: the device's capabilities, the buffers so far, and random numbers.
 struct Writer<'a> {
     can: &'a Capabilities,
     buffers: Buffers,
@@ -29,7 +29,8 @@ impl Writer<'_> {
         let rows = StoredRows::new(tensor, format, false, Order::AsStored);
         Matrix::declare(&mut self.buffers, format.name(), vec![rows], &self.can.layout, bias)
     }
-    /// A buffer of one vector. The first values of a layer's say the scale and the window of its attention.
+    /// A new buffer of `values`, followed by a vector of `len` random values near 1. A layer's buffer starts
+    /// with the scale and the window of its attention.
     fn vector(&mut self, mut values: Vec<f32>, len: u32) -> Vector {
         let at = values.len() as u32;
         values.extend((0..len).map(|_| 1.0 + 0.1 * self.random.value()));
@@ -41,7 +42,7 @@ impl Writer<'_> {
     }
 }
 
-/// Plans that hold every kernel once in every variant and storage format, for a device that can do so much.
+/// Plans that hold every kernel once in every variant and storage format, for a device of these capabilities.
 pub fn plans(can: &Capabilities) -> Plans {
     let mut w = Writer { can, buffers: Buffers::default(), random: Random(1) };
     let ids = w.buffers.declare("ids", Content::Ids);
@@ -67,7 +68,7 @@ pub fn plans(can: &Capabilities) -> Plans {
         let bias = (kind == NormKind::Layer).then_some(Vector { at: WIDTH, ..weight });
         let by = NormWeights { weight, bias, kind, epsilon: 1e-5 };
         push!(norm(x, &by).to(h));
-        // Folded into the matmul that reads it, where rows are few.
+        // For few rows, the norm is part of the matmul that reads it.
         let matrix = w.matrix(Format::F16, 94, WIDTH, None);
         let (plain, gated) = (w.row(94), w.row(47));
         decode.push(matmul(normed(x, &by), &matrix).to(plain));
@@ -78,7 +79,7 @@ pub fn plans(can: &Capabilities) -> Plans {
         let y = w.row(203);
         push!(matmul(h, &matrix).to(y));
     }
-    // Wide enough for a decode's threads to take whole blocks.
+    // Wide enough that each thread of a matmul in decode takes whole blocks.
     let wide = w.row(WIDE);
     let widening = w.matrix(Format::F16, WIDE, WIDTH, None);
     decode.push(matmul(h, &widening).to(wide));
@@ -87,7 +88,7 @@ pub fn plans(can: &Capabilities) -> Plans {
         let y = w.row(41);
         decode.push(matmul(wide, &matrix).to(y));
     }
-    // Where rows end within what a shader reads at a time.
+    // The ends of these rows are within a vector that the shader reads at once.
     for format in [Format::F32, Format::F16, Format::BF16] {
         let odd = w.row(61);
         let (narrow, back) = (w.matrix(format, 61, WIDTH, None), w.matrix(format, WIDTH, 61, None));

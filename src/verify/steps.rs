@@ -8,13 +8,19 @@ use crate::{
     workload::Phase,
 };
 
-/// Prompts of two sequences, the one with gaps, past two splits of the context; then a token of each; then
-/// more rows than a decode takes at once; then one of one, whose id the device sampled.
+/// The steps, in this order:
+///
+/// - A prefill of two sequences. The positions of one have gaps and go beyond two splits of the context.
+/// - Decodes of one token of each sequence, with many sampling settings.
+/// - A decode of more rows than a workgroup of a matmul computes.
+/// - A prefill of an image.
+/// - A decode of one row, whose id the device sampled.
 pub(super) fn steps() -> Vec<(Phase, Step)> {
-    // The first's blocks from the last on, the second's from the first on.
+    // The blocks of the first sequence are in descending order, those of the second in ascending order.
     let blocks = CONTEXT.div_ceil(BLOCK);
     let tables = vec![(blocks..2 * blocks).rev().collect(), (0..blocks).collect::<Vec<_>>()];
-    // Tokens are drawn through all filters and through each, also where those reach beyond what is likely.
+    // Tokens are drawn with all filters together and with each alone, also from very flat and very sharp
+    // distributions.
     let plain = Sampling { temperature: 0.9, seed: 7, ..Sampling::GREEDY };
     let drawn = Sampling {
         top_k: 50,
@@ -77,7 +83,7 @@ pub(super) fn steps() -> Vec<(Phase, Step)> {
         steps.push((Phase::Decode, step(two(), &[0, 1], pair)));
     }
     steps.push((Phase::Decode, step(many.collect(), &[0, 2, 3, 5, 6], [plain.clone(), drawn.clone()])));
-    // More rows than a tile has.
+    // More rows than a tile of a matmul has.
     let mut image: Vec<Row> = (0..101).map(|position| row(0, position)).collect();
     image[3].token = crate::step::FEATURE;
     steps.push((

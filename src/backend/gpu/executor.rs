@@ -1,4 +1,4 @@
-//! The GPU executor: at `prepare` every buffer, pipeline and bind group is made; a step only encodes.
+//! The GPU executor. `prepare` makes all buffers, pipelines and bind groups; a step only encodes commands.
 
 use super::{
     Gpu, Mapping,
@@ -22,12 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Steps in flight: one at work, one that waits for it, one being written.
+/// The most steps in flight: one runs on the device, one waits for it, and the host writes one.
 const MAX_IN_FLIGHT: usize = 3;
-/// Slots for steps: one more, for a step whose ids nobody asks for.
+/// Slots in the ring of steps: one more than steps in flight, for a step whose ids are not read.
 const RING: u64 = MAX_IN_FLIGHT as u64 + 1;
 
-/// Where steps are written for the device: a ring, bound at group 0 with a dynamic offset.
+/// A ring of slots that the host writes steps to. It is bound at group 0 with a dynamic offset.
 struct StepRing {
     buffer: wgpu::Buffer,
     group: wgpu::BindGroup,
@@ -44,14 +44,14 @@ pub struct GpuBackend {
     ready: Vec<Vec<Vec<Ready>>>,
     pipelines: Vec<wgpu::ComputePipeline>,
     steps: StepRing,
-    /// Where results are read back.
+    /// The buffer through which results are read back.
     readback: wgpu::Buffer,
     in_flight: InFlight,
     submit_time: Duration,
     compile_time: Duration,
 }
 
-/// The ids of the steps in flight, each step's copied to a buffer of its own as a part of it.
+/// The sampled ids of the steps in flight. Each step copies them to a buffer of its own.
 struct InFlight {
     free: Vec<wgpu::Buffer>,
     /// The oldest first.
@@ -59,8 +59,8 @@ struct InFlight {
 }
 
 impl GpuBackend {
-    /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is told of each
-    /// run of bytes that went up.
+    /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is called with
+    /// the bytes of each part of the weights that is uploaded.
     pub fn prepare(gpu: Arc<Gpu>, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let make = |buffer: Buffer| {
@@ -107,10 +107,11 @@ impl GpuBackend {
         })
     }
 
-    /// So many bytes of a buffer, as they are after all that was submitted.
+    /// The first bytes of a buffer after all work submitted so far.
     async fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
         if self.readback.size() < bytes {
-            // Only who looks at activations, which a test does, asks for more than logits.
+            // Only some reads of activations and of the cache, such as those of the verification, are larger
+            // than the logits.
             self.readback = self.gpu.readback(bytes);
         }
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
@@ -120,7 +121,7 @@ impl GpuBackend {
         self.gpu.mapped(&self.readback, bytes, mapping).await
     }
 
-    /// Records some passes of a phase's plan over a step, which is written to where they read it.
+    /// Writes a step to the ring and records some passes of a phase's plan for it.
     fn encode(&mut self, phase: Phase, passes: Range<usize>, step: &Step) -> wgpu::CommandEncoder {
         let load = step.load();
         let offset = self.steps.write(&self.gpu, step);
@@ -138,7 +139,7 @@ impl GpuBackend {
         encoder
     }
 
-    /// All of a phase's plan over a step, and the ids that come of it copied to where the host reads them.
+    /// Records all passes of a phase's plan for a step, and then a copy of the sampled ids to `ids_to`.
     fn encode_all(&mut self, phase: Phase, step: &Step, ids_to: &wgpu::Buffer) -> wgpu::CommandBuffer {
         let all = 0..self.plans.of(phase).passes.len();
         let mut encoder = self.encode(phase, all, step);
@@ -163,7 +164,7 @@ impl StepRing {
         (Self { buffer, group, slot_bytes, next: 0 }, layout)
     }
 
-    /// Writes a step into the next slot; its offset.
+    /// Writes a step into the next slot and returns the slot's offset in bytes.
     fn write(&mut self, gpu: &Gpu, step: &Step) -> u32 {
         let at = self.next * self.slot_bytes;
         self.next = (self.next + 1) % RING;
@@ -260,7 +261,7 @@ mod tests {
     use crate::{buffers::Sizes, engine::plans, model::Model, step::Row};
     use std::sync::atomic::Ordering;
 
-    /// The built-in model on the first device there is, and a step of one token for it.
+    /// The built-in model on the first GPU found, and a step of one token for it.
     fn prepared() -> Option<(GpuBackend, Step)> {
         let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -286,7 +287,7 @@ mod tests {
         Some((backend, step))
     }
 
-    /// A device that goes away in the midst of the work: an error of one sentence, no panic.
+    /// If the device is lost during the work, there is an error of one sentence and no panic.
     #[test]
     fn a_lost_device_is_an_error() {
         let Some((mut backend, step)) = prepared() else { return };
@@ -301,7 +302,7 @@ mod tests {
         assert!(!error.to_string().contains('\n'), "{error}");
     }
 
-    /// While tokens flow, a step only encodes.
+    /// Steps make no buffers, bind groups or pipelines.
     #[test]
     fn nothing_is_made_after_prepare() {
         let Some((mut backend, mut step)) = prepared() else { return };

@@ -1,4 +1,4 @@
-//! Dispatches made ready: bind groups, and a pipeline for each program.
+//! Prepares dispatches: makes their bind groups, and a pipeline for each program.
 
 use super::Gpu;
 use crate::{
@@ -10,15 +10,15 @@ use crate::{
 use rayon::prelude::*;
 use std::{collections::HashMap, time::Instant};
 
-/// A dispatch made ready.
+/// A prepared dispatch.
 pub(super) struct Ready {
-    /// One of the backend's pipelines.
+    /// The index of its pipeline in the backend.
     pub pipeline: usize,
     pub operands: wgpu::BindGroup,
     pub grid: Grid,
 }
 
-/// A program and the layout of its operands.
+/// A program and the layout of its bind group of operands.
 pub(super) type Bound = (Program, wgpu::BindGroupLayout);
 
 /// Every dispatch's bind group, and the programs that they run, each once.
@@ -46,7 +46,8 @@ pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<B
     (programs, all)
 }
 
-/// The programs' pipelines, by all threads, and kept for the next run.
+/// Compiles the programs, on all threads, and keeps the pipelines for the next run if there is a pipeline
+/// cache.
 pub(super) fn compile(
     gpu: &Gpu,
     programs: &[Bound],

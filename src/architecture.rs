@@ -76,16 +76,17 @@ pub struct Attention {
     pub scale: f32,
     /// How many positions a token attends to, including its own. `None`: all up to its own.
     pub window: Option<u32>,
-    /// How q and k are rotated by their positions (Su et al. 2021, "RoFormer"). A layer without rotation and learned
-    /// positions (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
+    /// How q and k are rotated by their positions (Su et al. 2021, "RoFormer"). A layer without rotation and
+    /// learned positions (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
     pub rope: Option<Rope>,
-    /// Whether each head of q and of k is normalized, with weights of its own, before it is rotated (Henry et al. 2020,
-    /// "Query-Key Normalization"; an RMS norm in Qwen3).
+    /// Whether each head of q and of k is normalized, with weights of its own, before it is rotated (Henry et
+    /// al. 2020, "Query-Key Normalization"; an RMS norm in Qwen3).
     pub qk_norm: bool,
 }
 
 impl Attention {
-    /// All heads attend to all positions before them, without rotation, q·k scaled by 1/√head_dim (Vaswani et al. 2017).
+    /// All heads attend to all positions before them, without rotation, q·k scaled by 1/√head_dim (Vaswani et
+    /// al. 2017).
     pub fn full(head_dim: u32) -> Self {
         Self { scale: 1.0 / (head_dim as f32).sqrt(), window: None, rope: None, qk_norm: false }
     }

@@ -1,7 +1,9 @@
-//! The one error for the outside world: what is wrong, what to do about it, and the exit code that goes with it.
+//! The one error for the outside world: what is wrong, what to do about it, and the exit code that goes with
+//! it.
 //!
-//! An error names settings as data ([`Setting`], [`Remedy`]), for who reads it knows them by other names: here by those of
-//! the library, on the command line by flags. [`Error::worded`] puts it into anybody's words.
+//! An error names settings as data ([`Setting`], [`Remedy`]), for who reads it knows them by other names:
+//! here by those of the library, on the command line by flags. [`Error::worded`] puts it into anybody's
+//! words.
 
 use std::fmt;
 
@@ -96,8 +98,8 @@ impl Error {
     pub fn memory(message: impl Into<String>) -> Self {
         Self::new(Kind::Memory, message)
     }
-    /// Of the kind Request: a setting has a wrong value. The message follows the setting's name, as in "is 3, but it must
-    /// be at most 1".
+    /// Of the kind Request: a setting has a wrong value. The message follows the setting's name, as in "is 3,
+    /// but it must be at most 1".
     pub fn setting(setting: Setting, message: impl Into<String>) -> Self {
         Self { setting: Some(setting), ..Self::request(message) }
     }

@@ -70,10 +70,11 @@ pub struct Ports {
     /// How much each token of a prefill attends to each position, for the layer that ran last:
     /// `[rows, heads · positions]`, in plans that are made to be looked into.
     pub attention_weights: Option<Rows>,
-    /// The embeddings of a prefill's rows that stand for parts of images, `[rows, hidden]`. The host writes them.
+    /// The embeddings of a prefill's rows that stand for parts of images, `[rows, hidden]`. The host writes
+    /// them.
     pub features: Option<Rows>,
-    /// The vision encoder's input, `[positions, patch values]`: the pixels of each position's patch, by colour, then row
-    /// by row. The host writes them.
+    /// The vision encoder's input, `[positions, patch values]`: the pixels of each position's patch, by
+    /// colour, then row by row. The host writes them.
     pub pixels: Option<Rows>,
     /// The vision encoder's output, `[positions, hidden]`: the embeddings of an image's tokens.
     pub encoded: Option<Rows>,

@@ -1,5 +1,5 @@
-//! Products with matrices: how one is written down (here), what a device runs for it (program.rs), and how the CPU
-//! computes it (cpu.rs).
+//! Products with matrices: how one is written down (here), what a device runs for it (program.rs), and how
+//! the CPU computes it (cpu.rs).
 
 mod cpu;
 mod program;
@@ -76,7 +76,8 @@ impl Matmul {
     pub fn gated(self, gated: bool) -> Self {
         Self { epilogue: if gated { Epilogue::Gated } else { Epilogue::Store }, ..self }
     }
-    /// y = …; where x has a row for each row of the step and y one for each output, only outputs are computed.
+    /// y = …; where x has a row for each row of the step and y one for each output, only outputs are
+    /// computed.
     pub fn to(self, y: Rows) -> Self {
         assert_eq!(
             self.w.rows,

@@ -1,5 +1,5 @@
-//! The one decoder, and the tower of layers through which a model with vision looks at an image: an
-//! architecture and its weights, written out as plans. One line, one pass.
+//! Writes the plans of a model from its architecture and weights: the one decoder for all families, and the
+//! vision encoder. Each line that pushes is one pass.
 
 use crate::{
     architecture::{Architecture, Mlp, NormOrder, Rope, Vision},
@@ -16,22 +16,24 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The most tokens of a text that is looked into: what there is to see grows with their square.
+/// The most tokens of a prompt for [`crate::engine::Engine::insight`]: attention weights grow with their
+/// square.
 pub const MAX_INSIGHT_TOKENS: u32 = 256;
 
-/// What the passes hand on to each other. All layers share them: in a chain a pass waits for the one before
-/// it anyway, so that buffers of a layer's own would save a device no barrier.
+/// The activations between passes, `[rows, …]` each. All layers share them: each pass waits for the one
+/// before it in any case, so separate buffers per layer would save no barrier.
 struct Activations {
-    /// The residual stream.
+    /// The residual stream, `[rows, hidden]`.
     x: Rows,
-    /// The same, normalized.
+    /// x after a norm, `[rows, hidden]`.
     h: Rows,
+    /// `[rows, (n_heads + 2 n_kv_heads) · head_dim]`
     qkv: Rows,
-    /// What attention makes of the values.
+    /// The output of attention before its projection, `[rows, n_heads · head_dim]`.
     attn_out: Rows,
-    /// Within the MLP.
+    /// The hidden values of the MLP, `[rows, intermediate]`.
     mlp_hidden: Rows,
-    /// By what attention mixes, where somebody wants to see it.
+    /// The attention weights, for plans with insight.
     weights: Option<Rows>,
 }
 
@@ -51,31 +53,34 @@ impl Activations {
     }
 }
 
-/// What the passes of every layer refer to.
+/// The buffers and settings that all layers share.
 struct Layers<'a> {
     architecture: &'a Architecture,
     a: Activations,
     partials: Partials,
-    /// cos and sin of each kind of rotary positions.
+    /// A table of cos and sin for each kind of rotary positions.
     rope_tables: Vec<(&'a Rope, Buffer)>,
 }
 
-/// Everything that a plan's passes refer to.
+/// Everything that the plans of a language model refer to.
 struct Decoder<'a> {
     layers: Layers<'a>,
     weights: &'a Weights,
-    /// What stands for parts of images, in a model that has_vision.
+    /// The embeddings of image tokens, for models with vision.
     features: Option<Rows>,
     logits: Rows,
-    /// What they give the targets.
+    /// The log-probabilities of the targets.
     scores: Rows,
     caches: Vec<Cache>,
     candidates: Candidates,
     ids: Buffer,
 }
 
-/// Writes the plans of a model: from token ids to logits and the ids picked from them, for each phase of
-/// work. With `insight`, each layer of a prefill also leaves the weights of its attention.
+/// The plans of a language model, one per phase: from token ids to logits and the sampled ids. With
+/// `insight`, each layer of a prefill also writes its attention weights.
+///
+/// # Errors
+/// Of the kind Memory if the cache of one key head does not fit into a binding.
 pub fn decoder(
     architecture: &Architecture,
     weights: &Weights,
@@ -112,8 +117,11 @@ pub fn decoder(
     Ok(Plans { buffers, sizes, plans, ports })
 }
 
-/// The plan of a vision encoder, for a prefill whose rows are all positions of the tower: from
-/// `pixels`, which the host writes, to the features that take the place of tokens `width` wide.
+/// The plan of a vision encoder. Its rows are all positions of the tower; it turns `pixels`, which the host
+/// writes, into the embeddings of an image's tokens, `[positions, width]`.
+///
+/// # Errors
+/// Of the kind Memory if a buffer does not fit into a binding.
 pub fn vision(
     vision: &Vision,
     weights: &VisionWeights,
@@ -139,7 +147,7 @@ pub fn vision(
              need a binding of {largest} bytes of the {} that it allows",
             can.max_binding
         ))
-        .but(Remedy::UseCpu));
+        .with_remedy(Remedy::UseCpu));
     }
     let layers = Layers { architecture, a, partials, rope_tables: Vec::new() };
     let a = &layers.a;
@@ -149,7 +157,7 @@ pub fn vision(
     plan.push(norm(a.h, &weights.norm).to(a.x));
     for (number, layer) in weights.layers.iter().enumerate() {
         plan.enter(Some(number as u32));
-        // No later step asks for what the cache holds of it, so that the layers share one.
+        // No later step reads the cache of an image, so all layers share one.
         layers.layer(&mut plan, number, layer, &cache);
     }
     plan.enter(None);
@@ -160,15 +168,15 @@ pub fn vision(
     Ok(Plans { buffers, sizes, plans: vec![plan], ports })
 }
 
-/// The longest context that the model was made for and a device's bindings can hold: a key head's cache is
-/// not split.
+/// The longest context that the model was made for and that the device can hold: the cache of one key head
+/// must fit into a binding.
 pub fn longest_context(architecture: &Architecture, can: &Capabilities) -> u32 {
     let positions = can.max_binding / (u64::from(architecture.head_dim) * 8);
     let blocks = positions / u64::from(BLOCK);
     (blocks * u64::from(BLOCK)).min(u64::from(architecture.max_positions)) as u32
 }
 
-/// A layer's cache, split by key heads where a binding can't hold all of them.
+/// A layer's cache, split by key heads if a binding cannot hold all of them.
 fn cache(
     buffers: &mut Buffers,
     layer: usize,
@@ -186,7 +194,7 @@ fn cache(
              {a_head} bytes of the {} that it allows",
             sizes.context, can.max_binding
         ))
-        .but(Remedy::LowerContextTo(longest)));
+        .with_remedy(Remedy::LowerContextTo(longest)));
     }
     let part = |first: u32| {
         let heads = first..n_kv_heads.min(first + most);
@@ -206,7 +214,7 @@ impl Decoder<'_> {
         if let Some(positions) = &weights.positions {
             plan.push(embed(positions, By::Position, self.ids, a.x).add());
         }
-        // Images are parts of prompts.
+        // Images occur in prompts only.
         if let Some(features) = self.features.filter(|_| phase == Phase::Prefill) {
             plan.push(splice(features, a.x));
         }
@@ -222,7 +230,7 @@ impl Decoder<'_> {
         plan.push_marked(Mark::Head, matmul(last, &weights.head).to(self.logits));
         plan.push(adjust(self.logits));
         plan.push(sample(self.logits, self.candidates, self.ids));
-        // Probabilities are asked of texts that are there.
+        // Only the tokens of a given text are scored.
         if phase == Phase::Prefill {
             plan.push(score(self.logits, self.scores));
         }
@@ -231,7 +239,8 @@ impl Decoder<'_> {
 }
 
 impl Layers<'_> {
-    /// x normalized: by a pass into h where rows are many, else on the way into the matmul that reads it.
+    /// x after a norm: in a prefill by a pass of its own into h, in a decode as a part of the matmul that
+    /// reads it.
     fn norm(&self, plan: &mut Plan, x: Rows, by: &NormWeights) -> Input {
         match plan.phase {
             Phase::Prefill => {
@@ -242,7 +251,7 @@ impl Layers<'_> {
         }
     }
 
-    /// One layer. The two orders differ only in what each half reads and what it adds to.
+    /// One layer. The two orders of norms differ only in what each half reads and what it adds to.
     fn layer(&self, plan: &mut Plan, number: usize, w: &LayerWeights, cache: &Cache) {
         let a = &self.a;
         let layer = &self.architecture.layers[number];
@@ -276,7 +285,7 @@ impl Layers<'_> {
     ) {
         let a = &self.a;
         let qkv = matmul(from, &w.qkv);
-        // What stands between the product and its turning keeps them apart.
+        // Norms of q and k come between the product and the rotation, so then these cannot be one pass.
         if plan.phase == Phase::Decode && w.qk_norm.is_none() && qkv.can_fuse_kv_write(cache) {
             plan.push(qkv.rope_and_cache(a.qkv, rope_table, cache));
         } else {

@@ -110,7 +110,7 @@ impl Error {
     }
 
     /// The same error, with what to do about it. The remedy follows the message.
-    pub fn but(self, remedy: Remedy) -> Self {
+    pub fn with_remedy(self, remedy: Remedy) -> Self {
         Self { remedy: Some(remedy), ..self }
     }
 
@@ -168,7 +168,7 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::Context => "the context",
-            Self::RequireGpu => "a GPU is required",
+            Self::RequireGpu => "require_gpu",
             Self::Temperature => "temperature",
             Self::TopP => "top_p",
             Self::MinP => "min_p",
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(error.to_string(), "top_p is 2, but it must be at most 1");
         assert_eq!(error.worded(|_| "--top-p".to_owned(), |_| String::new())[..10], *"--top-p is");
         assert_eq!((error.kind(), error.about(), error.remedy()), (Kind::Request, Some(Setting::TopP), None));
-        let error = Error::memory("there is not enough").but(Remedy::LowerContextTo(32));
+        let error = Error::memory("there is not enough").with_remedy(Remedy::LowerContextTo(32));
         assert_eq!(error.to_string(), "there is not enough; ask for a context of at most 32");
         assert_eq!(error.exit_code(), 5);
     }

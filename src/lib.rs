@@ -32,7 +32,7 @@
 //! Data flows one way, and the modules below are in that order:
 //!
 //! ```text
-//! checkpoint ─► Architecture + Weights ─► decoder() ─► Plan ─► Device::prepare ─► run(Step), run(Step), …
+//! checkpoint ─► Architecture + Weights ─► decoder() ─► Plan ─► Device::prepare ─► submit(Step), …
 //!                                                             └► cpu: the same plan, the kernels' own Rust
 //! ```
 //!

@@ -131,6 +131,8 @@ impl Step {
     pub fn max_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
         let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
         let adjusted = ADJUSTED as u64 * (blocks * u64::from(BLOCK) + MAX_BIASES as u64);
-        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + PICK as u64 + adjusted)
+        // Only sequences with outputs have logits that change.
+        let adjusted = adjusted * sequences.min(outputs);
+        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + PICK as u64) + adjusted
     }
 }

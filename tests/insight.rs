@@ -99,6 +99,13 @@ fn a_long_prompt_is_looked_into_in_chunks() {
             if done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert_eq!((broken_off.expect("a prompt that fits"), calls), (None, 3));
+        // What was broken off left only some layers in the cache: nothing of it may be found there.
+        let mut fresh = looking(&model, on).expect("it opened");
+        let other: Vec<u32> = tokens.iter().rev().copied().collect();
+        let stops = &mut |done, _| if done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        assert_eq!(inside.insight(&other, 1, stops).expect("a prompt that fits"), None);
+        let score = |engine: &mut Engine| engine.logprobs(&other, 150).expect("a text that fits");
+        assert_eq!(score(&mut inside), score(&mut fresh), "{on:?}");
         assert!(insight(&mut inside, &[1; 257], 1).is_err_and(|e| e.exit_code() == 2));
     }
 }

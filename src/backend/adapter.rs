@@ -284,7 +284,7 @@ pub(super) fn pick(
         },
     };
     if require_gpu && picked.0 == cpu {
-        let what = format!("but it would run on the CPU: {}", picked.1);
+        let what = format!("is set, but it would run on the CPU: {}", picked.1);
         return Err(Error::setting(Setting::RequireGpu, what).of_kind(Kind::Device));
     }
     Ok(picked)

@@ -39,7 +39,7 @@ impl CpuBackend {
                 "the model needs {} MiB of memory beside its mapped weights, more than there is",
                 bytes >> 20
             ))
-            .but(Remedy::LowerContext)
+            .with_remedy(Remedy::LowerContext)
             .because(e)
         })?;
         let memory = Memory::new(&plans.buffers, &plans.sizes, progress);

@@ -48,7 +48,7 @@ impl Device {
                     "{} lacks compute shaders or WebGPU's default limits",
                     adapter.get_info().name
                 ))
-                .but(Remedy::UseCpu));
+                .with_remedy(Remedy::UseCpu));
             }
         };
         Ok(Self { opened, reason })

@@ -6,7 +6,7 @@ use crate::error::{Remedy, Setting};
 pub fn flag(setting: Setting) -> String {
     match setting {
         Setting::Context => "--ctx",
-        Setting::RequireGpu => "--require-gpu,",
+        Setting::RequireGpu => "--require-gpu",
         Setting::Temperature => "--temperature",
         Setting::TopP => "--top-p",
         Setting::MinP => "--min-p",

@@ -94,6 +94,10 @@ impl Engine {
         let sequence = self.add(tokens, Goal::Predict { from: 0 })?;
         let seen = self.look(tokens.len(), weights, candidates, progress);
         self.cancel(sequence);
+        if !matches!(seen, Ok(Some(_))) {
+            // The cache has the prompt's blocks, but not in every layer.
+            self.scheduler.clear();
+        }
         let Some(insight) = seen? else { return Ok(None) };
         let is_number = |of: &Candidate| of.probability.is_finite();
         match insight.lens.iter().flatten().flatten().all(is_number) {

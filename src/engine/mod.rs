@@ -109,7 +109,6 @@ impl Engine {
             Some((vision, plans)) => {
                 Some(vision::Encoder::prepare(vision, plans, device.clone(), &progress)?)
             }
-
             None => None,
         };
         let backend = device.prepare(plans, &progress)?;
@@ -185,7 +184,8 @@ impl Engine {
         wait(self.next_events())
     }
 
-    /// The same as [`Engine::step`], for programs that must not block.
+    /// The same as [`Engine::step`], for programs that must not block. The future must run to its end: the
+    /// results of a step are lost if it is dropped while it waits for them.
     ///
     /// # Errors
     /// Those of [`Engine::step`].
@@ -252,20 +252,20 @@ impl Engine {
             format!("the model's logits on {} are not numbers: its weights are damaged", self.info.name);
         match self.info.backend {
             "cpu" => Error::run(what + ": download them again"),
-            _ => Error::run(what + ", or the device computes wrongly").but(Remedy::CompareWithCpu),
+            _ => Error::run(what + ", or the device computes wrongly").with_remedy(Remedy::CompareWithCpu),
         }
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
         if prompt.is_empty() {
             let what = "the prompt is empty, and no token starts it";
-            return Err(Error::request(what).but(Remedy::GiveText));
+            return Err(Error::request(what).with_remedy(Remedy::GiveText));
         }
         self.check_ids(prompt, "the prompt holds")?;
         if prompt.len() > self.context() as usize {
             let (tokens, context) = (prompt.len(), self.context());
             let what = format!("the prompt has {tokens} tokens, but the context holds {context}");
-            return Err(Error::request(what).but(Remedy::ShortenOrRaiseContext));
+            return Err(Error::request(what).with_remedy(Remedy::ShortenOrRaiseContext));
         }
         Ok(())
     }

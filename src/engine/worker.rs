@@ -52,9 +52,9 @@ impl Worker {
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         let (to, outcomes) = channel();
         let commands = self.commands.clone();
-        // If the thread has ended, there are no outcomes.
+        // If the thread has ended, the first outcome says so.
         let _ = commands.send(Command::Run { ticket, tokens, images, goal, to });
-        Running { commands, ticket, outcomes }
+        Running { commands, ticket, outcomes, ended: false }
     }
 
     /// The same as [`Engine::encode_image`].
@@ -74,13 +74,20 @@ pub struct Running {
     commands: Sender<Command>,
     ticket: Ticket,
     outcomes: Receiver<Outcome>,
+    ended: bool,
 }
 
 impl Iterator for Running {
     type Item = Outcome;
 
     fn next(&mut self) -> Option<Outcome> {
-        self.outcomes.recv().ok()
+        if self.ended {
+            return None;
+        }
+        let gone = || Err(Arc::new(Error::run("the engine's thread has ended")));
+        let outcome = self.outcomes.recv().unwrap_or_else(|_| gone());
+        self.ended = matches!(outcome, Err(_) | Ok(Happened::Finished(_)));
+        Some(outcome)
     }
 }
 

@@ -202,7 +202,7 @@ fn gguf(name: &Name, files: &[String]) -> Result<Vec<String>> {
         return Err(Error::model(format!(
             "{repository} has no .gguf files: leave :{pick} away for its safetensors"
         ))
-        .but(Remedy::QuantizeAtLoad));
+        .with_remedy(Remedy::QuantizeAtLoad));
     }
     if models.is_empty() {
         let is_torch = |file: &String| file.ends_with(".bin") || file.ends_with(".pth");

@@ -88,7 +88,8 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(id: SequenceId, new: NewSequence) -> Self {
+    /// A sequence of at most `context` tokens.
+    pub fn new(id: SequenceId, new: NewSequence, context: usize) -> Self {
         let NewSequence { tokens, images, goal } = new;
         let prompt = tokens.len();
         let (kind, sampling, max_len, ends, outputs_from, targets) = match goal {
@@ -108,7 +109,7 @@ impl Sequence {
             images,
             sampler: Sampler::new(sampling),
             ends,
-            max_len,
+            max_len: max_len.min(context),
             targets,
             outputs_from,
             computed: 0,
@@ -119,11 +120,6 @@ impl Sequence {
             names: Vec::new(),
             last_step: 0,
         }
-    }
-
-    /// Lowers the number of tokens at which the sequence ends to at most `tokens`.
-    pub fn limit(&mut self, tokens: usize) {
-        self.max_len = self.max_len.min(tokens);
     }
 
     /// The number of tokens, including those that steps in flight will sample.
@@ -181,12 +177,7 @@ impl Sequence {
         let shared = if share_decoded { self.tokens.len() } else { self.prompt }.min(self.outputs_from);
         while self.computed == self.names.len() * BLOCK as usize && self.computed + BLOCK as usize <= shared {
             let Some((block, name)) = blocks.find(&self.content(self.names.len())) else { return };
-            if self.blocks.len() > self.names.len() {
-                let own = std::mem::replace(&mut self.blocks[self.names.len()], block);
-                blocks.release(&[own]);
-            } else {
-                self.blocks.push(block);
-            }
+            self.blocks.push(block);
             self.names.push(name);
             self.computed += BLOCK as usize;
             self.cached += BLOCK as usize;
@@ -229,11 +220,11 @@ impl Sequence {
         self.epoch += 1;
     }
 
-    /// Records that the outputs of all tokens before index `end` have come back. Returns whether these were
-    /// all.
-    pub fn gave_outputs(&mut self, end: usize) -> bool {
+    /// Records that the outputs of all tokens before index `end` have come back. Returns the reason if these
+    /// were all.
+    pub fn gave_outputs(&mut self, end: usize) -> Option<FinishReason> {
         self.outputs_from = end;
-        end == self.prompt
+        (end == self.prompt).then_some(FinishReason::Length)
     }
 
     /// Appends a sampled token. Returns the reason if the text ends with it.

@@ -82,7 +82,7 @@ impl Gpu {
             // wgpu reports a lack of memory only in the text of the error.
             let is_memory = e.to_string().to_lowercase().contains("memory");
             let error = if is_memory { Error::memory(message) } else { Error::device(message) };
-            error.but(Remedy::UseCpu).because(e)
+            error.with_remedy(Remedy::UseCpu).because(e)
         })?;
         let gpu = Self::new(device, queue, info, options);
         let record = {
@@ -146,10 +146,10 @@ impl Gpu {
         match &*self.failure.lock().expect("no panic while it is held") {
             None => Ok(()),
             Some((Kind::Memory, what)) => {
-                Err(Error::memory(format!("{}: {what}", self.info.name)).but(Remedy::LessMemory))
+                Err(Error::memory(format!("{}: {what}", self.info.name)).with_remedy(Remedy::LessMemory))
             }
             Some((_, what)) => {
-                Err(Error::run(format!("{} failed: {what}", self.info.name)).but(Remedy::UseCpu))
+                Err(Error::run(format!("{} failed: {what}", self.info.name)).with_remedy(Remedy::UseCpu))
             }
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn profile(
             "{} cannot tell how long a pass takes (it lacks timestamp queries)",
             gpu.info.name
         ))
-        .but(Remedy::MeasureWithoutProfile));
+        .with_remedy(Remedy::MeasureWithoutProfile));
     }
     let mut times = vec![Duration::ZERO; passes.len()];
     let dispatches: Vec<(usize, &Ready, [u32; 3])> = passes

@@ -65,7 +65,7 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
 }
 
 fn unsaid(what: &str) -> Error {
-    Error::model(format!("a GGUF file cannot hold {what}")).but(Remedy::QuantizeAtLoad)
+    Error::model(format!("a GGUF file cannot hold {what}")).with_remedy(Remedy::QuantizeAtLoad)
 }
 
 /// What GGUF metadata cannot say about a model, if anything: a detail that readers of the file take from the

@@ -93,11 +93,11 @@ impl Matmul {
         Self { epilogue: Epilogue::Add, ..self.to(y) }
     }
     /// Whether one pass can write all of the cache: in several parts it has more bindings than a pass may,
-    /// and pairs that turn must lie in one part of W.
+    /// and rotated pairs must lie in one part of W.
     pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
         cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
     }
-    /// y = q, k and v, where q and k turn by `turns`, and k and v are written into the cache too: what
+    /// y = q, k and v, where q and k are rotated by `rope_table`, and k and v are written into the cache too: what
     /// [`rope`] and [`kv_write`] do, folded into this pass.
     pub fn rope_and_cache(self, y: Rows, rope_table: Option<Buffer>, cache: &Cache) -> Self {
         assert!(self.can_fuse_kv_write(cache), "a cache that one pass can write");

@@ -60,7 +60,7 @@ pub fn write(
         }
     }
     let what = "a GGUF file has no name for what this model's tokenizer does";
-    Err(Error::model(what).but(Remedy::QuantizeAtLoad))
+    Err(Error::model(what).with_remedy(Remedy::QuantizeAtLoad))
 }
 
 /// A way to describe the tokenizer in GGUF metadata.

@@ -97,8 +97,8 @@ impl Matmul {
     pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
         cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
     }
-    /// y = q, k and v, where q and k are rotated by `rope_table`, and k and v are written into the cache too: what
-    /// [`rope`] and [`kv_write`] do, folded into this pass.
+    /// y = q, k and v, where q and k are rotated by `rope_table`, and k and v are written into the cache too:
+    /// what [`rope`] and [`kv_write`] do, folded into this pass.
     pub fn rope_and_cache(self, y: Rows, rope_table: Option<Buffer>, cache: &Cache) -> Self {
         assert!(self.can_fuse_kv_write(cache), "a cache that one pass can write");
         let turned = y.width / cache.head_dim - cache.n_kv_heads;

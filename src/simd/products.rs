@@ -161,6 +161,9 @@ fn strip<L: Lanes, P: Packed, const R: usize, const T: usize>(
     }
 }
 
+/// The most lanes that a vector has.
+const MAX_LANES: usize = 16;
+
 /// The products of R rows from `first` on with T vectors x.
 #[inline(always)]
 fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
@@ -195,24 +198,37 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
             }
         }
     }
+    // The totals are read here once, at indices that the compiler knows. Else it would keep them in memory, and
+    // write them there in each turn of the loop above.
+    let mut sums = [[[0.0f32; MAX_LANES]; T]; R];
+    for r in 0..R {
+        for t in 0..T {
+            // SAFETY: there is room for N values.
+            unsafe { L::store(total[r][t], sums[r][t].as_mut_ptr()) };
+        }
+    }
     let rest = rows.columns % L::N;
     if rest > 0 {
-        // Whole vectors would read past the end of the row: copy the rest, and pad with zeros.
-        let (mut packed, mut values) = ([0u8; 64], [0.0f32; 16]);
+        // Whole vectors would read past the end of a row: copy the rest, and pad with zeros.
+        let (mut packed, mut values) = ([0u8; 4 * MAX_LANES], [0.0f32; MAX_LANES]);
         for t in 0..T {
             values[..rest].copy_from_slice(&x[t][whole * L::N..][..rest]);
             for r in 0..R {
                 let at = (first + r) * rows.row_bytes + whole * L::N * P::BYTES;
                 packed[..rest * P::BYTES].copy_from_slice(&rows.packed[at..][..rest * P::BYTES]);
-                // SAFETY: both arrays hold sixteen values, and N is at most sixteen.
-                let (w, v) = unsafe { (P::lanes::<L>(packed.as_ptr()), L::load(values.as_ptr())) };
-                total[r][t] = L::multiply_add(w, v, total[r][t]);
+                let sum = sums[r][t].as_mut_ptr();
+                // SAFETY: the arrays hold at least N values.
+                unsafe {
+                    let (w, v) = (P::lanes::<L>(packed.as_ptr()), L::load(values.as_ptr()));
+                    L::store(L::multiply_add(w, v, L::load(sum)), sum);
+                }
             }
         }
     }
     for t in 0..T {
         for r in 0..R {
-            out[t * stride + first + r] = L::sum(total[r][t]);
+            // SAFETY: there are N values.
+            out[t * stride + first + r] = L::sum(unsafe { L::load(sums[r][t].as_ptr()) });
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::{
     highest,
-    lanes::{Job, Lanes},
+    lanes::{Job, Lanes, Pair},
     products::PackedRows,
 };
 use crate::weights::Format;
@@ -15,15 +15,21 @@ use crate::weights::Format;
 /// Values in a block of rounded activations, which share a scale.
 pub const BLOCK: usize = 32;
 
-/// A row of activations x, rounded in blocks: x ≈ d · q.
-#[derive(Default)]
+/// A row of activations x, rounded in blocks: x ≈ d · q. Zeros follow up to a whole group.
+#[derive(Clone)]
 pub struct Rounded {
-    q: Vec<i8>,
-    /// Of each block, with zeros up to whole groups of [`PARTS`].
-    d: Vec<f32>,
-    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half. Padded
-    /// like d.
-    sums: [Vec<f32>; 3],
+    columns: usize,
+    groups: Vec<Group>,
+}
+
+/// [`PARTS`] blocks of a rounded row. What is needed at one time lies together.
+#[derive(Clone)]
+struct Group {
+    q: [[i8; BLOCK]; PARTS],
+    /// Of each block.
+    d: [f32; PARTS],
+    /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half.
+    sums: [[f32; PARTS]; 3],
 }
 
 /// Rounds a row, whose length is a multiple of 32, to eight bits: d = max |x| / 127 of a block, and q is the
@@ -36,40 +42,48 @@ impl Job for Round<'_> {
     fn run<L: Lanes>(self) -> Rounded {
         let (blocks, rest) = self.0.as_chunks::<BLOCK>();
         assert!(rest.is_empty(), "whole blocks");
-        let mut rounded = Rounded { q: vec![0; self.0.len()], ..Rounded::default() };
-        for (x, q) in blocks.iter().zip(rounded.q.as_chunks_mut::<BLOCK>().0) {
-            let mut sizes = *x;
-            for size in &mut sizes {
-                *size = size.abs();
+        let zeros = Group { q: [[0; BLOCK]; PARTS], d: [0.0; PARTS], sums: [[0.0; PARTS]; 3] };
+        let mut groups = vec![zeros; blocks.len().div_ceil(PARTS)];
+        for (block, x) in blocks.iter().enumerate() {
+            let (group, block) = (&mut groups[block / PARTS], block % PARTS);
+            let q = &mut group.q[block];
+            let mut tops = [0.0f32; 8];
+            for eight in x.as_chunks::<8>().0 {
+                for i in 0..8 {
+                    let size = eight[i].abs();
+                    tops[i] = if size > tops[i] { size } else { tops[i] };
+                }
             }
-            let d = highest(&sizes) / 127.0;
+            let d = highest(&tops) / 127.0;
             let by = if d > 0.0 { 1.0 / d } else { 0.0 };
             // 1.5 · 2²³: adding it to a small number leaves the nearest integer in the low bits.
             const ROUND: f32 = 12_582_912.0;
-            let mut halves = [0i32; 2];
             for i in 0..BLOCK {
                 q[i] = (x[i] * by + ROUND).to_bits() as i8;
             }
-            for i in 0..BLOCK / 2 {
-                halves[0] += i32::from(q[i]);
-                halves[1] += i32::from(q[i + BLOCK / 2]);
+            let mut fours = [0.0f32; 8];
+            // SAFETY: 32 bytes each, and eight sums.
+            unsafe {
+                let products = L::byte_products::<false>([1; BLOCK].as_ptr(), q.as_ptr());
+                <L::Eight>::store(products, fours.as_mut_ptr());
             }
-            rounded.d.push(d);
-            for (sums, sum) in rounded.sums.iter_mut().zip([halves[0] + halves[1], halves[0], halves[1]]) {
-                sums.push(d * sum as f32);
+            let halves =
+                [fours[0] + fours[1] + fours[2] + fours[3], fours[4] + fours[5] + fours[6] + fours[7]];
+            group.d[block] = d;
+            for (sums, sum) in group.sums.iter_mut().zip([halves[0] + halves[1], halves[0], halves[1]]) {
+                sums[block] = d * sum;
             }
         }
-        let groups = blocks.len().next_multiple_of(PARTS);
-        rounded.d.resize(groups, 0.0);
-        rounded.sums.iter_mut().for_each(|sums| sums.resize(groups, 0.0));
-        rounded
+        Rounded { columns: self.0.len(), groups }
     }
 }
 
 impl Rounded {
     /// The values that the rounded row represents.
     pub fn values(&self) -> Vec<f32> {
-        self.q.iter().enumerate().map(|(i, q)| self.d[i / BLOCK] * f32::from(*q)).collect()
+        let blocks = self.groups.iter().flat_map(|group| group.q.iter().zip(&group.d));
+        let values = blocks.flat_map(|(q, d)| q.iter().map(move |q| d * f32::from(*q)));
+        values.take(self.columns).collect()
     }
 }
 
@@ -94,7 +108,7 @@ impl Job for RoundedProducts<'_> {
     fn run<L: Lanes>(self) {
         let Self { rows, x, out, stride } = self;
         rows.check();
-        assert!(x.iter().all(|x| x.q.len() == rows.columns), "a block for each of the rows'");
+        assert!(x.iter().all(|x| x.columns == rows.columns), "a block for each of the rows'");
         match rows.format {
             Format::Q8_0 => products::<L, Q8_0>(rows, x, out, stride),
             Format::Q4_0 => products::<L, Q4_0>(rows, x, out, stride),
@@ -162,113 +176,118 @@ fn several<L: Lanes, F: Ints, const N: usize>(
 ) -> usize {
     // No closures nor `map` here: they would not be compiled for the instructions of the job.
     let zero = <L::Eight>::splat(0.0);
-    // Of each product: Σ s d u q, of the even and of the odd parts; and Σ m x, by the index of the part.
-    let (mut even, mut odd, mut offsets) = ([zero; N], [zero; N], [zero; N]);
-    let mut part = 0;
-    while part < parts {
-        let count = PARTS.min(parts - part);
-        let packed = &packed[F::bytes(part)..];
-        let of_row = F::scales::<L>(packed, count);
-        // The scales of the row times those of each x; all parts of a group, for where there are fewer, they
-        // are zero.
-        let (mut scales, mut q) = ([[[0.0; PARTS]; 2]; N], [&[][..]; N]);
-        // SAFETY: the arrays have eight values.
-        unsafe {
-            for j in 0..N {
-                let [whole, first, second] = &x[j].sums;
-                let d = eight::<L>(&x[j].d, part);
-                <L::Eight>::store(times_of_row::<L>(&of_row.s[0], d), scales[j][0].as_mut_ptr());
-                if F::HALVES {
-                    <L::Eight>::store(times_of_row::<L>(&of_row.s[1], d), scales[j][1].as_mut_ptr());
-                    let a = times_of_row::<L>(&of_row.m[0], eight::<L>(first, part));
-                    let b = times_of_row::<L>(&of_row.m[1], eight::<L>(second, part));
-                    offsets[j] = <L::Eight>::add(offsets[j], <L::Eight>::add(a, b));
-                } else if !F::SIGNED {
-                    let m = times_of_row::<L>(&of_row.m[0], eight::<L>(whole, part));
-                    offsets[j] = <L::Eight>::add(offsets[j], m);
-                }
-                q[j] = &x[j].q[part * BLOCK..][..count * BLOCK];
-            }
+    let mut sums = Sums::<L, N> { parts: [<L::Pair>::splat(0.0); N], offsets: [zero; N] };
+    let (whole, rest) = (parts / PARTS, parts % PARTS);
+    let mut of_x = [&[][..]; N];
+    for j in 0..N {
+        of_x[j] = &x[j].groups[..parts.div_ceil(PARTS)];
+    }
+    let mut groups = [&x[0].groups[0]; N];
+    for g in 0..whole {
+        for j in 0..N {
+            groups[j] = &of_x[j][g];
         }
-        let mut i = 0;
-        while i + 1 < count {
-            add_part::<L, F, N>(&mut even, packed, &q, &scales, i);
-            add_part::<L, F, N>(&mut odd, packed, &q, &scales, i + 1);
-            i += 2;
+        let packed = &packed[F::bytes(g * PARTS)..F::bytes((g + 1) * PARTS)];
+        add_group::<L, F, N>(&mut sums, packed, &groups, PARTS);
+    }
+    if rest > 0 {
+        for j in 0..N {
+            groups[j] = &of_x[j][whole];
         }
-        if i < count {
-            add_part::<L, F, N>(&mut even, packed, &q, &scales, i);
-        }
-        part += count;
+        add_group::<L, F, N>(&mut sums, &packed[F::bytes(whole * PARTS)..], &groups, rest);
     }
     for j in 0..N {
-        let total = <L::Eight>::add(even[j], odd[j]);
-        out[j * stride] = <L::Eight>::sum(if F::SIGNED { total } else { <L::Eight>::add(total, offsets[j]) });
+        let total = <L::Pair>::sum(sums.parts[j]);
+        let total = if F::SIGNED { total } else { <L::Eight>::add(total, sums.offsets[j]) };
+        out[j * stride] = <L::Eight>::sum(total);
     }
     N
 }
 
-/// Eight of a row's values, which are padded to whole groups of parts.
-#[inline(always)]
-fn eight<L: Lanes>(values: &[f32], at: usize) -> <L::Eight as Lanes>::V {
-    let values: &[f32; PARTS] = values[at..].first_chunk().expect("padded");
-    // SAFETY: they are eight.
-    unsafe { <L::Eight>::load(values.as_ptr()) }
+/// Of each of N products: Σ s d u q, of the even and of the odd parts; and Σ m x, by the index of the part.
+struct Sums<L: Lanes, const N: usize> {
+    parts: [<L::Pair as Pair>::V; N],
+    offsets: [<L::Eight as Lanes>::V; N],
 }
 
+/// Adds the products of the first `count` parts of a group.
 #[inline(always)]
-fn times_of_row<L: Lanes>(of_row: &[f32; PARTS], of_x: <L::Eight as Lanes>::V) -> <L::Eight as Lanes>::V {
-    // SAFETY: the array has eight values.
-    let of_row = unsafe { <L::Eight>::load(of_row.as_ptr()) };
-    <L::Eight>::multiply_add(of_row, of_x, <L::Eight>::splat(0.0))
-}
-
-/// Adds the products of one part to a total for each x.
-#[inline(always)]
-fn add_part<L: Lanes, F: Ints, const N: usize>(
-    totals: &mut [<L::Eight as Lanes>::V; N],
+fn add_group<L: Lanes, F: Ints, const N: usize>(
+    sums: &mut Sums<L, N>,
     packed: &[u8],
-    q: &[&[i8]; N],
-    scales: &[[[f32; PARTS]; 2]; N],
-    i: usize,
+    x: &[&Group; N],
+    count: usize,
 ) {
-    let u = F::u(packed, i);
+    let of_row = F::scales::<L>(packed, count);
+    // The scales of the row times those of each x, and where the halves of a part differ, those of both in turn.
+    // Where there are fewer parts, they are zero.
+    let (mut scales, mut of_halves) = ([[0.0; PARTS]; N], [[0.0; 2 * PARTS]; N]);
     for j in 0..N {
-        let q = &q[j][i * BLOCK..][..BLOCK];
-        // SAFETY: both have 32 bytes from there on.
-        let products = unsafe {
-            match F::SIGNED {
-                true => L::byte_products::<true>(u.as_ptr(), q.as_ptr()),
-                false => L::byte_products::<false>(u.as_ptr(), q.as_ptr()),
+        let Group { d, sums: [whole, first, second], .. } = x[j];
+        let offsets = sums.offsets[j];
+        scales[j] = products_of::<L>(&of_row.s[0], d);
+        if F::HALVES {
+            let of_second = products_of::<L>(&of_row.s[1], d);
+            for i in 0..PARTS {
+                of_halves[j][2 * i] = scales[j][i];
+                of_halves[j][2 * i + 1] = of_second[i];
             }
-        };
-        let s = &scales[j];
-        let scale = if F::HALVES {
-            let [a, b] = [s[0][i], s[1][i]];
-            let both = [a, a, a, a, b, b, b, b];
-            // SAFETY: the array has eight values.
-            unsafe { <L::Eight>::load(both.as_ptr()) }
-        } else {
-            <L::Eight>::splat(s[0][i])
-        };
-        totals[j] = <L::Eight>::multiply_add(products, scale, totals[j]);
+            let (a, b) = (times_of::<L>(&of_row.m[0], first), times_of::<L>(&of_row.m[1], second));
+            sums.offsets[j] = <L::Eight>::add(offsets, <L::Eight>::add(a, b));
+        } else if !F::SIGNED {
+            sums.offsets[j] = <L::Eight>::add(offsets, times_of::<L>(&of_row.m[0], whole));
+        }
     }
+    // The second half of a last pair may be missing; then its integers and its scales are zero.
+    for i in (0..count).step_by(2) {
+        let mut u = [[0; BLOCK]; 2];
+        u[0] = F::u(packed, i);
+        if i + 1 < count {
+            u[1] = F::u(packed, i + 1);
+        }
+        for j in 0..N {
+            let (u, q) = (u.as_ptr().cast(), x[j].q[i..i + 2].as_ptr().cast());
+            // SAFETY: two parts of 32 bytes each, and two or four scales.
+            let (products, scale) = unsafe {
+                let products = match F::SIGNED {
+                    true => <L::Pair>::byte_products::<true>(u, q),
+                    false => <L::Pair>::byte_products::<false>(u, q),
+                };
+                let scale = match F::HALVES {
+                    true => <L::Pair>::spread::<4>(of_halves[j][2 * i..2 * i + 4].as_ptr()),
+                    false => <L::Pair>::spread::<8>(scales[j][i..i + 2].as_ptr()),
+                };
+                (products, scale)
+            };
+            sums.parts[j] = <L::Pair>::multiply_add(products, scale, sums.parts[j]);
+        }
+    }
+}
+
+/// The products of eight values with eight others.
+#[inline(always)]
+fn times_of<L: Lanes>(a: &[f32; PARTS], b: &[f32; PARTS]) -> <L::Eight as Lanes>::V {
+    // SAFETY: the arrays have eight values.
+    let (a, b) = unsafe { (<L::Eight>::load(a.as_ptr()), <L::Eight>::load(b.as_ptr())) };
+    <L::Eight>::multiply_add(a, b, <L::Eight>::splat(0.0))
+}
+
+/// The same as an array.
+#[inline(always)]
+fn products_of<L: Lanes>(a: &[f32; PARTS], b: &[f32; PARTS]) -> [f32; PARTS] {
+    let mut products = [0.0; PARTS];
+    // SAFETY: the array has eight values.
+    unsafe { <L::Eight>::store(times_of::<L>(a, b), products.as_mut_ptr()) };
+    products
 }
 
 /// The f16 at offset `at` of each of `count` blocks, `bytes` apart.
 #[inline(always)]
 fn halves<L: Lanes>(packed: &[u8], bytes: usize, at: usize, count: usize) -> [f32; PARTS] {
-    let (mut bits, mut values) = ([[0u8; 2]; PARTS], [0.0f32; PARTS]);
-    if count == PARTS {
-        // The usual case, with one check of the length.
-        let packed = &packed[..(PARTS - 1) * bytes + at + 2];
-        for i in 0..PARTS {
-            bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
-        }
-    } else {
-        for i in 0..count {
-            bits[i] = [packed[i * bytes + at], packed[i * bytes + at + 1]];
-        }
+    let (mut bits, mut values) = ([0u16; PARTS], [0.0f32; PARTS]);
+    let packed = &packed[..(count - 1) * bytes + at + 2];
+    for i in 0..count {
+        bits[i] = u16::from_ne_bytes([packed[i * bytes + at], packed[i * bytes + at + 1]]);
     }
     // SAFETY: both arrays have eight values, one per lane.
     unsafe { <L::Eight>::store(<L::Eight>::f16(bits.as_ptr().cast()), values.as_mut_ptr()) };

@@ -114,6 +114,8 @@ pub trait Lanes {
     type V: Copy;
     /// Vectors of eight lanes with the same instructions.
     type Eight: Lanes;
+    /// Pairs of these.
+    type Pair: Pair<Eight = Self::Eight>;
     fn splat(value: f32) -> Self::V;
     unsafe fn load(values: *const f32) -> Self::V;
     unsafe fn store(v: Self::V, to: *mut f32);
@@ -139,6 +141,58 @@ pub trait Lanes {
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> <Self::Eight as Lanes>::V;
 }
 
+/// Two vectors of eight lanes, which are one register where there are such.
+///
+/// # Safety
+/// The functions take pointers to as many values as they say, at any alignment.
+pub trait Pair {
+    type Eight: Lanes;
+    type V: Copy;
+    fn splat(value: f32) -> Self::V;
+    /// a · b + c
+    fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of the two vectors.
+    fn sum(v: Self::V) -> <Self::Eight as Lanes>::V;
+    /// Reads 16 / `TIMES` values, and repeats each `TIMES` (eight or four) times.
+    unsafe fn spread<const TIMES: usize>(values: *const f32) -> Self::V;
+    /// [`Lanes::byte_products`] of 64 bytes each.
+    unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Self::V;
+}
+
+/// A pair where no register holds both.
+pub struct Two<L>(std::marker::PhantomData<L>);
+
+impl<L: Lanes<Eight = L>> Pair for Two<L> {
+    type Eight = L;
+    type V = [L::V; 2];
+    #[inline(always)]
+    fn splat(value: f32) -> Self::V {
+        [L::splat(value); 2]
+    }
+    #[inline(always)]
+    fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        [L::multiply_add(a[0], b[0], c[0]), L::multiply_add(a[1], b[1], c[1])]
+    }
+    #[inline(always)]
+    fn sum([low, high]: Self::V) -> L::V {
+        L::add(low, high)
+    }
+    #[inline(always)]
+    unsafe fn spread<const TIMES: usize>(values: *const f32) -> Self::V {
+        unsafe {
+            if TIMES == 8 {
+                return [L::splat(*values), L::splat(*values.add(1))];
+            }
+            let [a, b, c, d] = values.cast::<[f32; 4]>().read_unaligned();
+            [L::load([a, a, a, a, b, b, b, b].as_ptr()), L::load([c, c, c, c, d, d, d, d].as_ptr())]
+        }
+    }
+    #[inline(always)]
+    unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Self::V {
+        unsafe { [L::byte_products::<SIGNED>(u, x), L::byte_products::<SIGNED>(u.add(32), x.add(32))] }
+    }
+}
+
 pub struct Portable;
 
 impl Lanes for Portable {
@@ -146,6 +200,7 @@ impl Lanes for Portable {
     const MANY_REGISTERS: bool = false;
     type V = [f32; 8];
     type Eight = Self;
+    type Pair = Two<Self>;
     #[inline(always)]
     fn splat(value: f32) -> Self::V {
         [value; 8]

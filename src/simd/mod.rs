@@ -70,6 +70,24 @@ impl Cpu {
         threads.for_each(pieces, &work);
     }
 
+    /// What `work` makes of each item, in their order; like [`Cpu::for_each`].
+    pub fn map<T: Send, U: Send>(
+        &self,
+        operations: u64,
+        items: impl ExactSizeIterator<Item = T>,
+        work: impl Fn(T) -> U + Sync,
+    ) -> Vec<U> {
+        if self.count == 1 || operations < WORTH_THREADS {
+            return items.map(work).collect();
+        }
+        let places: Vec<_> = items.map(|item| Mutex::new((Some(item), None))).collect();
+        self.for_each(operations, places.len(), |i| {
+            let mut place = places[i].lock().expect("each place has one thread");
+            place.1 = place.0.take().map(&work);
+        });
+        places.into_iter().filter_map(|place| place.into_inner().expect("no panic").1).collect()
+    }
+
     /// The size of the pieces into which to divide `things`: a multiple of `unit`, for about four pieces per
     /// thread.
     pub fn piece(&self, things: usize, unit: usize) -> usize {

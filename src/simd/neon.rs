@@ -2,7 +2,7 @@
 
 #![allow(clippy::missing_safety_doc)] // `Lanes` has the safety section for all of its functions
 
-use super::lanes::{Job, Lanes};
+use super::lanes::{Job, Lanes, Two};
 use std::arch::{aarch64::*, asm};
 
 #[target_feature(enable = "dotprod")]
@@ -22,6 +22,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     const MANY_REGISTERS: bool = false;
     type V = [float32x4_t; 2];
     type Eight = Self;
+    type Pair = Two<Self>;
     #[inline(always)]
     fn splat(value: f32) -> Self::V {
         unsafe { [vdupq_n_f32(value); 2] }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::missing_safety_doc)] // `Lanes` has the safety section for all of its functions
 
-use super::lanes::{Job, Lanes};
+use super::lanes::{Job, Lanes, Pair, Two};
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -37,6 +37,7 @@ impl Lanes for Avx2 {
     const MANY_REGISTERS: bool = false;
     type V = __m256;
     type Eight = Self;
+    type Pair = Two<Self>;
     #[inline(always)]
     fn prefetch(at: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
@@ -100,6 +101,7 @@ impl Lanes for Avx512 {
     const MANY_REGISTERS: bool = true;
     type V = __m512;
     type Eight = Avx2;
+    type Pair = Self;
     #[inline(always)]
     fn prefetch(at: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
@@ -151,6 +153,54 @@ impl Lanes for Avx512 {
         unsafe {
             let (u, x) = factors::<SIGNED>(u, x);
             _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(_mm256_setzero_si256(), u, x))
+        }
+    }
+}
+
+// SAFETY: as above.
+impl Pair for Avx512 {
+    type Eight = Avx2;
+    type V = __m512;
+    #[inline(always)]
+    fn splat(value: f32) -> __m512 {
+        <Self as Lanes>::splat(value)
+    }
+    #[inline(always)]
+    fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        <Self as Lanes>::multiply_add(a, b, c)
+    }
+    #[inline(always)]
+    fn sum(v: __m512) -> __m256 {
+        unsafe { _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
+    }
+    #[inline(always)]
+    unsafe fn spread<const TIMES: usize>(values: *const f32) -> __m512 {
+        unsafe {
+            if TIMES == 8 {
+                let two = _mm512_castpd_ps(_mm512_set1_pd(values.cast::<f64>().read_unaligned()));
+                return _mm512_permutevar_ps(
+                    two,
+                    _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0),
+                );
+            }
+            let four = _mm512_broadcast_f32x4(_mm_loadu_ps(values));
+            _mm512_permutevar_ps(four, _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> __m512 {
+        unsafe {
+            let (u, x) = (_mm512_loadu_si512(u.cast()), _mm512_loadu_si512(x.cast()));
+            let zero = _mm512_setzero_si512();
+            // One factor must be unsigned: u (x + 128) - 128 u, where the last is the same for every x.
+            let products = if SIGNED {
+                let high = _mm512_set1_epi8(-128);
+                let start = _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, high, u));
+                _mm512_dpbusd_epi32(start, _mm512_xor_si512(x, high), u)
+            } else {
+                _mm512_dpbusd_epi32(zero, u, x)
+            };
+            _mm512_cvtepi32_ps(products)
         }
     }
 }

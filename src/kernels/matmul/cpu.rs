@@ -21,7 +21,7 @@ impl Matmul {
         step: &Step,
         x: &'a [f32],
         normalized: &'a mut Vec<f32>,
-        normalize: impl Fn(Normalize),
+        normalize: impl FnOnce(Vec<Normalize>),
     ) -> Vec<&'a [f32]> {
         let (width, stride) = (self.w.columns as usize, self.x.rows.stride() as usize);
         let count = self.y.per.count(&step.load()) as usize;
@@ -29,9 +29,10 @@ impl Matmul {
         let rows = (0..count).map(|row| &x[at(row) * stride..][..stride]);
         let Some(norm) = &self.x.norm else { return rows.collect() };
         normalized.resize(count * stride, 0.0);
-        for (x, to) in rows.zip(normalized.chunks_mut(stride)) {
-            normalize(Normalize { by: norm, memory, x: &x[..width], y: &mut to[..width] });
-        }
+        let rows = rows.zip(normalized.chunks_mut(stride));
+        normalize(
+            rows.map(|(x, y)| Normalize { by: norm, memory, x: &x[..width], y: &mut y[..width] }).collect(),
+        );
         normalized.chunks(stride).collect()
     }
 
@@ -67,7 +68,8 @@ impl Matmul {
     /// The definition: one product after the other, summed in order.
     pub(super) fn run_plain(&self, memory: &Memory, step: &Step) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
-        let x = self.rows_of_x(memory, step, &x, &mut normalized, |row| row.plain());
+        let normalize = |rows: Vec<Normalize>| rows.into_iter().for_each(Normalize::plain);
+        let x = self.rows_of_x(memory, step, &x, &mut normalized, normalize);
         let mut y = memory.write(self.y.buffer);
         let mut products = vec![vec![0.0; self.w.rows as usize]; x.len()];
         let mut w = vec![0.0; self.w.columns as usize];
@@ -89,7 +91,10 @@ impl Matmul {
     /// The same with SIMD and threads.
     pub(super) fn run_simd(&self, memory: &Memory, step: &Step, phase: Phase, cpu: &Cpu) {
         let (x, mut normalized) = (memory.read(self.x.rows.buffer), Vec::new());
-        let x = self.rows_of_x(memory, step, &x, &mut normalized, |row| cpu.simd.run(row));
+        let x = self.rows_of_x(memory, step, &x, &mut normalized, |rows| {
+            let values = rows.len() * self.w.columns as usize;
+            cpu.map(8 * values as u64, rows.into_iter(), |row| cpu.simd.run(row));
+        });
         if x.is_empty() {
             return;
         }
@@ -98,7 +103,9 @@ impl Matmul {
         // would save little.
         let rounds = |part: &Part| phase == Phase::Decode && cpu.rounds() && takes(part.format, columns);
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
-            true => x.iter().map(|x| cpu.simd.run(Round(&x[..columns]))).collect(),
+            true => {
+                cpu.map(16 * (x.len() * columns) as u64, x.iter(), |x| cpu.simd.run(Round(&x[..columns])))
+            }
             false => Vec::new(),
         };
         let mut written = memory.write(self.y.buffer);

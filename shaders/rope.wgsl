@@ -6,6 +6,7 @@ override HEADS: u32;   // query and key heads together
 override PAIRS: u32;   // pairs in a head
 override STRIDE: u32;  // values from one row of qkv to the next
 #import step
+#import pair
 @group(1) @binding(0) var<storage, read> table: array<vec2<f32>>;
 @group(1) @binding(1) var<storage, read_write> qkv: array<f32>;
 
@@ -19,8 +20,7 @@ fn main(
     if i >= HEADS * PAIRS { return; }
     let turn = table[row_at(group.z).position * PAIRS + i % PAIRS];
     let at = group.z * STRIDE + 2u * i;
-    let a = qkv[at];
-    let b = qkv[at + 1u];
-    qkv[at] = a * turn.x - b * turn.y;
-    qkv[at + 1u] = a * turn.y + b * turn.x;
+    let rotated = rotate(vec2(qkv[at], qkv[at + 1u]), turn);
+    qkv[at] = rotated.x;
+    qkv[at + 1u] = rotated.y;
 }

@@ -14,11 +14,11 @@ pub struct Architecture {
     pub n_heads: u32,
     pub n_kv_heads: u32,
     pub head_dim: u32,
-    /// Whether a learned vector a position is added to the token's (GPT); else layers tell positions apart.
-    pub learned_positions: bool,
-    pub norm: NormKind,
-    pub norm_epsilon: f32,
+    pub embedding: Embedding,
     pub layers: Vec<Layer>,
+    /// The norm before the output head.
+    pub final_norm: Option<Norm>,
+    pub logits: Logits,
     /// The ids that start and end a text, as config.json names them.
     pub bos: Vec<u32>,
     /// The ids that end a text, as config.json names them.
@@ -61,47 +61,234 @@ impl Vision {
     }
 }
 
-/// A layer: attention, then the MLP, each added to the residual stream.
+/// What the first layer reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding {
+    /// The factor that a token's vector is multiplied by (√hidden_size in Gemma).
+    pub scale: f32,
+    /// Whether positions have learned vectors, which are added to the tokens' (GPT); else layers tell
+    /// positions apart.
+    pub positions: Option<LearnedPositions>,
+    /// The norm of the sum (BLOOM).
+    pub norm: Option<Norm>,
+}
+
+/// A learned vector for each position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedPositions {
+    /// The row of the first position (2 in OPT).
+    pub first: u32,
+}
+
+impl Embedding {
+    /// The tokens' vectors.
+    pub const TOKENS: Self = Self { scale: 1.0, positions: None, norm: None };
+    /// The tokens' vectors and those of their positions.
+    pub const WITH_POSITIONS: Self = Self { positions: Some(LearnedPositions { first: 0 }), ..Self::TOKENS };
+}
+
+/// What becomes of the head's products: first they are scaled, then capped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logits {
+    pub scale: f32,
+    /// c in c · tanh(logit / c), which keeps them between -c and c (Gemma 2).
+    pub soft_cap: Option<f32>,
+}
+
+impl Logits {
+    /// The products as they are.
+    pub const PLAIN: Self = Self { scale: 1.0, soft_cap: None };
+}
+
+/// A layer: attention and an MLP, each of which adds to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     pub attention: Attention,
     pub mlp: Mlp,
-    pub norm_order: NormOrder,
+    /// The factor that each half's output is multiplied by before it is added (Granite).
+    pub residual_scale: f32,
+    /// Whether the MLP reads what the attention reads, rather than the sum after it (Wang & Komatsuzaki 2021,
+    /// "GPT-J").
+    pub parallel: bool,
+}
+
+impl Layer {
+    /// Attention, then the MLP.
+    pub fn new(attention: Attention, mlp: Mlp) -> Self {
+        Self { attention, mlp, residual_scale: 1.0, parallel: false }
+    }
+}
+
+/// The norms around one half of a layer: as [`Norm`]s, as the tensors that hold their weights, as weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Norms<T> {
+    /// Of what the half reads (GPT-2 and later). The residual stream itself stays as it is.
+    pub before: Option<T>,
+    /// Of the half's output, before it is added to the residual stream (OLMo 2, Gemma 2).
+    pub of_output: Option<T>,
+    /// Of the residual stream after the sum (GPT-1).
+    pub of_sum: Option<T>,
+}
+
+impl<T> Norms<T> {
+    const NONE: Self = Self { before: None, of_output: None, of_sum: None };
+
+    pub fn before(norm: T) -> Self {
+        Self { before: Some(norm), ..Self::NONE }
+    }
+    pub fn of_sum(norm: T) -> Self {
+        Self { of_sum: Some(norm), ..Self::NONE }
+    }
+    /// All that there are.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.before.iter().chain(&self.of_output).chain(&self.of_sum)
+    }
+    /// What `change` makes of each norm and of the one in its place in `other`.
+    pub fn zip<O, U>(&self, other: &Norms<O>, mut change: impl FnMut(&T, &O) -> U) -> Norms<U> {
+        let mut both = |a: &Option<T>, b: &Option<O>| a.as_ref().zip(b.as_ref()).map(|(a, b)| change(a, b));
+        Norms {
+            before: both(&self.before, &other.before),
+            of_output: both(&self.of_output, &other.of_output),
+            of_sum: both(&self.of_sum, &other.of_sum),
+        }
+    }
 }
 
 /// How a layer attends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
+    pub norms: Norms<Norm>,
     /// The factor that q·k is multiplied by.
     pub scale: f32,
-    /// How many positions a token attends to, including its own. `None`: all up to its own.
-    pub window: Option<u32>,
+    /// c in c · tanh(score / c), which keeps the scores between -c and c (Gemma 2).
+    pub soft_cap: Option<f32>,
+    pub span: Span,
     /// How q and k are rotated by their positions (Su et al. 2021, "RoFormer"). A layer without rotation and
     /// learned positions (Kazemnejad et al. 2023, "NoPE") tells positions apart by what it attends to alone.
     pub rope: Option<Rope>,
-    /// Whether each head of q and of k is normalized, with weights of its own, before it is rotated (Henry et
-    /// al. 2020, "Query-Key Normalization"; an RMS norm in Qwen3).
-    pub qk_norm: bool,
+    /// How q and k are normalized (Henry et al. 2020, "Query-Key Normalization").
+    pub qk_norm: Option<QkNorm>,
+    /// Whether scores fall with the distance, by a slope a head (Press et al. 2022, "ALiBi").
+    pub alibi: bool,
+    /// Whether each head has a learned score that joins the softmax's denominator alone (gpt-oss).
+    pub sinks: bool,
+    /// Whether the output is multiplied by sigmoid(gate(x)) before its projection (Qwen3.5).
+    pub output_gate: bool,
+    pub temperature: Option<Temperature>,
 }
 
 impl Attention {
     /// All heads attend to all positions before them, without rotation, q·k scaled by 1/√head_dim (Vaswani et
     /// al. 2017).
-    pub fn full(head_dim: u32) -> Self {
-        Self { scale: 1.0 / (head_dim as f32).sqrt(), window: None, rope: None, qk_norm: false }
+    pub fn full(head_dim: u32, norms: Norms<Norm>) -> Self {
+        Self {
+            norms,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            soft_cap: None,
+            span: Span::Full,
+            rope: None,
+            qk_norm: None,
+            alibi: false,
+            sinks: false,
+            output_gate: false,
+            temperature: None,
+        }
     }
+}
+
+/// Which positions a token attends to, up to its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    Full,
+    /// The last so many, its own included (Beltagy et al. 2020, "Longformer").
+    Sliding(u32),
+    /// Those of its own chunk, if the text is cut into chunks of so many (LLaMA 4).
+    Chunked(u32),
+}
+
+impl Span {
+    /// A window of so many positions; None: all.
+    pub fn window(window: Option<u32>) -> Self {
+        window.map_or(Self::Full, Self::Sliding)
+    }
+}
+
+/// How q and k are normalized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QkNorm {
+    pub norm: Norm,
+    /// Whether a norm is over all heads together (OLMo 2), rather than over each (Qwen3).
+    pub joins_heads: bool,
+    /// Whether it comes after the rotation (LLaMA 4), rather than before it.
+    pub after_rope: bool,
+}
+
+impl QkNorm {
+    /// A norm of each head before the rotation, like the norm before this attention (Qwen3).
+    pub fn of_heads(attention: &Attention) -> Option<Self> {
+        let norm = attention.norms.before?;
+        Some(Self { norm, joins_heads: false, after_rope: false })
+    }
+}
+
+/// A factor of q that grows with its position p: 1 + scale · ln(1 + ⌊(p + offset) / interval⌋) (LLaMA 4).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    pub scale: f32,
+    pub interval: u32,
+    pub offset: u32,
 }
 
 /// A layer's MLP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mlp {
+    pub norms: Norms<Norm>,
     pub intermediate_size: u32,
     pub activation: Activation,
     /// Whether it is `down(activation(gate x) * up x)` (Shazeer 2020) rather than `down(activation(up x))`.
     pub gated: bool,
+    /// Some: there are many such MLPs, of which each token takes a few.
+    pub experts: Option<Experts>,
+}
+
+/// A mixture of experts (Shazeer et al. 2017): MLPs, of which a router chooses a few for each token. Their
+/// outputs are added, weighed by the router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experts {
+    pub count: u32,
+    /// How many a token takes.
+    pub chosen: u32,
+    pub weighing: Weighing,
+    /// An expert that every token takes.
+    pub shared: Option<SharedExpert>,
+}
+
+/// How a router's logits become the experts' weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighing {
+    /// Their softmax over all experts, and if `renormalized` over the sum of the chosen (Qwen3).
+    Softmax { renormalized: bool },
+    /// Their softmax over the chosen experts (gpt-oss).
+    SoftmaxOfChosen,
+    /// The sigmoid of each, which multiplies what the expert reads (LLaMA 4).
+    SigmoidOfInput,
+}
+
+/// An expert that every token takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedExpert {
+    pub intermediate_size: u32,
+    /// Whether its output is multiplied by sigmoid(gate(x)) (Qwen2-MoE).
+    pub gated: bool,
 }
 
 impl Architecture {
+    /// All norms that work on the residual stream.
+    pub fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let of_layers = self.layers.iter().flat_map(|l| l.attention.norms.all().chain(l.mlp.norms.all()));
+        self.embedding.norm.iter().chain(of_layers).chain(&self.final_norm)
+    }
+
     /// The rotary positions of its layers, each kind once.
     pub fn ropes(&self) -> Vec<&Rope> {
         let mut ropes: Vec<&Rope> = Vec::new();
@@ -119,13 +306,38 @@ impl Architecture {
     }
 }
 
-/// How each norm is computed.
+/// A norm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    pub kind: NormKind,
+    pub epsilon: f32,
+    pub weight: NormWeight,
+}
+
+impl Norm {
+    /// A norm that is multiplied by its weights.
+    pub fn new(kind: NormKind, epsilon: f32) -> Self {
+        Self { kind, epsilon, weight: NormWeight::Plain }
+    }
+}
+
+/// How a norm is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// (x − mean) / √(variance + ε) · weight + bias (Ba et al. 2016)
     Layer,
     /// x / √(mean of squares + ε) · weight (Zhang & Sennrich 2019)
     Rms,
+}
+
+/// What a norm is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormWeight {
+    /// Nothing (nanochat).
+    None,
+    Plain,
+    /// 1 + weight (Gemma).
+    OnePlus,
 }
 
 /// An activation function.
@@ -161,20 +373,15 @@ impl Activation {
     ];
 }
 
-/// Where the norms of a layer are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormOrder {
-    /// Before the attention and before the MLP (GPT-2 and later). A final norm precedes the output head.
-    Before,
-    /// After the residual sum of the attention and of the MLP (GPT-1). There is no final norm.
-    After,
-}
-
 /// The parameters of rotary positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pub theta: f64,
     pub scaling: RopeScaling,
+    /// How many of a head's values are rotated, the first ones; None: all (Black et al. 2022, "GPT-NeoX", a
+    /// quarter of them). Which two make a pair is a matter of the order of the tensors' rows
+    /// ([`crate::weights::Order`]).
+    pub dims: Option<u32>,
 }
 
 /// How rotary frequencies are scaled for contexts longer than those of the training. The fields are named
@@ -212,7 +419,7 @@ pub enum RopeScaling {
 impl Rope {
     /// What the scaling divides the frequency of each pair by, `[head_dim / 2]`.
     pub fn stretches(&self, head_dim: u32) -> Vec<f32> {
-        let plain = Self { theta: self.theta, scaling: RopeScaling::None }.frequencies(head_dim).0;
+        let plain = Self { scaling: RopeScaling::None, ..self.clone() }.frequencies(head_dim).0;
         plain.iter().zip(self.frequencies(head_dim).0).map(|(plain, stretched)| plain / stretched).collect()
     }
 

@@ -2,16 +2,17 @@
 //! vision encoder. Each line that pushes is one pass.
 
 use crate::{
-    architecture::{Architecture, Mlp, NormOrder, Rope, Vision},
+    architecture::{Architecture, Attention, Mlp, Norms, Rope, Vision},
     buffers::{BLOCK, Buffer, Buffers, Content, Per, Rows, Sizes},
     capabilities::Capabilities,
+    computed,
     error::{Error, Remedy, Result},
     kernels::{
-        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
-        embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, Input, KvFormat, Partials, RopeTable, adjust, attention,
+        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     plan::{Mark, Plan, Plans, Ports},
-    weights::{LayerWeights, NormWeights, VisionWeights, Weights},
+    weights::{AttentionWeights, LayerWeights, MlpWeights, NormWeights, VisionWeights, Weights},
     workload::Phase,
 };
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use std::sync::Arc;
 /// The most tokens of a prompt for [`crate::engine::Engine::insight`]: attention weights grow with their
 /// square.
 pub const MAX_INSIGHT_TOKENS: u32 = 256;
+
+/// How keys and values are stored.
+const KV_FORMAT: KvFormat = KvFormat::F32;
 
 /// The activations between passes, `[rows, …]` each. All layers share them: each pass waits for the one
 /// before it in any case, so separate buffers per layer would save no barrier.
@@ -80,7 +84,8 @@ struct Decoder<'a> {
 /// `insight`, each layer of a prefill also writes its attention weights.
 ///
 /// # Errors
-/// Of the kind Memory if the cache of one key head does not fit into a binding.
+/// Of the kind Model if there is no kernel for something that the architecture says, of the kind Memory if
+/// the cache of one key head does not fit into a binding.
 pub fn decoder(
     architecture: &Architecture,
     weights: &Weights,
@@ -89,6 +94,7 @@ pub fn decoder(
     sizes: Sizes,
     insight: bool,
 ) -> Result<Plans> {
+    computed::check(architecture)?;
     let head_dim = architecture.head_dim;
     let mut a = Activations::declare(&mut buffers, architecture);
     let logits = buffers.activation("logits", Per::Output, architecture.vocab_size);
@@ -121,7 +127,7 @@ pub fn decoder(
 /// writes, into the embeddings of an image's tokens, `[positions, width]`.
 ///
 /// # Errors
-/// Of the kind Memory if a buffer does not fit into a binding.
+/// As for [`decoder`]; of the kind Memory if a buffer does not fit into a binding.
 pub fn vision(
     vision: &Vision,
     weights: &VisionWeights,
@@ -130,6 +136,7 @@ pub fn vision(
     width: u32,
 ) -> Result<Plans> {
     let architecture = &vision.tower;
+    computed::check_tower(architecture)?;
     let positions = architecture.max_positions;
     let blocks = positions.div_ceil(BLOCK);
     let sizes = Sizes { rows: [positions, 1], outputs: 1, sequences: 1, context: positions, blocks };
@@ -171,7 +178,7 @@ pub fn vision(
 /// The longest context that the model was made for and that the device can hold: the cache of one key head
 /// must fit into a binding.
 pub fn longest_context(architecture: &Architecture, can: &Capabilities) -> u32 {
-    let positions = can.max_binding / (u64::from(architecture.head_dim) * 8);
+    let positions = can.max_binding / (4 * u64::from(KV_FORMAT.slot_words(architecture.head_dim)));
     let blocks = positions / u64::from(BLOCK);
     (blocks * u64::from(BLOCK)).min(u64::from(architecture.max_positions)) as u32
 }
@@ -185,7 +192,8 @@ fn cache(
     sizes: &Sizes,
 ) -> Result<Cache> {
     let (n_kv_heads, head_dim) = (architecture.n_kv_heads, architecture.head_dim);
-    let a_head = u64::from(sizes.blocks) * u64::from(BLOCK) * u64::from(head_dim) * 8;
+    let slots = u64::from(sizes.blocks) * u64::from(BLOCK);
+    let a_head = slots * 4 * u64::from(KV_FORMAT.slot_words(head_dim));
     let most = (can.max_binding / a_head).min(u64::from(n_kv_heads)) as u32;
     if most == 0 {
         let longest = longest_context(architecture, can);
@@ -198,9 +206,9 @@ fn cache(
     }
     let part = |first: u32| {
         let heads = first..n_kv_heads.min(first + most);
-        let stride = 2 * heads.len() as u32 * head_dim;
+        let stride = KV_FORMAT.slot_words(heads.len() as u32 * head_dim);
         let buffer = buffers.declare(format!("{layer}.cache"), Content::Cache { stride });
-        CachePart { buffer, heads }
+        CachePart { buffer, format: KV_FORMAT, heads, head_dim }
     };
     Ok(Cache { parts: (0..n_kv_heads).step_by(most as usize).map(part).collect(), n_kv_heads, head_dim })
 }
@@ -251,39 +259,52 @@ impl Layers<'_> {
         }
     }
 
-    /// One layer. The two orders of norms differ only in what each half reads and what it adds to.
+    /// One layer.
     fn layer(&self, plan: &mut Plan, number: usize, w: &LayerWeights, cache: &Cache) {
-        let a = &self.a;
         let layer = &self.architecture.layers[number];
-        let table_of = |rope: &Rope| self.rope_tables.iter().find(|(known, _)| *known == rope);
-        let rope_table = layer.attention.rope.as_ref().and_then(table_of).map(|(_, table)| *table);
-        match layer.norm_order {
-            NormOrder::Before => {
-                let h = self.norm(plan, a.x, &w.norm1);
-                self.attention(plan, w, cache, rope_table, h, a.x);
-                let h = self.norm(plan, a.x, &w.norm2);
-                self.mlp(plan, &layer.mlp, w, h, a.x);
-            }
-            NormOrder::After => {
-                self.attention(plan, w, cache, rope_table, a.x.into(), a.x);
-                plan.push(norm(a.x, &w.norm1).to(a.h));
-                self.mlp(plan, &layer.mlp, w, a.h.into(), a.h);
-                plan.push(norm(a.h, &w.norm2).to(a.x));
-            }
-        }
+        let x = self.half(plan, &w.attention.norms, self.a.x, |plan, from, onto| {
+            self.attention(plan, &layer.attention, &w.attention, cache, from, onto);
+        });
+        let x = self.half(plan, &w.mlp.norms, x, |plan, from, onto| {
+            self.mlp(plan, &layer.mlp, &w.mlp, from, onto);
+        });
+        assert_eq!(x, self.a.x, "norms of the sum come in pairs, as computed.rs checks");
+    }
+
+    /// x += compute(norm(x)), with the norms that this half of a layer has. Returns where the residual stream
+    /// is then: a norm of the sum moves it between x and h.
+    fn half(
+        &self,
+        plan: &mut Plan,
+        norms: &Norms<NormWeights>,
+        x: Rows,
+        compute: impl FnOnce(&mut Plan, Input, Rows),
+    ) -> Rows {
+        let a = &self.a;
+        let from = match &norms.before {
+            Some(by) => self.norm(plan, x, by),
+            None => x.into(),
+        };
+        compute(plan, from, x);
+        let Some(by) = &norms.of_sum else { return x };
+        let to = if x == a.x { a.h } else { a.x };
+        plan.push(norm(x, by).to(to));
+        to
     }
 
     /// onto += out(attention(qkv(from)))
     fn attention(
         &self,
         plan: &mut Plan,
-        w: &LayerWeights,
+        layer: &Attention,
+        w: &AttentionWeights,
         cache: &Cache,
-        rope_table: Option<Buffer>,
         from: Input,
         onto: Rows,
     ) {
         let a = &self.a;
+        let table_of = |rope: &Rope| self.rope_tables.iter().find(|(known, _)| *known == rope);
+        let rope_table = layer.rope.as_ref().and_then(table_of).map(|(_, table)| *table);
         let qkv = matmul(from, &w.qkv);
         // Norms of q and k come between the product and the rotation, so then these cannot be one pass.
         if plan.phase == Phase::Decode && w.qk_norm.is_none() && qkv.can_fuse_kv_write(cache) {
@@ -311,10 +332,10 @@ impl Layers<'_> {
     }
 
     /// onto += down(activation(up(from)))
-    fn mlp(&self, plan: &mut Plan, mlp: &Mlp, w: &LayerWeights, from: Input, onto: Rows) {
-        let hidden = Rows { width: mlp.intermediate_size, ..self.a.mlp_hidden };
-        let up = matmul(from, &w.up).activation(mlp.activation);
-        plan.push(up.gated(mlp.gated).to(hidden));
+    fn mlp(&self, plan: &mut Plan, layer: &Mlp, w: &MlpWeights, from: Input, onto: Rows) {
+        let hidden = Rows { width: layer.intermediate_size, ..self.a.mlp_hidden };
+        let up = matmul(from, &w.up).activation(layer.activation);
+        plan.push(up.gated(layer.gated).to(hidden));
         plan.push(matmul(hidden, &w.down).add_to(onto));
     }
 }

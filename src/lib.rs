@@ -65,6 +65,8 @@ pub mod weights;
 pub mod quantize;
 // What a device can do, as far as plans and programs depend on it.
 pub mod capabilities;
+// Which of what an architecture can say is computed.
+mod computed;
 // Architecture + weights → plans, for the decoder and for the vision encoder.
 pub mod decoder;
 // Plans, and their listing.

@@ -344,7 +344,14 @@ fn odd_words_for_usual_things_are_read() {
     );
     assert_eq!(read(factor, &|file| file.number(factor, 0.0)).expect("none"), usual);
     let epsilon = "llama.attention.layer_norm_rms_epsilon";
-    assert_eq!(read(epsilon, &|file| file.number(epsilon, 0.0)).expect("zero").norm_epsilon, 0.0);
+    assert_eq!(
+        read(epsilon, &|file| file.number(epsilon, 0.0))
+            .expect("zero")
+            .norms()
+            .next()
+            .map(|norm| norm.epsilon),
+        Some(0.0)
+    );
 }
 
 /// Files of the gguf package, arranged as llama.cpp's converter arranges them

@@ -241,7 +241,7 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
 /// A fixture. With rotary positions, its context is long enough for several blocks and splits.
 fn model(name: &str) -> Model {
     let mut model = Fixture::open(name).model;
-    if !model.architecture.learned_positions {
+    if model.architecture.embedding.positions.is_none() {
         model.architecture.max_positions = 300;
     }
     model

@@ -4,28 +4,16 @@
 // split leaves a partial result in `partials`, and merge.wgsl computes y from them.
 override SPLIT: u32;         // positions in a split, at least FOURS; each thread scores one
 override WORKGROUP: u32 = SPLIT;
-override HEAD_DIM: u32;
-override AT_ONCE: u32;       // query heads per workgroup
-override GROUP: u32;         // query heads that share a key head, a multiple of AT_ONCE
+override AT_ONCE: u32;       // query heads per workgroup, which divide GROUP
 override BUNDLES: u32;       // bundles of AT_ONCE query heads in this part of the cache
-override FIRST_HEAD: u32;    // first query head of this part
-override STRIDE: u32;        // values from one row of qkv to the next
-override WIDTH: u32;         // values of a key (or value) row in this part of the cache
-override Y_STRIDE: u32;      // values from one row of y to the next
 override HEADS: u32;         // query heads in all parts
 override SPLITS: u32;        // splits of the longest context
-#import step
+#import heads
 #import reduce
-#import reach
-#import values
-@group(1) @binding(2) var<storage, read> vectors: array<f32>; // [0] scale, [1] window, 0 for none
-@group(1) @binding(3) var<storage, read_write> y: array<f32>;
 // [row][head][split][HEAD_DIM + 2]: the highest score, the sum of the weights, the HEAD_DIM weighted sums of
 // values.
 @group(1) @binding(4) var<storage, read_write> partials: array<f32>;
 
-const LOWEST = -3.0e38;
-override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // vec4s in a head
 override QUERY: u32 = 4u * FOURS;
 var<workgroup> query: array<vec4<f32>, QUERY>; // [head][vec4 of the head], scaled
 var<workgroup> weight: array<vec4<f32>, WORKGROUP>; // [position], a component per head
@@ -74,7 +62,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let last_split = (r.end - 1u) / SPLIT;
     if split < first_split || split > last_split { return; }
     let head = FIRST_HEAD + bundle * AT_ONCE;
-    let key_at = bundle * AT_ONCE / GROUP * HEAD_DIM;
+    let key_head = bundle * AT_ONCE / GROUP * HEAD_DIM;
     for (var i = t.index; i < QUERY; i += WORKGROUP) {
         var q = vec4(0.0);
         if i / FOURS < AT_ONCE {
@@ -88,10 +76,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let seen = position >= r.start && position < r.end;
     var score = vec4(LOWEST);
     if seen {
-        let key = slot_of(row.sequence, position) * 2u * WIDTH + key_at;
+        let key = key_of(slot_of(row.sequence, position), key_head);
         score = vec4(0.0);
         for (var i = 0u; i < FOURS; i++) {
-            let k = cache4(key, i);
+            let k = kv4(key, i);
             score += vec4(
                 dot(query[i], k),
                 dot(query[FOURS + i], k),
@@ -114,8 +102,7 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     var d = vec4(0.0);
     if t.index < WORKGROUP / FOURS * FOURS {
         for (var p = t.index / FOURS; p < count; p += WORKGROUP / FOURS) {
-            let at = slot_of(row.sequence, split * SPLIT + p) * 2u * WIDTH + WIDTH + key_at;
-            let v = cache4(at, four);
+            let v = kv4(value_of(slot_of(row.sequence, split * SPLIT + p), key_head), four);
             a += weight[p].x * v;
             b += weight[p].y * v;
             c += weight[p].z * v;

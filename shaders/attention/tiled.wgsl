@@ -6,21 +6,8 @@
 const WORKGROUP = 256u;
 override KEYS: u32;       // positions per load; KEYS * FOURS is at most 512
 override ROWS: u32;       // rows per tile; ROWS * KEYS and ROWS * FOURS are at most WORKGROUP
-override HEAD_DIM: u32;
 override HEADS: u32;      // query heads of this part of the cache
-override FIRST_HEAD: u32; // first query head of this part
-override GROUP: u32;      // query heads that share a key head
-override STRIDE: u32;     // values from one row of qkv to the next
-override WIDTH: u32;      // values of a key (or value) row in this part of the cache
-override Y_STRIDE: u32;   // values from one row of y to the next
-#import step
-#import reach
-#import values
-@group(1) @binding(2) var<storage, read> vectors: array<f32>; // [0] scale, [1] window, 0 for none
-@group(1) @binding(3) var<storage, read_write> y: array<f32>;
-
-const LOWEST = -3.0e38;
-override FOURS: u32 = (HEAD_DIM + 3u) / 4u; // vec4s in a head
+#import heads
 override PITCH: u32 = FOURS | 1u; // vec4s from one key to the next: odd, so neighbours read different banks
 override QUERY: u32 = ROWS * FOURS;
 override TILE: u32 = KEYS * PITCH;
@@ -30,16 +17,17 @@ var<workgroup> score: array<f32, WORKGROUP>;    // [row][position]
 var<workgroup> weight: array<f32, WORKGROUP>;   // [row][position]
 var<workgroup> keep: array<f32, WORKGROUP>;     // [row]: factor that rescales the sums so far
 
-// Loads KEYS positions of keys or values into `tile`, starting at position `first`; positions from `end` on
-// are zero.
-fn fetch(index: u32, sequence: u32, first: u32, end: u32, key_at: u32) {
+// Loads a head's keys, or its values, of KEYS positions from `first` on into `tile`; positions from `end` on are
+// zero.
+fn fetch(index: u32, sequence: u32, first: u32, end: u32, key_head: u32, values: bool) {
     for (var from_ = 0u; from_ < KEYS * FOURS; from_ += WORKGROUP) {
         let i = from_ + index;
         if i < KEYS * FOURS {
             let position = first + i / FOURS;
             var four = vec4(0.0);
             if position < end {
-                four = cache4(slot_of(sequence, position) * 2u * WIDTH + key_at, i % FOURS);
+                let slot = slot_of(sequence, position);
+                four = kv4(select(key_of(slot, key_head), value_of(slot, key_head), values), i % FOURS);
             }
             tile[i / FOURS * PITCH + i % FOURS] = four;
         }
@@ -57,7 +45,7 @@ fn main(
     let first_row = group.z * ROWS;
     let count = min(ROWS, row_count() - first_row);
     let window = u32(vectors[1]);
-    let key_at = head / GROUP * HEAD_DIM;
+    let key_head = head / GROUP * HEAD_DIM;
     // Each thread has two jobs: it scores position `key` of row `scored`, and it sums vec4 `four` of row
     // `mixes`.
     let scored = index / KEYS;
@@ -87,7 +75,7 @@ fn main(
         var seen = Reach(0u, 0u);
         if scored >= from_row && scored < to { seen = reach(row_at(first_row + scored), window); }
         for (var first = start / KEYS * KEYS; first < end; first += KEYS) {
-            fetch(index, sequence, first, end, key_at);
+            fetch(index, sequence, first, end, key_head, false);
             workgroupBarrier();
             var s = LOWEST;
             if first + key >= seen.start && first + key < seen.end {
@@ -98,7 +86,7 @@ fn main(
             }
             score[index] = s;
             workgroupBarrier();
-            fetch(index, sequence, first, end, WIDTH + key_at);
+            fetch(index, sequence, first, end, key_head, true);
             var new_top = top;
             for (var i = 0u; i < KEYS; i++) { new_top = max(new_top, score[scored * KEYS + i]); }
             weight[index] = select(exp(s - new_top), 0.0, s == LOWEST);

@@ -1,22 +1,10 @@
 // y = the attention weights, softmax(q k * scale), for inspection: [row][head][position], zero at positions
 // that a row does not attend to. One workgroup per row and head; each thread scores one position at a time.
 override WORKGROUP: u32 = 64u;
-override HEAD_DIM: u32;
-override GROUP: u32;      // query heads that share a key head
 override HEADS: u32;      // query heads of this part of the cache
-override FIRST_HEAD: u32; // first query head of this part
-override STRIDE: u32;     // values from one row of qkv to the next
-override WIDTH: u32;      // values of a key (or value) row in this part of the cache
 override CONTEXT: u32;    // positions per head in y
-override Y_STRIDE: u32;   // values from one row of y to the next
-#import step
+#import heads
 #import reduce
-#import reach
-#import values
-@group(1) @binding(2) var<storage, read> vectors: array<f32>; // [0] scale, [1] window, 0 for none
-@group(1) @binding(3) var<storage, read_write> y: array<f32>;
-
-const LOWEST = -3.0e38;
 
 fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let local = group_index(group, groups);
@@ -29,10 +17,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     var top_here = LOWEST;
     for (var p = t.index; p < CONTEXT; p += WORKGROUP) {
         if p < r.start || p >= r.end { continue; }
-        let key = slot_of(row.sequence, p) * 2u * WIDTH + local / GROUP * HEAD_DIM;
+        let key = key_of(slot_of(row.sequence, p), local / GROUP * HEAD_DIM);
         var score = 0.0;
-        for (var i = 0u; i < (HEAD_DIM + 3u) / 4u; i++) {
-            score += dot(query4(query, i) * vectors[0], cache4(key, i));
+        for (var i = 0u; i < FOURS; i++) {
+            score += dot(query4(query, i) * vectors[0], kv4(key, i));
         }
         y[to + p] = score;
         top_here = max(top_here, score);

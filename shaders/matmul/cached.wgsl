@@ -1,9 +1,9 @@
 // Implements interface `epilogue` for a product that is q, k and v: adds the bias, rotates q and k by their
 // position, and writes k and v into the KV cache as well as into y.
-override Q: u32;         // values of q in a row of y
-override KV: u32;        // values of k in a row of y, and as many of v
+override Q: u32;         // values of q in a row of y; KV_WIDTH of k follow, and as many of v
 #import turn
-@group(1) @binding(4) var<storage, read_write> cache: array<f32>;
+#import kv_write
+@group(1) @binding(4) var<storage, read_write> cache: array<KvWord>;
 
 // Finishes output `output` + j of a row of y; `product` holds the products of four outputs from `output` on.
 // The other value of a rotated pair is among the four.
@@ -11,7 +11,9 @@ fn finish(y_row: u32, output: u32, j: u32, product: vec4<f32>, up: vec4<f32>) {
     let row = row_at(y_row);
     let i = FIRST + output + j; // index in the row [q, k, v]
     var value = product[j] + bias(output + j);
-    if i < Q + KV { value = turn(row.position, i, value, product[j ^ 1u] + bias(output + (j ^ 1u))); }
+    if i < Q + KV_WIDTH { value = turn(row.position, i, value, product[j ^ 1u] + bias(output + (j ^ 1u))); }
     y[y_row * STRIDE + i] = value;
-    if i >= Q { cache[slot_of(row.sequence, row.position) * 2u * KV + i - Q] = value; }
+    if i < Q { return; }
+    let slot = slot_of(row.sequence, row.position);
+    if i < Q + KV_WIDTH { write_key(slot, i - Q, value); } else { write_value(slot, i - Q - KV_WIDTH, value); }
 }

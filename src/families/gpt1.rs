@@ -3,7 +3,9 @@
 
 use super::conv1d_layer;
 use crate::{
-    architecture::{Activation, Architecture, Attention, Layer, Mlp, NormKind, NormOrder},
+    architecture::{
+        Activation, Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms,
+    },
     config::Config,
     error::Result,
     weights::{ModelTensors, TensorSpec},
@@ -22,8 +24,15 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         Activation::Gelu => Activation::GeluTanh,
         other => other,
     };
-    let attention = Attention::full(head_dim);
-    let mlp = Mlp { intermediate_size: 4 * hidden_size, activation, gated: false };
+    let by = Norm::new(NormKind::Layer, config.epsilon("layer_norm_epsilon", 1e-5)?);
+    let attention = Attention::full(head_dim, Norms::of_sum(by));
+    let mlp = Mlp {
+        norms: Norms::of_sum(by),
+        intermediate_size: 4 * hidden_size,
+        activation,
+        gated: false,
+        experts: None,
+    };
     let architecture = Architecture {
         family: "openai-gpt",
         vocab_size,
@@ -32,10 +41,10 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        learned_positions: true,
-        norm: NormKind::Layer,
-        norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
-        layers: vec![Layer { attention, mlp, norm_order: NormOrder::After }; n_layers as usize],
+        embedding: Embedding::WITH_POSITIONS,
+        layers: vec![Layer::new(attention, mlp); n_layers as usize],
+        final_norm: None,
+        logits: Logits::PLAIN,
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,
@@ -45,7 +54,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         vision: None,
         tokens: TensorSpec::matrix("transformer.tokens_embed.weight", vocab_size, hidden_size),
         positions: Some(TensorSpec::matrix("transformer.positions_embed.weight", max_positions, hidden_size)),
-        layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size)).collect(),
+        layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size, Norms::of_sum)).collect(),
         final_norm: None,
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
         ignored: &["lm_head.weight", ".attn.bias", "position_ids"],

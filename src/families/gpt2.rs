@@ -2,7 +2,7 @@
 
 use super::{conv1d_layer, norm};
 use crate::{
-    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder},
+    architecture::{Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms},
     config::Config,
     error::Result,
     weights::{ModelTensors, TensorSpec},
@@ -19,18 +19,20 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let scaled = config.bool("scale_attn_weights", true)?;
     let by_layer = config.bool("scale_attn_by_inverse_layer_idx", false)?;
     let tied = config.bool("tie_word_embeddings", true)?;
+    let by = Norm::new(NormKind::Layer, config.epsilon("layer_norm_epsilon", 1e-5)?);
     let attention = |layer: u32| Attention {
         scale: if scaled { 1.0 / (head_dim as f32).sqrt() } else { 1.0 }
             / if by_layer { (layer + 1) as f32 } else { 1.0 },
-        ..Attention::full(head_dim)
+        ..Attention::full(head_dim, Norms::before(by))
     };
     let mlp = Mlp {
+        norms: Norms::before(by),
         intermediate_size,
         activation: config.activation("activation_function", "gelu_new")?,
         gated: false,
+        experts: None,
     };
-    let layer =
-        |number| Layer { attention: attention(number), mlp: mlp.clone(), norm_order: NormOrder::Before };
+    let layer = |number| Layer::new(attention(number), mlp.clone());
     let architecture = Architecture {
         family: "gpt2",
         vocab_size,
@@ -39,10 +41,10 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        learned_positions: true,
-        norm: NormKind::Layer,
-        norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
+        embedding: Embedding::WITH_POSITIONS,
         layers: (0..n_layers).map(layer).collect(),
+        final_norm: Some(by),
+        logits: Logits::PLAIN,
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,
@@ -52,7 +54,9 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         vision: None,
         tokens: TensorSpec::matrix("transformer.wte.weight", vocab_size, hidden_size),
         positions: Some(TensorSpec::matrix("transformer.wpe.weight", max_positions, hidden_size)),
-        layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, intermediate_size)).collect(),
+        layers: (0..n_layers)
+            .map(|l| conv1d_layer(l, hidden_size, intermediate_size, Norms::before))
+            .collect(),
         final_norm: Some(norm("transformer.ln_f", hidden_size, true)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
         ignored: &["lm_head.weight", ".attn.bias", ".attn.masked_bias"],

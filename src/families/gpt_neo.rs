@@ -3,10 +3,10 @@
 
 use super::norm;
 use crate::{
-    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder},
+    architecture::{Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, Span},
     config::Config,
     error::Result,
-    weights::{LayerTensors, ModelTensors, TensorSpec},
+    weights::{AttentionTensors, LayerTensors, MlpTensors, ModelTensors, TensorSpec},
 };
 use serde_json::Value;
 
@@ -21,15 +21,20 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let window = config.size("window_size", 256)?;
     let tied = config.bool("tie_word_embeddings", true)?;
     let locals = locals(config, n_layers as usize)?;
-    let attention =
-        |local: bool| Attention { scale: 1.0, window: local.then_some(window), ..Attention::full(head_dim) };
+    let by = Norm::new(NormKind::Layer, config.epsilon("layer_norm_epsilon", 1e-5)?);
+    let attention = |is_local: bool| Attention {
+        scale: 1.0,
+        span: if is_local { Span::Sliding(window) } else { Span::Full },
+        ..Attention::full(head_dim, Norms::before(by))
+    };
     let mlp = Mlp {
+        norms: Norms::before(by),
         intermediate_size,
         activation: config.activation("activation_function", "gelu_new")?,
         gated: false,
+        experts: None,
     };
-    let layer =
-        |local| Layer { attention: attention(local), mlp: mlp.clone(), norm_order: NormOrder::Before };
+    let layer = |is_local| Layer::new(attention(is_local), mlp.clone());
     let architecture = Architecture {
         family: "gpt_neo",
         vocab_size,
@@ -38,10 +43,10 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        learned_positions: true,
-        norm: NormKind::Layer,
-        norm_epsilon: config.epsilon("layer_norm_epsilon", 1e-5)?,
+        embedding: Embedding::WITH_POSITIONS,
         layers: locals.into_iter().map(layer).collect(),
+        final_norm: Some(by),
+        logits: Logits::PLAIN,
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,
@@ -53,17 +58,21 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         };
         let bias = |name: &str, len| TensorSpec::vector(at(name), len);
         LayerTensors {
-            norm1: norm(at("ln_1"), hidden_size, true),
-            qkv: ["q_proj", "k_proj", "v_proj"].map(projection).to_vec(),
-            qkv_bias: Vec::new(),
-            qk_norm: None,
-            out: projection("out_proj"),
-            out_bias: Some(bias("attn.attention.out_proj.bias", hidden_size)),
-            norm2: norm(at("ln_2"), hidden_size, true),
-            up: vec![TensorSpec::matrix(at("mlp.c_fc.weight"), intermediate_size, hidden_size)],
-            up_bias: vec![bias("mlp.c_fc.bias", intermediate_size)],
-            down: TensorSpec::matrix(at("mlp.c_proj.weight"), hidden_size, intermediate_size),
-            down_bias: Some(bias("mlp.c_proj.bias", hidden_size)),
+            attention: AttentionTensors {
+                norms: Norms::before(norm(at("ln_1"), hidden_size, true)),
+                qkv: ["q_proj", "k_proj", "v_proj"].map(projection).to_vec(),
+                qkv_bias: Vec::new(),
+                qk_norm: None,
+                out: projection("out_proj"),
+                out_bias: Some(bias("attn.attention.out_proj.bias", hidden_size)),
+            },
+            mlp: MlpTensors {
+                norms: Norms::before(norm(at("ln_2"), hidden_size, true)),
+                up: vec![TensorSpec::matrix(at("mlp.c_fc.weight"), intermediate_size, hidden_size)],
+                up_bias: vec![bias("mlp.c_fc.bias", intermediate_size)],
+                down: TensorSpec::matrix(at("mlp.c_proj.weight"), hidden_size, intermediate_size),
+                down_bias: Some(bias("mlp.c_proj.bias", hidden_size)),
+            },
         }
     };
     let tensors = ModelTensors {

@@ -4,10 +4,13 @@
 
 use super::norm;
 use crate::{
-    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder, Rope, RopeScaling},
+    architecture::{
+        Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, Rope, RopeScaling,
+        Span,
+    },
     config::Config,
     error::Result,
-    weights::{LayerTensors, ModelTensors, Order, TensorSpec},
+    weights::{AttentionTensors, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec},
 };
 
 /// The prefix of all tensor names except the head's.
@@ -92,7 +95,7 @@ pub fn mistral_named(config: &Config, prefix: &'static str) -> Result<(Architect
         prefix,
         ..Kin::LLAMA
     };
-    read(config, kin, |_, full| Attention { window, ..full })
+    read(config, kin, |_, full| Attention { span: Span::window(window), ..full })
 }
 
 /// Reads a model built like LLaMA. `attention` takes a layer's number and full attention, and returns that
@@ -126,13 +129,14 @@ pub(super) fn read(
     let max_positions = config.size("max_position_embeddings", kin.max_positions)?;
     let tied = config.bool("tie_word_embeddings", kin.tied)?;
     let rope = Some(rope(config, kin.theta, max_positions)?);
-    let full = Attention { rope, ..Attention::full(head_dim) };
+    let by = Norm::new(NormKind::Rms, config.epsilon("rms_norm_eps", 1e-6)?);
+    let full = Attention { rope, ..Attention::full(head_dim, Norms::before(by)) };
     let activation = config.activation("hidden_act", "silu")?;
     let layers: Vec<_> = (0..n_layers)
-        .map(|number| Layer {
-            attention: attention(number, full.clone()),
-            mlp: Mlp { intermediate_size, activation, gated: true },
-            norm_order: NormOrder::Before,
+        .map(|number| {
+            let norms = Norms::before(by);
+            let mlp = Mlp { norms, intermediate_size, activation, gated: true, experts: None };
+            Layer::new(attention(number, full.clone()), mlp)
         })
         .collect();
     let architecture = Architecture {
@@ -143,10 +147,10 @@ pub(super) fn read(
         n_heads,
         n_kv_heads,
         head_dim,
-        learned_positions: false,
-        norm: NormKind::Rms,
-        norm_epsilon: config.epsilon("rms_norm_eps", 1e-6)?,
+        embedding: Embedding::TOKENS,
         layers: layers.clone(),
+        final_norm: Some(by),
+        logits: Logits::PLAIN,
         bos: config.ids("bos_token_id"),
         eos: config.ids("eos_token_id"),
         vision: None,
@@ -167,24 +171,30 @@ pub(super) fn read(
         ];
         let up_bias = ["mlp.gate_proj", "mlp.up_proj"].map(|n| bias(biases.mlp, n, intermediate_size));
         LayerTensors {
-            norm1: norm(at("input_layernorm"), hidden_size, false),
-            qkv: vec![
-                turned(weight("self_attn.q_proj", q, hidden_size)),
-                turned(weight("self_attn.k_proj", kv, hidden_size)),
-                weight("self_attn.v_proj", kv, hidden_size),
-            ],
-            qkv_bias: qkv_bias.into_iter().flatten().collect(),
-            qk_norm: layer.attention.qk_norm.then(|| {
-                ["self_attn.q_norm", "self_attn.k_norm"]
-                    .map(|name| turned(TensorSpec::vector(at(&format!("{name}.weight")), head_dim)))
-            }),
-            out: weight("self_attn.o_proj", hidden_size, q),
-            out_bias: bias(biases.out, "self_attn.o_proj", hidden_size),
-            norm2: norm(at("post_attention_layernorm"), hidden_size, false),
-            up: ["mlp.gate_proj", "mlp.up_proj"].map(|n| weight(n, intermediate_size, hidden_size)).to_vec(),
-            up_bias: up_bias.into_iter().flatten().collect(),
-            down: weight("mlp.down_proj", hidden_size, intermediate_size),
-            down_bias: bias(biases.mlp, "mlp.down_proj", hidden_size),
+            attention: AttentionTensors {
+                norms: Norms::before(norm(at("input_layernorm"), hidden_size, false)),
+                qkv: vec![
+                    turned(weight("self_attn.q_proj", q, hidden_size)),
+                    turned(weight("self_attn.k_proj", kv, hidden_size)),
+                    weight("self_attn.v_proj", kv, hidden_size),
+                ],
+                qkv_bias: qkv_bias.into_iter().flatten().collect(),
+                qk_norm: layer.attention.qk_norm.as_ref().map(|_| {
+                    ["self_attn.q_norm", "self_attn.k_norm"]
+                        .map(|name| turned(TensorSpec::vector(at(&format!("{name}.weight")), head_dim)))
+                }),
+                out: weight("self_attn.o_proj", hidden_size, q),
+                out_bias: bias(biases.out, "self_attn.o_proj", hidden_size),
+            },
+            mlp: MlpTensors {
+                norms: Norms::before(norm(at("post_attention_layernorm"), hidden_size, false)),
+                up: ["mlp.gate_proj", "mlp.up_proj"]
+                    .map(|n| weight(n, intermediate_size, hidden_size))
+                    .to_vec(),
+                up_bias: up_bias.into_iter().flatten().collect(),
+                down: weight("mlp.down_proj", hidden_size, intermediate_size),
+                down_bias: bias(biases.mlp, "mlp.down_proj", hidden_size),
+            },
         }
     };
     let tensors = ModelTensors {
@@ -207,7 +217,7 @@ fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
     let is_filled =
         |field: &&str| config.get(field).is_some_and(|v| v.as_object().is_none_or(|o| !o.is_empty()));
     let Some(field) = ["rope_scaling", "rope_parameters"].into_iter().find(is_filled) else {
-        return Ok(Rope { theta, scaling: RopeScaling::None });
+        return Ok(Rope { theta, scaling: RopeScaling::None, dims: None });
     };
     let name = format!("{}'s {field}", config.name());
     let rope = Config::new(&name, config.get(field).expect("it was found"))?;
@@ -235,7 +245,7 @@ fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
         "yarn" => yarn(&rope, max_positions, original()?)?,
         _ => return Err(rope.wrong(kind_field, "the scalings there are: default, linear, llama3, yarn")),
     };
-    Ok(Rope { theta, scaling })
+    Ok(Rope { theta, scaling, dims: None })
 }
 
 fn yarn(rope: &Config, max_positions: u32, original: f64) -> Result<RopeScaling> {

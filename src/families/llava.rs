@@ -3,10 +3,10 @@
 
 use super::{llama, norm};
 use crate::{
-    architecture::{Architecture, Attention, Layer, Mlp, NormKind, NormOrder, Vision},
+    architecture::{Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, Vision},
     config::Config,
     error::Result,
-    weights::{LayerTensors, ModelTensors, TensorSpec, VisionTensors},
+    weights::{AttentionTensors, LayerTensors, MlpTensors, ModelTensors, TensorSpec, VisionTensors},
 };
 use serde_json::{Value, json};
 
@@ -129,12 +129,15 @@ fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
             .wrong("patch_size", format!("an image of {image_size} needs from 1 to 128 of them a side")));
     }
     let a_side = image_size / patch_size;
+    let by = Norm::new(NormKind::Layer, config.epsilon("layer_norm_eps", 1e-5)?);
     let mlp = Mlp {
+        norms: Norms::before(by),
         intermediate_size: config.size("intermediate_size", 3072)?,
         activation: config.activation("hidden_act", "quick_gelu")?,
         gated: false,
+        experts: None,
     };
-    let layer = Layer { attention: Attention::full(head_dim), mlp, norm_order: NormOrder::Before };
+    let layer = Layer::new(Attention::full(head_dim, Norms::before(by)), mlp);
     let tower = Architecture {
         family: "clip_vision_model",
         vocab_size: 1,
@@ -143,10 +146,10 @@ fn tower(config: &Config) -> Result<(Architecture, u32, u32)> {
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
-        learned_positions: true,
-        norm: NormKind::Layer,
-        norm_epsilon: config.epsilon("layer_norm_eps", 1e-5)?,
+        embedding: Embedding { norm: Some(by), ..Embedding::WITH_POSITIONS },
         layers: vec![layer; n_layers as usize],
+        final_norm: None,
+        logits: Logits::PLAIN,
         bos: Vec::new(),
         eos: Vec::new(),
         vision: None,
@@ -164,17 +167,21 @@ fn tensors(tower: &Architecture, patch_size: u32, text_width: u32, biases: bool)
         let bias = |name: &str, len| TensorSpec::vector(at(&format!("{name}.bias")), len);
         let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         LayerTensors {
-            norm1: norm(at("layer_norm1"), width, true),
-            qkv: qkv.map(|name| weight(name, width, width)).to_vec(),
-            qkv_bias: qkv.map(|name| bias(name, width)).to_vec(),
-            qk_norm: None,
-            out: weight("self_attn.out_proj", width, width),
-            out_bias: Some(bias("self_attn.out_proj", width)),
-            norm2: norm(at("layer_norm2"), width, true),
-            up: vec![weight("mlp.fc1", inner, width)],
-            up_bias: vec![bias("mlp.fc1", inner)],
-            down: weight("mlp.fc2", width, inner),
-            down_bias: Some(bias("mlp.fc2", width)),
+            attention: AttentionTensors {
+                norms: Norms::before(norm(at("layer_norm1"), width, true)),
+                qkv: qkv.map(|name| weight(name, width, width)).to_vec(),
+                qkv_bias: qkv.map(|name| bias(name, width)).to_vec(),
+                qk_norm: None,
+                out: weight("self_attn.out_proj", width, width),
+                out_bias: Some(bias("self_attn.out_proj", width)),
+            },
+            mlp: MlpTensors {
+                norms: Norms::before(norm(at("layer_norm2"), width, true)),
+                up: vec![weight("mlp.fc1", inner, width)],
+                up_bias: vec![bias("mlp.fc1", inner)],
+                down: weight("mlp.fc2", width, inner),
+                down_bias: Some(bias("mlp.fc2", width)),
+            },
         }
     };
     let steps = ["linear_1", "linear_2"].map(|name| format!("model.multi_modal_projector.{name}"));

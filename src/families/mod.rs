@@ -13,10 +13,10 @@ mod qwen;
 mod smollm3;
 
 use crate::{
-    architecture::Architecture,
+    architecture::{Architecture, Norms},
     config::Config,
     error::Result,
-    weights::{LayerTensors, ModelTensors, NormTensors, TensorSpec},
+    weights::{AttentionTensors, LayerTensors, MlpTensors, ModelTensors, NormTensors, TensorSpec},
 };
 pub use gguf::{
     keeps_order as gguf_keeps_order, names as gguf_names, read as read_gguf, write as write_gguf,
@@ -62,21 +62,30 @@ fn norm(name: impl std::fmt::Display, width: u32, bias: bool) -> NormTensors {
 }
 
 /// A layer of GPT-1 or GPT-2: transposed (Conv1D) matrices, q, k and v fused into one, a bias for every
-/// matrix.
-fn conv1d_layer(layer: u32, width: u32, inner: u32) -> LayerTensors {
+/// matrix. `norms` says where a half's norm is.
+fn conv1d_layer(
+    layer: u32,
+    width: u32,
+    inner: u32,
+    norms: fn(NormTensors) -> Norms<NormTensors>,
+) -> LayerTensors {
     let at = |name: &str| format!("transformer.h.{layer}.{name}");
     let bias = |name: &str, len| TensorSpec::vector(at(name), len);
     LayerTensors {
-        norm1: norm(at("ln_1"), width, true),
-        qkv: vec![TensorSpec::transposed(at("attn.c_attn.weight"), 3 * width, width)],
-        qkv_bias: vec![bias("attn.c_attn.bias", 3 * width)],
-        qk_norm: None,
-        out: TensorSpec::transposed(at("attn.c_proj.weight"), width, width),
-        out_bias: Some(bias("attn.c_proj.bias", width)),
-        norm2: norm(at("ln_2"), width, true),
-        up: vec![TensorSpec::transposed(at("mlp.c_fc.weight"), inner, width)],
-        up_bias: vec![bias("mlp.c_fc.bias", inner)],
-        down: TensorSpec::transposed(at("mlp.c_proj.weight"), width, inner),
-        down_bias: Some(bias("mlp.c_proj.bias", width)),
+        attention: AttentionTensors {
+            norms: norms(norm(at("ln_1"), width, true)),
+            qkv: vec![TensorSpec::transposed(at("attn.c_attn.weight"), 3 * width, width)],
+            qkv_bias: vec![bias("attn.c_attn.bias", 3 * width)],
+            qk_norm: None,
+            out: TensorSpec::transposed(at("attn.c_proj.weight"), width, width),
+            out_bias: Some(bias("attn.c_proj.bias", width)),
+        },
+        mlp: MlpTensors {
+            norms: norms(norm(at("ln_2"), width, true)),
+            up: vec![TensorSpec::transposed(at("mlp.c_fc.weight"), inner, width)],
+            up_bias: vec![bias("mlp.c_fc.bias", inner)],
+            down: TensorSpec::transposed(at("mlp.c_proj.weight"), width, inner),
+            down_bias: Some(bias("mlp.c_proj.bias", width)),
+        },
     }
 }

@@ -6,7 +6,7 @@ use super::{
     llama::{Biases, Kin, read},
 };
 use crate::{
-    architecture::{Architecture, Attention},
+    architecture::{Architecture, Attention, QkNorm, Span},
     error::Result,
     weights::ModelTensors,
 };
@@ -15,20 +15,24 @@ const QWEN: Kin = Kin { intermediate_size: 22016, n_kv_heads: Some(32), max_posi
 
 pub fn qwen2(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let kin = Kin { family: "qwen2", biases: Biases { qkv: true, ..Biases::NONE }, ..QWEN };
-    let windows = windows(config, kin.layers(config)?)?;
-    read(config, kin, |layer, full| Attention { window: windows[layer], ..full })
+    let spans = spans(config, kin.layers(config)?)?;
+    read(config, kin, |layer, full| Attention { span: spans[layer], ..full })
 }
 
 pub fn qwen3(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let biases = Biases { mlp: false, ..Biases::read(config)? };
     let kin = Kin { family: "qwen3", head_dim: Some(128), biases, ..QWEN };
-    let windows = windows(config, kin.layers(config)?)?;
-    read(config, kin, |layer, full| Attention { window: windows[layer], qk_norm: true, ..full })
+    let spans = spans(config, kin.layers(config)?)?;
+    read(config, kin, |layer, full| Attention {
+        span: spans[layer],
+        qk_norm: QkNorm::of_heads(&full),
+        ..full
+    })
 }
 
-/// Each layer's attention window. With `use_sliding_window`, the layers that `layer_types` lists have one, or
-/// without that list, all layers from `max_window_layers` on.
-fn windows(config: &Config, n_layers: usize) -> Result<Vec<Option<u32>>> {
+/// What each layer attends to. With `use_sliding_window`, the layers that `layer_types` lists have a window,
+/// or without that list, all layers from `max_window_layers` on.
+fn spans(config: &Config, n_layers: usize) -> Result<Vec<Span>> {
     let on = config.bool("use_sliding_window", false)?;
     let window =
         if config.has("sliding_window") { config.count("sliding_window", u32::MAX)? } else { Some(4096) };
@@ -45,5 +49,5 @@ fn windows(config: &Config, n_layers: usize) -> Result<Vec<Option<u32>>> {
              use_sliding_window true",
         ));
     }
-    Ok(is_sliding.iter().map(|sliding| window.filter(|_| *sliding)).collect())
+    Ok(is_sliding.iter().map(|sliding| Span::window(window.filter(|_| *sliding))).collect())
 }

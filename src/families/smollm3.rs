@@ -5,7 +5,7 @@ use super::{
     llama::{Biases, Kin, read},
 };
 use crate::{
-    architecture::{Architecture, Attention},
+    architecture::{Architecture, Attention, Span},
     error::Result,
     weights::ModelTensors,
 };
@@ -43,7 +43,7 @@ pub fn smollm3(config: &Config) -> Result<(Architecture, ModelTensors)> {
         ));
     }
     read(config, kin, |layer, full| Attention {
-        window: window.filter(|_| is_sliding[layer]),
+        span: Span::window(window.filter(|_| is_sliding[layer])),
         rope: full.rope.clone().filter(|_| rotary[layer]),
         ..full
     })

@@ -1,6 +1,7 @@
 use super::{
-    Cache, CachePart, STEP,
+    STEP,
     heads::{Heads, REACH, reach, softmax},
+    kv::{Cache, CachePart},
     reduce,
 };
 use crate::{
@@ -70,14 +71,13 @@ impl Attention {
         let fours = dim.div_ceil(4);
         let rows = (256 / fours).clamp(1, 16);
         let keys = (512 / fours.next_power_of_two()).clamp(1, 16);
-        let mut constants = self.heads.constants(part);
-        constants.extend([("ROWS", rows.into()), ("KEYS", keys.into()), ("HEAD_DIM", dim.into())]);
-        constants.extend([("HEADS", heads.into()), ("Y_STRIDE", self.y.stride().into())]);
+        let mut constants = self.heads.constants(part, self.y);
+        constants.extend([("ROWS", rows.into()), ("KEYS", keys.into()), ("HEADS", heads.into())]);
         Dispatch {
             program: Program {
                 name: "attention_tiled",
                 source: include_str!("../../shaders/attention/tiled.wgsl"),
-                imports: vec![STEP, REACH, self.heads.values()],
+                imports: self.heads.imports(part),
                 constants,
             },
             uses: self.heads.bound(part, self.y),
@@ -90,14 +90,16 @@ impl Attention {
         let group = self.heads.group();
         let at_once = (1..=4).rev().find(|n| group.is_multiple_of(*n)).expect("one always fits");
         let bundles = self.heads.of(part) / at_once;
-        let mut constants = self.of_splits();
-        constants.extend(self.heads.constants(part));
+        let mut constants = self.heads.constants(part, self.y);
+        constants.extend(self.of_splits());
         constants.extend([("AT_ONCE", at_once.into()), ("BUNDLES", bundles.into())]);
+        let mut imports = self.heads.imports(part);
+        imports.push(reduce(target));
         Dispatch {
             program: Program {
                 name: "attention_split",
                 source: include_str!("../../shaders/attention/split.wgsl"),
-                imports: vec![STEP, reduce(target), REACH, self.heads.values()],
+                imports,
                 constants,
             },
             uses: [&self.heads.bound(part, self.y)[..], &[Use::Write(self.partials.buffer)]].concat(),
@@ -106,12 +108,14 @@ impl Attention {
     }
 
     fn merge(&self) -> Dispatch {
+        let mut constants = self.of_splits();
+        constants.extend([("HEAD_DIM", self.heads.dim().into()), ("Y_STRIDE", self.y.stride().into())]);
         Dispatch {
             program: Program {
                 name: "attention_merge",
                 source: include_str!("../../shaders/attention/merge.wgsl"),
                 imports: vec![STEP, REACH],
-                constants: self.of_splits(),
+                constants,
             },
             uses: vec![
                 Use::Read(self.partials.buffer),
@@ -127,9 +131,7 @@ impl Attention {
         vec![
             ("SPLIT", self.partials.split.into()),
             ("SPLITS", self.partials.splits.into()),
-            ("HEAD_DIM", self.heads.dim().into()),
             ("HEADS", self.heads.count.into()),
-            ("Y_STRIDE", self.y.stride().into()),
         ]
     }
 }
@@ -167,22 +169,20 @@ impl Kernel for Attention {
         for (row, (qkv, y)) in step.rows.iter().zip(rows) {
             for head in 0..self.heads.count {
                 let q = &qkv[head as usize * dim..][..dim];
-                let (_, part, at) = self.heads.part_of(head);
-                let width = part.width(self.heads.dim()) as usize;
+                let (kv_head, _, part) = self.heads.part_of(head);
                 let cache = memory.read(part.buffer);
-                let keys = |p| step.slot(row.sequence, p) as usize * 2 * width + at;
                 let mut weights: Vec<f32> = reach(step, row, window)
                     .map(|p| {
-                        let key = &cache[keys(p)..][..dim];
-                        q.iter().zip(key).map(|(q, k)| q * scale * k).sum()
+                        let key = part.keys(&cache, kv_head, step.slot(row.sequence, p), 1);
+                        q.iter().zip(&*key.values).map(|(q, k)| q * scale * k).sum()
                     })
                     .collect();
                 softmax(&mut weights);
                 let y = &mut y[head as usize * dim..][..dim];
                 y.fill(0.0);
                 for (weight, p) in weights.iter().zip(reach(step, row, window)) {
-                    let value = &cache[keys(p) + width..][..dim];
-                    y.iter_mut().zip(value).for_each(|(y, v)| *y += weight * v);
+                    let value = part.values(&cache, kv_head, step.slot(row.sequence, p), 1);
+                    y.iter_mut().zip(&*value.values).for_each(|(y, v)| *y += weight * v);
                 }
             }
         }
@@ -202,8 +202,7 @@ impl Kernel for Attention {
             // Start with the last tile: its rows attend to the most positions, so it takes longest.
             let tile = tiles[tiles.len() - 1 - piece / n_kv_heads].clone();
             let heads = (piece % n_kv_heads) as u32 * group..((piece % n_kv_heads) as u32 + 1) * group;
-            let (part, layout, at) = self.heads.part_of(heads.start);
-            let width = layout.width(self.heads.dim()) as usize;
+            let (kv_head, index, part) = self.heads.part_of(heads.start);
             let queries: Vec<(usize, u32)> =
                 tile.flat_map(|row| heads.clone().map(move |head| (row, head))).collect();
             cpu.simd.run(Attend {
@@ -212,9 +211,9 @@ impl Kernel for Attention {
                 qkv,
                 y,
                 attention: self,
-                cache: caches[part],
-                width,
-                at,
+                cache: caches[index],
+                part,
+                kv_head,
                 scale,
                 window,
                 queries,
@@ -248,10 +247,8 @@ struct Attend<'a> {
     y: Shared2d<'a>,
     attention: &'a Attention,
     cache: &'a [f32],
-    /// Values of a key row in the cache.
-    width: usize,
-    /// Where the key head starts in a key row.
-    at: usize,
+    part: &'a CachePart,
+    kv_head: u32,
     scale: f32,
     window: f32,
     /// The row and the query head of each query.
@@ -262,19 +259,18 @@ impl Job for Attend<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { step, phase, qkv, y, attention, cache, width, at, scale, window, queries } = self;
+        let Self { step, phase, qkv, y, attention, cache, part, kv_head, scale, window, queries } = self;
         let dim = attention.heads.dim() as usize;
         let rows = || queries.iter().map(|(row, _)| &step.rows[*row]);
         let sequence = step.rows[queries[0].0].sequence;
         let start = rows().map(|row| reach(step, row, window).start).min().expect("a query");
         let end = rows().map(|row| reach(step, row, window).end).max().expect("a query");
-        // The blocks of the cache, within which slots are consecutive: positions, and where the first one's
-        // key starts.
+        // The blocks of the cache, within which slots are consecutive: positions, and the first one's slot.
         let blocks = || {
             (start / BLOCK..end.div_ceil(BLOCK)).map(|block| {
                 let positions = start.max(block * BLOCK)..end.min((block + 1) * BLOCK);
-                let key = step.slot(sequence, positions.start) as usize * 2 * width + at;
-                (positions, key)
+                let slot = step.slot(sequence, positions.start);
+                (positions, slot)
             })
         };
         let mut q: Vec<&[f32]> = Vec::with_capacity(queries.len());
@@ -283,17 +279,19 @@ impl Job for Attend<'_> {
         }
         let span = (end - start) as usize;
         let mut weights = vec![0.0f32; queries.len() * span];
-        for (positions, key) in blocks() {
-            let (rows, count) = (&cache[key..], positions.len());
+        for (positions, slot) in blocks() {
+            let count = positions.len();
+            let keys = part.keys(cache, kv_head, slot, count);
             let out = &mut weights[(positions.start - start) as usize..];
             // The choice depends on the plan alone. Within each branch, the number of queries changes no sum.
             match phase {
                 Phase::Prefill => {
-                    KeyProducts { rows, row_stride: 2 * width, count, x: &q, out, stride: span }.run::<L>();
+                    let (rows, row_stride) = (&keys.values[..], keys.stride);
+                    KeyProducts { rows, row_stride, count, x: &q, out, stride: span }.run::<L>();
                 }
                 Phase::Decode => {
-                    let packed = bytemuck::cast_slice(rows);
-                    let (format, row_bytes) = (Format::F32, 8 * width);
+                    let packed = bytemuck::cast_slice(&keys.values);
+                    let (format, row_bytes) = (Format::F32, 4 * keys.stride);
                     let rows = PackedRows { format, packed, row_bytes, columns: dim, count };
                     Products { rows, x: &q, out, stride: span }.run::<L>();
                 }
@@ -312,11 +310,12 @@ impl Job for Attend<'_> {
             y.fill(0.0);
             out.push(y);
         }
-        for (positions, key) in blocks() {
+        for (positions, slot) in blocks() {
             let weights = &weights[(positions.start - start) as usize..];
-            let (rows, count) = (&cache[key + width..], positions.len());
-            let out = &mut out[..];
-            Mix { rows, row_stride: 2 * width, count, weights, weights_stride: span, out }.run::<L>();
+            let count = positions.len();
+            let values = part.values(cache, kv_head, slot, count);
+            let (rows, row_stride, out) = (&values.values[..], values.stride, &mut out[..]);
+            Mix { rows, row_stride, count, weights, weights_stride: span, out }.run::<L>();
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::{
-    Cache, STEP,
-    heads::{Heads, REACH, reach, softmax},
+    heads::{Heads, reach, softmax},
+    kv::{Cache, CachePart},
     reduce,
 };
 use crate::{
@@ -49,15 +49,16 @@ impl Kernel for AttentionWeights {
         self.heads.uses().chain([Use::Write(self.y.buffer)]).collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
-        let dispatch = |part: &super::CachePart| {
-            let mut constants = self.heads.constants(part);
-            constants.extend([("HEAD_DIM", self.heads.dim().into()), ("HEADS", self.heads.of(part).into())]);
-            constants.extend([("CONTEXT", self.context().into()), ("Y_STRIDE", self.y.stride().into())]);
+        let dispatch = |part: &CachePart| {
+            let mut constants = self.heads.constants(part, self.y);
+            constants.extend([("HEADS", self.heads.of(part).into()), ("CONTEXT", self.context().into())]);
+            let mut imports = self.heads.imports(part);
+            imports.push(reduce(target));
             Dispatch {
                 program: Program {
                     name: "attention_weights",
                     source: include_str!("../../shaders/attention/weights.wgsl"),
-                    imports: vec![STEP, reduce(target), REACH, self.heads.values()],
+                    imports,
                     constants,
                 },
                 uses: self.heads.bound(part, self.y),
@@ -81,14 +82,13 @@ impl Kernel for AttentionWeights {
             let seen = reach(step, row, window);
             for (head, y) in (0..self.heads.count).zip(y.chunks_mut(self.context() as usize)) {
                 let q = &qkv[head as usize * dim..][..dim];
-                let (_, part, at) = self.heads.part_of(head);
-                let width = part.width(self.heads.dim()) as usize;
+                let (kv_head, _, part) = self.heads.part_of(head);
                 let cache = memory.read(part.buffer);
                 y.fill(0.0);
                 let weights = &mut y[seen.start as usize..seen.end as usize];
                 for (weight, p) in weights.iter_mut().zip(seen.clone()) {
-                    let key = &cache[step.slot(row.sequence, p) as usize * 2 * width + at..][..dim];
-                    *weight = q.iter().zip(key).map(|(q, k)| q * scale * k).sum();
+                    let key = part.keys(&cache, kv_head, step.slot(row.sequence, p), 1);
+                    *weight = q.iter().zip(&*key.values).map(|(q, k)| q * scale * k).sum();
                 }
                 softmax(weights);
             }

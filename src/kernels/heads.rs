@@ -1,6 +1,9 @@
 //! Shared by the attention kernels: the head layout, and which positions a row attends to.
 
-use super::{Cache, CachePart};
+use super::{
+    STEP,
+    kv::{Cache, CachePart},
+};
 use crate::{
     buffers::{Rows, Use},
     memory::Memory,
@@ -58,32 +61,37 @@ impl Heads {
         part.heads.len() as u32 * self.group()
     }
 
-    /// The part of the cache that a query head attends to, with its index, and where the head's keys start in
-    /// a slot.
-    pub fn part_of(&self, head: u32) -> (usize, &CachePart, usize) {
+    /// The key head that a query head attends to, and the part of the cache that holds it, with its index.
+    pub fn part_of(&self, head: u32) -> (u32, usize, &CachePart) {
         let kv_head = head / self.group();
         let mut parts = self.cache.parts.iter().enumerate();
         let (index, part) =
             parts.find(|(_, part)| part.heads.contains(&kv_head)).expect("the parts hold all heads");
-        (index, part, ((kv_head - part.heads.start) * self.dim()) as usize)
+        (kv_head, index, part)
     }
 
-    /// The import for interface `values`, by which shaders read heads: name and source.
-    pub fn values(&self) -> (&'static str, &'static str) {
-        let source = match self.dim().is_multiple_of(4) {
-            true => include_str!("../../shaders/values/fours.wgsl"),
-            false => include_str!("../../shaders/values/ones.wgsl"),
+    /// The import for interface `heads`, with those that it needs: what shaders know of the heads, of the rows'
+    /// positions and of a part of the cache.
+    pub fn imports(&self, part: &CachePart) -> Vec<(&'static str, &'static str)> {
+        let queries = match self.dim().is_multiple_of(4) {
+            true => include_str!("../../shaders/queries/fours.wgsl"),
+            false => include_str!("../../shaders/queries/ones.wgsl"),
         };
-        ("values", source)
+        let heads = include_str!("../../shaders/attention/heads.wgsl");
+        let mut imports = vec![("heads", heads), STEP, REACH, ("queries", queries)];
+        imports.extend(part.format.read(self.dim()));
+        imports
     }
 
-    /// The shader constants that describe the heads of a part of the cache.
-    pub fn constants(&self, part: &CachePart) -> Vec<(&'static str, f64)> {
+    /// The constants of interface `heads`.
+    pub fn constants(&self, part: &CachePart, y: Rows) -> Vec<(&'static str, f64)> {
         vec![
+            ("HEAD_DIM", self.dim().into()),
             ("GROUP", self.group().into()),
             ("FIRST_HEAD", (part.heads.start * self.group()).into()),
             ("STRIDE", self.qkv.stride().into()),
-            ("WIDTH", part.width(self.dim()).into()),
+            ("KV_WIDTH", part.width().into()),
+            ("Y_STRIDE", y.stride().into()),
         ]
     }
 }

@@ -1,37 +1,15 @@
-use super::STEP;
+use super::{
+    STEP,
+    kv::{Cache, CachePart},
+};
 use crate::{
-    buffers::{Buffer, Rows, Use},
+    buffers::{Rows, Use},
     kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
     shader::Program,
     step::Step,
     workload::Workload,
 };
-use std::ops::Range;
-
-/// A layer's KV cache. In each part, a slot holds the keys of all heads of the part, then their values:
-/// `[slots, 2, heads · head_dim]`.
-#[derive(Clone, Debug)]
-pub struct Cache {
-    /// One part, or several if a binding cannot hold all heads.
-    pub parts: Vec<CachePart>,
-    pub n_kv_heads: u32,
-    pub head_dim: u32,
-}
-
-/// The part of a KV cache that holds some of the key heads.
-#[derive(Clone, Debug)]
-pub struct CachePart {
-    pub buffer: Buffer,
-    pub heads: Range<u32>,
-}
-
-impl CachePart {
-    /// Numbers in the keys (or in the values) of one slot.
-    pub fn width(&self, head_dim: u32) -> u32 {
-        self.heads.len() as u32 * head_dim
-    }
-}
 
 /// `cache[slot of the row's position]` = the row's keys and values, which stand last in `qkv`.
 pub fn kv_write(qkv: Rows, cache: &Cache) -> KvWrite {
@@ -69,15 +47,17 @@ impl Kernel for KvWrite {
     }
     fn dispatches(&self, _: &Target) -> Vec<Dispatch> {
         let dispatch = |part: &CachePart| {
-            let width = part.width(self.cache.head_dim);
+            let width = part.width();
             let (keys, values) = self.starts(part);
+            let mut imports = vec![STEP];
+            imports.extend(part.format.write());
             Dispatch {
                 program: Program {
                     name: "kv_write",
-                    source: include_str!("../../shaders/kv_write.wgsl"),
-                    imports: vec![STEP],
+                    source: include_str!("../../shaders/kv/write.wgsl"),
+                    imports,
                     constants: vec![
-                        ("WIDTH", width.into()),
+                        ("KV_WIDTH", width.into()),
                         ("KEYS_AT", keys.into()),
                         ("VALUES_AT", values.into()),
                         ("STRIDE", self.qkv.stride().into()),
@@ -96,14 +76,13 @@ impl Kernel for KvWrite {
     fn run(&self, memory: &Memory, step: &Step) {
         let qkv = memory.read(self.qkv.buffer);
         for part in &self.cache.parts {
-            let width = part.width(self.cache.head_dim) as usize;
+            let width = part.width() as usize;
             let (keys, values) = self.starts(part);
             let mut cache = memory.write(part.buffer);
             for (row, qkv) in step.rows.iter().zip(qkv.chunks(self.qkv.stride() as usize)) {
-                let slot = step.slot(row.sequence, row.position) as usize;
-                let (k, v) = cache[slot * 2 * width..][..2 * width].split_at_mut(width);
-                k.copy_from_slice(&qkv[keys as usize..][..width]);
-                v.copy_from_slice(&qkv[values as usize..][..width]);
+                let slot = step.slot(row.sequence, row.position);
+                let (keys, values) = (&qkv[keys as usize..][..width], &qkv[values as usize..][..width]);
+                part.write(&mut cache, slot, keys, values);
             }
         }
     }

@@ -10,6 +10,7 @@ mod attention_weights;
 mod embed;
 mod head_norm;
 mod heads;
+mod kv;
 mod kv_write;
 mod matmul;
 mod norm;
@@ -23,7 +24,8 @@ pub use attention::{Partials, attention};
 pub use attention_weights::attention_weights;
 pub use embed::{By, embed};
 pub use head_norm::head_norm;
-pub use kv_write::{Cache, CachePart, kv_write};
+pub use kv::{Cache, CachePart, KvFormat};
+pub use kv_write::kv_write;
 pub use matmul::{Input, matmul, normed};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
@@ -33,6 +35,9 @@ pub use splice::splice;
 
 /// The import for interface `step`, which every program has: name and source.
 const STEP: (&str, &str) = ("step", include_str!("../../shaders/step.wgsl"));
+
+/// The import for interface `pair`, the rotation of a pair of values: name and source.
+const PAIR: (&str, &str) = ("pair", include_str!("../../shaders/turn/pair.wgsl"));
 
 /// The import for interface `reduce`: with subgroup operations if the device has them, else through workgroup
 /// memory.

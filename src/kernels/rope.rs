@@ -1,4 +1,4 @@
-use super::STEP;
+use super::{PAIR, STEP};
 use crate::{
     architecture::Rope,
     buffers::{Buffer, Contents, Rows, Use},
@@ -72,7 +72,7 @@ impl Kernel for RopeKernel {
         let program = Program {
             name: "rope",
             source: include_str!("../../shaders/rope.wgsl"),
-            imports: vec![STEP],
+            imports: vec![STEP, PAIR],
             constants: vec![
                 ("HEADS", self.heads.into()),
                 ("PAIRS", self.pairs.into()),

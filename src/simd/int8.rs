@@ -219,8 +219,8 @@ fn add_group<L: Lanes, F: Ints, const N: usize>(
     count: usize,
 ) {
     let of_row = F::scales::<L>(packed, count);
-    // The scales of the row times those of each x, and where the halves of a part differ, those of both in turn.
-    // Where there are fewer parts, they are zero.
+    // The scales of the row times those of each x, and where the halves of a part differ, those of both in
+    // turn. Where there are fewer parts, they are zero.
     let (mut scales, mut of_halves) = ([[0.0; PARTS]; N], [[0.0; 2 * PARTS]; N]);
     for j in 0..N {
         let Group { d, sums: [whole, first, second], .. } = x[j];

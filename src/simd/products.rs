@@ -198,8 +198,8 @@ fn tile<L: Lanes, P: Packed, const R: usize, const T: usize>(
             }
         }
     }
-    // The totals are read here once, at indices that the compiler knows. Else it would keep them in memory, and
-    // write them there in each turn of the loop above.
+    // The totals are read here once, at indices that the compiler knows. Else it would keep them in memory,
+    // and write them there in each turn of the loop above.
     let mut sums = [[[0.0f32; MAX_LANES]; T]; R];
     for r in 0..R {
         for t in 0..T {

@@ -6,8 +6,8 @@ use crate::{
     buffers::{Buffers, Content, Per, Rows},
     capabilities::Capabilities,
     kernels::{
-        By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention, attention_weights, embed,
-        head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, KvFormat, Partials, RopeTable, adjust, attention,
+        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     plan::{Plan, Plans, Ports},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
@@ -109,11 +109,16 @@ pub fn plans(can: &Capabilities) -> Plans {
         let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
         let (qkv, y) = (w.row(q + 2 * kv), w.row(q));
-        let table = RopeTable::new(&Rope { theta: 10_000.0, scaling: RopeScaling::None }, head_dim, CONTEXT);
+        let table = RopeTable::new(
+            &Rope { theta: 10_000.0, scaling: RopeScaling::None, dims: None },
+            head_dim,
+            CONTEXT,
+        );
         let rope_table = w.buffers.declare("rope_table", Content::Loaded(Arc::new(table)));
-        let stride = 2 * kv;
-        let buffer = w.buffers.declare("cache", Content::Cache { stride });
-        let cache = Cache { parts: vec![CachePart { buffer, heads: 0..n_kv_heads }], n_kv_heads, head_dim };
+        let format = KvFormat::F32;
+        let buffer = w.buffers.declare("cache", Content::Cache { stride: format.slot_words(kv) });
+        let part = CachePart { buffer, format, heads: 0..n_kv_heads, head_dim };
+        let cache = Cache { parts: vec![part], n_kv_heads, head_dim };
         let scalars =
             Vector { at: 0, len: 2, ..w.vector(vec![1.0 / (head_dim as f32).sqrt(), window, 0.0, 0.0], 4) };
         push!(matmul(h, &matrix).to(qkv));

@@ -22,10 +22,13 @@ pub use quantize::Quantized;
 pub use random::Random;
 pub use rows::{Order, StoredRows};
 pub use safetensors::{Bytes, Checkpoint, Entry, Tensor};
-pub use tensors::{LayerTensors, ModelTensors, NormTensors, Spellings, TensorSpec, VisionTensors};
+pub use tensors::{
+    AttentionTensors, LayerTensors, MlpTensors, ModelTensors, NormTensors, Spellings, TensorSpec,
+    VisionTensors,
+};
 
 use crate::{
-    architecture::{Architecture, NormKind},
+    architecture::{Architecture, Layer, Norm, NormKind, Norms, Span},
     buffers::{ALIGN, Buffer, Buffers, Content, Contents},
     capabilities::Layout,
     error::Result,
@@ -177,12 +180,12 @@ impl Vectors {
         let values: Vec<f32> = specs.iter().flat_map(|s| found.values(s)).collect();
         (!values.is_empty()).then(|| self.add(&values))
     }
-    fn norm(&mut self, found: &Found, specs: &NormTensors, architecture: &Architecture) -> NormWeights {
+    fn norm(&mut self, found: &Found, specs: &NormTensors, norm: &Norm) -> NormWeights {
         NormWeights {
             weight: self.add(&found.values(&specs.weight)),
             bias: self.join(found, specs.bias.as_slice()),
-            kind: architecture.norm,
-            epsilon: architecture.norm_epsilon,
+            kind: norm.kind,
+            epsilon: norm.epsilon,
         }
     }
     fn declare(self, buffers: &mut Buffers, label: impl Into<String>) {
@@ -223,21 +226,29 @@ pub struct Weights {
 
 /// One layer's weights.
 pub struct LayerWeights {
+    pub attention: AttentionWeights,
+    pub mlp: MlpWeights,
+}
+
+/// The weights of a layer's attention.
+pub struct AttentionWeights {
+    pub norms: Norms<NormWeights>,
     /// The scale of attention scores, and the attention window or 0.
     pub scalars: Vector,
-    /// The norm before attention.
-    pub norm1: NormWeights,
     /// `[(n_heads + 2 n_kv_heads) · head_dim, hidden]`
     pub qkv: Matrix,
     /// The norms of each head of q and of k, in models that have them.
     pub qk_norm: Option<[NormWeights; 2]>,
-    /// The output projection of attention, `[hidden, n_heads · head_dim]`.
+    /// The output projection, `[hidden, n_heads · head_dim]`.
     pub out: Matrix,
-    /// The norm before the MLP.
-    pub norm2: NormWeights,
-    /// The MLP's first matrix, `[inner, hidden]`; in a gated MLP `[2 inner, hidden]`: gate, then up.
+}
+
+/// The weights of a layer's MLP.
+pub struct MlpWeights {
+    pub norms: Norms<NormWeights>,
+    /// The first matrix, `[intermediate, hidden]`; in a gated MLP `[2 intermediate, hidden]`: gate, then up.
     pub up: Matrix,
-    /// The MLP's last matrix, `[hidden, inner]`.
+    /// The last matrix, `[hidden, intermediate]`.
     pub down: Matrix,
 }
 
@@ -251,19 +262,25 @@ impl LayerWeights {
         buffers: &mut Buffers,
     ) -> Vec<Self> {
         let mut load = |number: usize, layer: &LayerTensors| {
-            let attention = &architecture.layers[number].attention;
+            let Layer { attention, mlp, .. } = &architecture.layers[number];
+            let LayerTensors { attention: of_attention, mlp: of_mlp } = layer;
             let mut vectors = Vectors::new(buffers);
-            let scalars = vectors.add(&[attention.scale, attention.window.map_or(0.0, |w| w as f32)]);
-            let norm1 = vectors.norm(found, &layer.norm1, architecture);
-            let norm2 = vectors.norm(found, &layer.norm2, architecture);
-            let qkv_bias = vectors.join(found, &layer.qkv_bias);
-            let out_bias = vectors.join(found, layer.out_bias.as_slice());
-            let up_bias = vectors.join(found, &layer.up_bias);
-            let down_bias = vectors.join(found, layer.down_bias.as_slice());
-            let qk_norm = layer.qk_norm.as_ref().map(|both| {
+            let window = match attention.span {
+                Span::Full => 0.0,
+                Span::Sliding(positions) | Span::Chunked(positions) => positions as f32,
+            };
+            let scalars = vectors.add(&[attention.scale, window]);
+            let mut norm = |specs: &NormTensors, norm: &Norm| vectors.norm(found, specs, norm);
+            let around_attention = of_attention.norms.zip(&attention.norms, &mut norm);
+            let around_mlp = of_mlp.norms.zip(&mlp.norms, &mut norm);
+            let qkv_bias = vectors.join(found, &of_attention.qkv_bias);
+            let out_bias = vectors.join(found, of_attention.out_bias.as_slice());
+            let up_bias = vectors.join(found, &of_mlp.up_bias);
+            let down_bias = vectors.join(found, of_mlp.down_bias.as_slice());
+            let qk_norm = attention.qk_norm.as_ref().zip(of_attention.qk_norm.as_ref()).map(|(by, both)| {
                 both.each_ref().map(|weight| {
                     let specs = NormTensors { weight: weight.clone(), bias: None };
-                    vectors.norm(found, &specs, architecture)
+                    vectors.norm(found, &specs, &by.norm)
                 })
             });
             vectors.declare(buffers, format!("{number}.vectors"));
@@ -271,16 +288,19 @@ impl LayerWeights {
                 let sources = specs.iter().map(|s| found.rows(s)).collect();
                 Matrix::declare(buffers, &format!("{number}.{name}"), sources, layout, bias)
             };
-            Self {
+            let attention = AttentionWeights {
+                norms: around_attention,
                 scalars,
-                norm1,
-                norm2,
                 qk_norm,
-                qkv: matrix("qkv", &layer.qkv, qkv_bias),
-                out: matrix("out", std::slice::from_ref(&layer.out), out_bias),
-                up: matrix("up", &layer.up, up_bias),
-                down: matrix("down", std::slice::from_ref(&layer.down), down_bias),
-            }
+                qkv: matrix("qkv", &of_attention.qkv, qkv_bias),
+                out: matrix("out", std::slice::from_ref(&of_attention.out), out_bias),
+            };
+            let mlp = MlpWeights {
+                norms: around_mlp,
+                up: matrix("up", &of_mlp.up, up_bias),
+                down: matrix("down", std::slice::from_ref(&of_mlp.down), down_bias),
+            };
+            Self { attention, mlp }
         };
         wanted.iter().enumerate().map(|(number, layer)| load(number, layer)).collect()
     }
@@ -306,9 +326,9 @@ impl Weights {
             .as_ref()
             .map(|p| Matrix::declare(buffers, "positions", vec![found.rows(p)], layout, None));
         let layers = LayerWeights::load_all(architecture, &wanted.layers, &mut found, layout, buffers);
-        let final_norm = wanted.final_norm.as_ref().map(|specs| {
+        let final_norm = wanted.final_norm.as_ref().zip(architecture.final_norm).map(|(specs, norm)| {
             let mut vectors = Vectors::new(buffers);
-            let weights = vectors.norm(&found, specs, architecture);
+            let weights = vectors.norm(&found, specs, &norm);
             vectors.declare(buffers, "final_norm");
             weights
         });

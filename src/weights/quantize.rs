@@ -87,9 +87,11 @@ impl ModelTensors {
         pack(&mut self.tokens, if self.head.is_some() { to.finer() } else { to.for_head() });
         for layer in &mut self.layers {
             // If q, k and v are stored as one matrix, that one counts as v.
-            let (v, qk) = layer.qkv.split_last_mut().expect("at least one matrix");
-            qk.iter_mut().chain(&mut layer.up).for_each(|spec| pack(spec, to));
-            [v, &mut layer.out, &mut layer.down].into_iter().for_each(|spec| pack(spec, to.for_sensitive()));
+            let (v, qk) = layer.attention.qkv.split_last_mut().expect("at least one matrix");
+            qk.iter_mut().chain(&mut layer.mlp.up).for_each(|spec| pack(spec, to));
+            [v, &mut layer.attention.out, &mut layer.mlp.down]
+                .into_iter()
+                .for_each(|spec| pack(spec, to.for_sensitive()));
         }
         if let Some(head) = &mut self.head {
             pack(head, to.for_head());

@@ -1,7 +1,10 @@
 //! The tensors that a model needs, and the check that a checkpoint has them.
 
 use super::{Checkpoint, Format, Made, Order, StoredRows, Tensor, Values};
-use crate::error::{Error, Result};
+use crate::{
+    architecture::Norms,
+    error::{Error, Result},
+};
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Write,
@@ -71,17 +74,29 @@ impl VisionTensors {
     }
 }
 
-/// A layer's tensors. The tensors in a list form one matrix, one after the other: q, k, v; gate, up.
+/// A layer's tensors.
 #[derive(Clone, Debug)]
 pub struct LayerTensors {
-    pub norm1: NormTensors,
+    pub attention: AttentionTensors,
+    pub mlp: MlpTensors,
+}
+
+/// The tensors of a layer's attention. Those in a list form one matrix, one after the other: q, k, v.
+#[derive(Clone, Debug)]
+pub struct AttentionTensors {
+    pub norms: Norms<NormTensors>,
     pub qkv: Vec<TensorSpec>,
     pub qkv_bias: Vec<TensorSpec>,
     /// The norm weights of each head of q and of k, in models that normalize them.
     pub qk_norm: Option<[TensorSpec; 2]>,
     pub out: TensorSpec,
     pub out_bias: Option<TensorSpec>,
-    pub norm2: NormTensors,
+}
+
+/// The tensors of a layer's MLP. Those in a list form one matrix, one after the other: gate, up.
+#[derive(Clone, Debug)]
+pub struct MlpTensors {
+    pub norms: Norms<NormTensors>,
     pub up: Vec<TensorSpec>,
     pub up_bias: Vec<TensorSpec>,
     pub down: TensorSpec,
@@ -90,20 +105,24 @@ pub struct LayerTensors {
 
 impl LayerTensors {
     fn specs(&self) -> Vec<&TensorSpec> {
-        let Self { norm1, qkv, qkv_bias, qk_norm, out, out_bias, norm2, up, up_bias, down, down_bias } = self;
+        let AttentionTensors { norms: around_attention, qkv, qkv_bias, qk_norm, out, out_bias } =
+            &self.attention;
+        let MlpTensors { norms: around_mlp, up, up_bias, down, down_bias } = &self.mlp;
         let mut all: Vec<_> = qkv.iter().chain(qkv_bias).chain(up).chain(up_bias).collect();
         all.extend(qk_norm.iter().flatten());
         all.extend([out, down].into_iter().chain(out_bias).chain(down_bias));
-        all.extend([norm1, norm2].into_iter().flat_map(NormTensors::specs));
+        all.extend(around_attention.all().chain(around_mlp.all()).flat_map(NormTensors::specs));
         all
     }
     /// Keeps the rows of q and k in the stored order.
     pub fn keep_order(&mut self) {
-        let qkv = self.qkv.iter_mut().chain(&mut self.qkv_bias).chain(self.qk_norm.iter_mut().flatten());
-        qkv.for_each(|spec| spec.order = Order::AsStored);
+        let AttentionTensors { qkv, qkv_bias, qk_norm, .. } = &mut self.attention;
+        let rotated = qkv.iter_mut().chain(qkv_bias).chain(qk_norm.iter_mut().flatten());
+        rotated.for_each(|spec| spec.order = Order::AsStored);
     }
     pub fn matrices_mut(&mut self) -> impl Iterator<Item = &mut TensorSpec> {
-        self.qkv.iter_mut().chain(&mut self.up).chain([&mut self.out, &mut self.down])
+        let Self { attention, mlp } = self;
+        attention.qkv.iter_mut().chain(&mut mlp.up).chain([&mut attention.out, &mut mlp.down])
     }
 }
 

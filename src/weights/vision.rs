@@ -39,7 +39,8 @@ impl VisionWeights {
         let mut found = wanted.find(checkpoint)?;
         let wanted = wanted.vision.as_ref().expect("a model that sees images");
         let mut vectors = Vectors::new(buffers);
-        let norm = vectors.norm(&found, &wanted.norm, &vision.tower);
+        let norm = vision.tower.embedding.norm.expect("a tower's norm before its layers");
+        let norm = vectors.norm(&found, &wanted.norm, &norm);
         let biases =
             wanted.project_bias.as_ref().map(|b| b.each_ref().map(|b| vectors.add(&found.values(b))));
         vectors.declare(buffers, "vectors");

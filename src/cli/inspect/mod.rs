@@ -85,9 +85,9 @@ impl Inspect {
 
 fn positions(a: &Architecture) -> String {
     let rotary = |rope: &Rope| format!("rotary, theta {}, scaling {:?}", rope.theta, rope.scaling);
-    match a.learned_positions {
-        true => "learned".to_owned(),
-        false => a.ropes().into_iter().map(rotary).collect::<Vec<_>>().join("; "),
+    match a.embedding.positions {
+        Some(_) => "learned".to_owned(),
+        None => a.ropes().into_iter().map(rotary).collect::<Vec<_>>().join("; "),
     }
 }
 

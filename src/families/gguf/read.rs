@@ -1,10 +1,13 @@
 //! GGUF metadata → an architecture and its tensors.
 
 use crate::{
-    architecture::{Activation, Architecture, Attention, Layer, Mlp, NormKind, NormOrder, Rope, RopeScaling},
+    architecture::{
+        Activation, Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, QkNorm,
+        Rope, RopeScaling,
+    },
     error::{Error, Result},
     families::norm,
-    weights::{Gguf, LayerTensors, ModelTensors, Order, TensorSpec, Value},
+    weights::{AttentionTensors, Gguf, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec, Value},
 };
 
 type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
@@ -63,9 +66,8 @@ impl Fields<'_> {
         self.gguf.wrong(&self.key(field), why)
     }
 
-    /// The fields that all families share. Each family then changes what differs. `epsilon` is the key of its
-    /// norms' epsilon.
-    fn architecture(&self, epsilon: &str) -> Result<Architecture> {
+    /// The fields that all families share. Each family then changes what differs.
+    fn architecture(&self, by: Norm) -> Result<Architecture> {
         let hidden_size = self.size("embedding_length")?;
         let n_heads = self.size("attention.head_count")?;
         let n_kv_heads = self.size_or("attention.head_count_kv", n_heads)?;
@@ -92,11 +94,13 @@ impl Fields<'_> {
         let vocab_size = tokens.and_then(|n| u32::try_from(*n).ok()).filter(|n| (1..=1 << 24).contains(n));
         let ids = |field: &str| self.gguf.id(&format!("tokenizer.ggml.{field}_token_id"));
         let mlp = Mlp {
+            norms: Norms::before(by),
             intermediate_size: self.size_or("feed_forward_length", 4 * hidden_size)?,
             activation: Activation::GeluTanh,
             gated: false,
+            experts: None,
         };
-        let layer = Layer { attention: Attention::full(head_dim), mlp, norm_order: NormOrder::Before };
+        let layer = Layer::new(Attention::full(head_dim, Norms::before(by)), mlp);
         Ok(Architecture {
             family: self.family,
             vocab_size: vocab_size.ok_or_else(|| {
@@ -110,10 +114,10 @@ impl Fields<'_> {
             n_heads,
             n_kv_heads,
             head_dim,
-            learned_positions: true,
-            norm: NormKind::Layer,
-            norm_epsilon: self.epsilon(epsilon)?,
+            embedding: Embedding::WITH_POSITIONS,
             layers: vec![layer; n_layers as usize],
+            final_norm: Some(by),
+            logits: Logits::PLAIN,
             bos: ids("bos").into_iter().collect(),
             // The end of a turn ends a text too.
             eos: ["eos", "eot", "eom"].into_iter().filter_map(ids).collect(),
@@ -131,15 +135,16 @@ impl Fields<'_> {
 
     fn model(&self, a: &Architecture, layers: Vec<LayerTensors>) -> ModelTensors {
         let width = a.hidden_size;
-        let positions =
-            a.learned_positions.then(|| TensorSpec::matrix("position_embd.weight", a.max_positions, width));
+        let positions = a.embedding.positions.map(|learned| {
+            TensorSpec::matrix("position_embd.weight", learned.first + a.max_positions, width)
+        });
         ModelTensors {
             spellings: &[],
             vision: None,
             tokens: TensorSpec::matrix("token_embd.weight", a.vocab_size, width),
             positions,
             layers,
-            final_norm: Some(norm("output_norm", width, a.norm == NormKind::Layer)),
+            final_norm: a.final_norm.map(|by| norm("output_norm", width, by.kind == NormKind::Layer)),
             head: self.has("output.weight").then(|| TensorSpec::matrix("output.weight", a.vocab_size, width)),
             ignored: &["rope_freqs.weight"],
         }
@@ -147,23 +152,28 @@ impl Fields<'_> {
 }
 
 fn gpt2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
-    let a = fields.architecture("attention.layer_norm_epsilon")?;
+    let by = Norm::new(NormKind::Layer, fields.epsilon("attention.layer_norm_epsilon")?);
+    let a = fields.architecture(by)?;
     let (width, inner) = (a.hidden_size, a.intermediate_size());
     let layer = |number: usize| {
         let at = |name: &str| format!("blk.{number}.{name}");
         let bias = |name: &str, len| TensorSpec::vector(at(name), len);
         LayerTensors {
-            norm1: norm(at("attn_norm"), width, true),
-            qkv: vec![TensorSpec::matrix(at("attn_qkv.weight"), 3 * width, width)],
-            qkv_bias: vec![bias("attn_qkv.bias", 3 * width)],
-            qk_norm: None,
-            out: TensorSpec::matrix(at("attn_output.weight"), width, width),
-            out_bias: Some(bias("attn_output.bias", width)),
-            norm2: norm(at("ffn_norm"), width, true),
-            up: vec![TensorSpec::matrix(at("ffn_up.weight"), inner, width)],
-            up_bias: vec![bias("ffn_up.bias", inner)],
-            down: TensorSpec::matrix(at("ffn_down.weight"), width, inner),
-            down_bias: Some(bias("ffn_down.bias", width)),
+            attention: AttentionTensors {
+                norms: Norms::before(norm(at("attn_norm"), width, true)),
+                qkv: vec![TensorSpec::matrix(at("attn_qkv.weight"), 3 * width, width)],
+                qkv_bias: vec![bias("attn_qkv.bias", 3 * width)],
+                qk_norm: None,
+                out: TensorSpec::matrix(at("attn_output.weight"), width, width),
+                out_bias: Some(bias("attn_output.bias", width)),
+            },
+            mlp: MlpTensors {
+                norms: Norms::before(norm(at("ffn_norm"), width, true)),
+                up: vec![TensorSpec::matrix(at("ffn_up.weight"), inner, width)],
+                up_bias: vec![bias("ffn_up.bias", inner)],
+                down: TensorSpec::matrix(at("ffn_down.weight"), width, inner),
+                down_bias: Some(bias("ffn_down.bias", width)),
+            },
         }
     };
     let layers = (0..a.layers.len()).map(layer).collect();
@@ -180,7 +190,7 @@ fn qwen2(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
 }
 
 fn qwen3(fields: &Fields) -> Result<(Architecture, ModelTensors)> {
-    kin(fields, HALVES, |_, full| Attention { qk_norm: true, ..full })
+    kin(fields, HALVES, |_, full| Attention { qk_norm: QkNorm::of_heads(&full), ..full })
 }
 
 /// The GGUF file does not say which layers have no rotary positions; llama.cpp always takes every fourth.
@@ -204,7 +214,8 @@ fn kin(
     order: PairOrder,
     attention: impl Fn(usize, Attention) -> Attention,
 ) -> Result<(Architecture, ModelTensors)> {
-    let shared = fields.architecture("attention.layer_norm_rms_epsilon")?;
+    let by = Norm::new(NormKind::Rms, fields.epsilon("attention.layer_norm_rms_epsilon")?);
+    let shared = fields.architecture(by)?;
     if !shared.head_dim.is_multiple_of(2) {
         return Err(fields.wrong("attention.key_length", "rotary positions need an even one"));
     }
@@ -217,15 +228,15 @@ fn kin(
         return Err(fields.wrong("expert_count", "mixtures of experts are not read"));
     }
     let rope = Some(rope(fields, shared.max_positions, shared.head_dim)?);
-    let layer = |(number, layer): (usize, &Layer)| Layer {
-        attention: attention(number, Attention { rope: rope.clone(), ..layer.attention.clone() }),
-        mlp: Mlp { activation: Activation::Silu, gated: true, ..layer.mlp.clone() },
-        norm_order: layer.norm_order,
+    let layer = |(number, layer): (usize, &Layer)| {
+        Layer::new(
+            attention(number, Attention { rope: rope.clone(), ..layer.attention.clone() }),
+            Mlp { activation: Activation::Silu, gated: true, ..layer.mlp.clone() },
+        )
     };
     let a = Architecture {
         layers: shared.layers.iter().enumerate().map(layer).collect(),
-        learned_positions: false,
-        norm: NormKind::Rms,
+        embedding: Embedding::TOKENS,
         ..shared
     };
     let (width, inner) = (a.hidden_size, a.intermediate_size());
@@ -236,29 +247,33 @@ fn kin(
             |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
         let bias = |name: &str, len| fields.optional(at(&format!("{name}.bias")), len);
         let turned = |spec: TensorSpec| spec.order(order(a.head_dim));
-        let norms = || {
+        let norms = |_: &QkNorm| {
             ["attn_q_norm", "attn_k_norm"]
                 .map(|name| turned(TensorSpec::vector(at(&format!("{name}.weight")), a.head_dim)))
         };
         LayerTensors {
-            norm1: norm(at("attn_norm"), width, false),
-            qkv: vec![
-                turned(weight("attn_q", q, width)),
-                turned(weight("attn_k", kv, width)),
-                weight("attn_v", kv, width),
-            ],
-            qkv_bias: [bias("attn_q", q).map(turned), bias("attn_k", kv).map(turned), bias("attn_v", kv)]
-                .into_iter()
-                .flatten()
-                .collect(),
-            qk_norm: a.layers[number].attention.qk_norm.then(norms),
-            out: weight("attn_output", width, q),
-            out_bias: bias("attn_output", width),
-            norm2: norm(at("ffn_norm"), width, false),
-            up: vec![weight("ffn_gate", inner, width), weight("ffn_up", inner, width)],
-            up_bias: [bias("ffn_gate", inner), bias("ffn_up", inner)].into_iter().flatten().collect(),
-            down: weight("ffn_down", width, inner),
-            down_bias: bias("ffn_down", width),
+            attention: AttentionTensors {
+                norms: Norms::before(norm(at("attn_norm"), width, false)),
+                qkv: vec![
+                    turned(weight("attn_q", q, width)),
+                    turned(weight("attn_k", kv, width)),
+                    weight("attn_v", kv, width),
+                ],
+                qkv_bias: [bias("attn_q", q).map(turned), bias("attn_k", kv).map(turned), bias("attn_v", kv)]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                qk_norm: a.layers[number].attention.qk_norm.as_ref().map(norms),
+                out: weight("attn_output", width, q),
+                out_bias: bias("attn_output", width),
+            },
+            mlp: MlpTensors {
+                norms: Norms::before(norm(at("ffn_norm"), width, false)),
+                up: vec![weight("ffn_gate", inner, width), weight("ffn_up", inner, width)],
+                up_bias: [bias("ffn_gate", inner), bias("ffn_up", inner)].into_iter().flatten().collect(),
+                down: weight("ffn_down", width, inner),
+                down_bias: bias("ffn_down", width),
+            },
         }
     };
     let layers = (0..a.layers.len()).map(layer).collect();
@@ -297,7 +312,7 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
             return Err(fields.wrong("rope.scaling.type", "the scalings there are: none, linear, yarn"));
         }
     };
-    Ok(Rope { theta, scaling })
+    Ok(Rope { theta, scaling, dims: None })
 }
 
 /// The divisor of each rotary pair's frequency: `[head_dim / 2]`.

@@ -1,9 +1,9 @@
 //! An architecture → GGUF metadata and tensor names, chosen as llama.cpp's converter chooses them.
 
 use crate::{
-    architecture::{Activation, Architecture, Mlp, NormKind, RopeScaling},
+    architecture::{Activation, Architecture, Mlp, NormKind, RopeScaling, Span},
     error::{Error, Remedy, Result},
-    weights::{ModelTensors, TensorSpec, Writer},
+    weights::{LayerTensors, ModelTensors, TensorSpec, Writer},
 };
 
 /// Writes the metadata of an architecture. Returns the contents of the `rope_freqs.weight` tensor, if the
@@ -36,8 +36,11 @@ pub fn write(a: &Architecture, name: &str, file: &mut Writer) -> Result<Option<V
     ] {
         file.count(&key(field), value);
     }
-    let epsilon = if a.norm == NormKind::Rms { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
-    file.number(&key(&format!("attention.{epsilon}")), a.norm_epsilon);
+    if let Some(norm) = a.norms().next() {
+        let epsilon =
+            if norm.kind == NormKind::Rms { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
+        file.number(&key(&format!("attention.{epsilon}")), norm.epsilon);
+    }
     let Some(rope) = a.ropes().first().copied() else { return Ok(None) };
     file.count(&key("attention.key_length"), a.head_dim);
     file.count(&key("attention.value_length"), a.head_dim);
@@ -79,12 +82,12 @@ fn unsayable(a: &Architecture) -> Option<&'static str> {
     if a.layers.iter().any(|layer| layer.attention.scale != scale) {
         return Some("a model whose attention is scaled in its own way");
     }
-    let is_short = |window: u32| window < a.max_positions;
-    if a.layers.iter().any(|layer| layer.attention.window.is_some_and(is_short)) {
+    let is_short = |span| matches!(span, Span::Sliding(n) | Span::Chunked(n) if n < a.max_positions);
+    if a.layers.iter().any(|layer| is_short(layer.attention.span)) {
         return Some("a model whose attention sees only a window");
     }
     let is_rotary = |layer: usize| a.family != "smollm3" || !(layer + 1).is_multiple_of(4);
-    let mut layers = a.layers.iter().enumerate().filter(|_| !a.learned_positions);
+    let mut layers = a.layers.iter().enumerate().filter(|_| a.embedding.positions.is_none());
     if layers.any(|(number, layer)| layer.attention.rope.is_some() != is_rotary(number)) {
         return Some("a model whose layers without rotary positions are not every fourth");
     }
@@ -108,25 +111,29 @@ pub fn names(tensors: &ModelTensors) -> Vec<(String, &TensorSpec)> {
     all.extend(tensors.positions.iter().map(|spec| ("position_embd.weight".to_owned(), spec)));
     for (number, layer) in tensors.layers.iter().enumerate() {
         let at = |name: &str, what: &str| format!("blk.{number}.{name}.{what}");
-        let qkv: &[_] = if layer.qkv.len() == 1 { &["attn_qkv"] } else { &["attn_q", "attn_k", "attn_v"] };
-        let up: &[_] = if layer.up.len() == 1 { &["ffn_up"] } else { &["ffn_gate", "ffn_up"] };
+        let LayerTensors { attention, mlp } = layer;
+        let qkv: &[_] =
+            if attention.qkv.len() == 1 { &["attn_qkv"] } else { &["attn_q", "attn_k", "attn_v"] };
+        let up: &[_] = if mlp.up.len() == 1 { &["ffn_up"] } else { &["ffn_gate", "ffn_up"] };
         for (names, specs, what) in [
-            (qkv, &layer.qkv, "weight"),
-            (qkv, &layer.qkv_bias, "bias"),
-            (up, &layer.up, "weight"),
-            (up, &layer.up_bias, "bias"),
+            (qkv, &attention.qkv, "weight"),
+            (qkv, &attention.qkv_bias, "bias"),
+            (up, &mlp.up, "weight"),
+            (up, &mlp.up_bias, "bias"),
         ] {
             all.extend(names.iter().zip(specs).map(|(name, spec)| (at(name, what), spec)));
         }
-        for (name, spec) in ["attn_q_norm", "attn_k_norm"].iter().zip(layer.qk_norm.iter().flatten()) {
+        for (name, spec) in ["attn_q_norm", "attn_k_norm"].iter().zip(attention.qk_norm.iter().flatten()) {
             all.push((at(name, "weight"), spec));
         }
-        all.extend([(at("attn_output", "weight"), &layer.out), (at("ffn_down", "weight"), &layer.down)]);
-        all.extend(layer.out_bias.iter().map(|spec| (at("attn_output", "bias"), spec)));
-        all.extend(layer.down_bias.iter().map(|spec| (at("ffn_down", "bias"), spec)));
-        for (name, norm) in [("attn_norm", &layer.norm1), ("ffn_norm", &layer.norm2)] {
-            all.push((at(name, "weight"), &norm.weight));
-            all.extend(norm.bias.iter().map(|spec| (at(name, "bias"), spec)));
+        all.extend([(at("attn_output", "weight"), &attention.out), (at("ffn_down", "weight"), &mlp.down)]);
+        all.extend(attention.out_bias.iter().map(|spec| (at("attn_output", "bias"), spec)));
+        all.extend(mlp.down_bias.iter().map(|spec| (at("ffn_down", "bias"), spec)));
+        for (name, norms) in [("attn_norm", &attention.norms), ("ffn_norm", &mlp.norms)] {
+            if let Some(norm) = &norms.before {
+                all.push((at(name, "weight"), &norm.weight));
+                all.extend(norm.bias.iter().map(|spec| (at(name, "bias"), spec)));
+            }
         }
     }
     if let Some(norm) = &tensors.final_norm {

@@ -5,7 +5,7 @@ use crate::{
     architecture::{Activation, NormKind},
     buffers::Use,
     kernel::{Dispatch, Grid, Splits, Target},
-    kernels::{STEP, flag, reduce},
+    kernels::{PAIR, STEP, flag, reduce},
     shader::Program,
     weights::Part,
     workload::Phase,
@@ -66,19 +66,20 @@ impl Matmul {
         if let Epilogue::Qkv { rope, kv_write } = &self.epilogue {
             imports.push(("epilogue", include_str!("../../../shaders/matmul/cached.wgsl")));
             let kv = kv_write.width();
-            constants.extend([("Q", (n - 2 * kv).into()), ("KV", kv.into())]);
-            uses.push(Use::Write(kv_write.parts()[0].buffer));
-            imports.push((
-                "turn",
-                match rope {
-                    None => include_str!("../../../shaders/turn/none.wgsl"),
-                    Some(rope) => {
-                        constants.push(("PAIRS", rope.pairs.into()));
-                        uses.push(Use::Read(rope.table));
-                        include_str!("../../../shaders/turn/rotary.wgsl")
-                    }
-                },
-            ));
+            constants.extend([("Q", (n - 2 * kv).into()), ("KV_WIDTH", kv.into())]);
+            let part = &kv_write.parts()[0];
+            imports.extend(part.format.write());
+            uses.push(Use::Write(part.buffer));
+            let turn = match rope {
+                None => include_str!("../../../shaders/turn/none.wgsl"),
+                Some(rope) => {
+                    constants.push(("PAIRS", rope.pairs.into()));
+                    uses.push(Use::Read(rope.table));
+                    imports.push(PAIR);
+                    include_str!("../../../shaders/turn/rotary.wgsl")
+                }
+            };
+            imports.push(("turn", turn));
         } else {
             let activation = if form == Form::Up { Activation::None } else { self.activation };
             imports.push(("epilogue", include_str!("../../../shaders/matmul/epilogue.wgsl")));

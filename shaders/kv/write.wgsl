@@ -1,13 +1,13 @@
 // Writes each row's keys and values into the KV cache, at the slot of the row's position. Each thread copies
 // one key and one value component.
 override WORKGROUP: u32 = 64u;
-override WIDTH: u32;      // values of a key (or value) row in this part of the cache
 override KEYS_AT: u32;    // where this part's keys start in a row of qkv
 override VALUES_AT: u32;  // where its values start
 override STRIDE: u32;     // values from one row of qkv to the next
 #import step
+#import kv_write
 @group(1) @binding(0) var<storage, read> qkv: array<f32>;
-@group(1) @binding(1) var<storage, read_write> cache: array<f32>;
+@group(1) @binding(1) var<storage, read_write> cache: array<KvWord>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -16,9 +16,9 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     let i = group_index(group, groups) * WORKGROUP + index;
-    if i >= WIDTH { return; }
+    if i >= KV_WIDTH { return; }
     let row = row_at(group.z);
-    let to = slot_of(row.sequence, row.position) * 2u * WIDTH + i;
-    cache[to] = qkv[group.z * STRIDE + KEYS_AT + i];
-    cache[to + WIDTH] = qkv[group.z * STRIDE + VALUES_AT + i];
+    let slot = slot_of(row.sequence, row.position);
+    write_key(slot, i, qkv[group.z * STRIDE + KEYS_AT + i]);
+    write_value(slot, i, qkv[group.z * STRIDE + VALUES_AT + i]);
 }

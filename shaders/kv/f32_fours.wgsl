@@ -1,0 +1,5 @@
+// Implements interface `kv_read` for f32 and head dimensions that are a multiple of four.
+#import kv
+@group(1) @binding(1) var<storage, read> cache: array<vec4<f32>>;
+// The i-th vec4 of a key or a value that stands at `at`.
+fn kv4(at: u32, i: u32) -> vec4<f32> { return cache[at / 4u + i]; }

@@ -1,7 +1,0 @@
-// Implements interface `values`: reads queries, keys and values of a head as vec4s. For head dimensions that
-// are a multiple of four.
-@group(1) @binding(0) var<storage, read> qkv: array<vec4<f32>>;
-@group(1) @binding(1) var<storage, read> cache: array<vec4<f32>>;
-// The i-th vec4 of a head that starts at value `at`.
-fn query4(at: u32, i: u32) -> vec4<f32> { return qkv[at / 4u + i]; }
-fn cache4(at: u32, i: u32) -> vec4<f32> { return cache[at / 4u + i]; }

@@ -17,8 +17,8 @@ var<workgroup> score: array<f32, WORKGROUP>;    // [row][position]
 var<workgroup> weight: array<f32, WORKGROUP>;   // [row][position]
 var<workgroup> keep: array<f32, WORKGROUP>;     // [row]: factor that rescales the sums so far
 
-// Loads a head's keys, or its values, of KEYS positions from `first` on into `tile`; positions from `end` on are
-// zero.
+// Loads a head's keys, or its values, of KEYS positions from `first` on into `tile`; positions from `end` on
+// are zero.
 fn fetch(index: u32, sequence: u32, first: u32, end: u32, key_head: u32, values: bool) {
     for (var from_ = 0u; from_ < KEYS * FOURS; from_ += WORKGROUP) {
         let i = from_ + index;

@@ -1,5 +1,5 @@
-// Implements interface `kv`: the layout of a part of a KV cache whose numbers are f32. A slot holds the keys of
-// all heads of the part, then their values.
+// Implements interface `kv`: the layout of a part of a KV cache whose numbers are f32. A slot holds the keys
+// of all heads of the part, then their values.
 override KV_WIDTH: u32; // values of all keys (or values) in a slot
 
 // Where in the cache the key, or the value, of a slot stands whose head starts at value `head` of a row.

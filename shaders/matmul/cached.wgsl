@@ -15,5 +15,9 @@ fn finish(y_row: u32, output: u32, j: u32, product: vec4<f32>, up: vec4<f32>) {
     y[y_row * STRIDE + i] = value;
     if i < Q { return; }
     let slot = slot_of(row.sequence, row.position);
-    if i < Q + KV_WIDTH { write_key(slot, i - Q, value); } else { write_value(slot, i - Q - KV_WIDTH, value); }
+    if i < Q + KV_WIDTH {
+        write_key(slot, i - Q, value);
+    } else {
+        write_value(slot, i - Q - KV_WIDTH, value);
+    }
 }

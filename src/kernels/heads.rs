@@ -70,8 +70,8 @@ impl Heads {
         (kv_head, index, part)
     }
 
-    /// The import for interface `heads`, with those that it needs: what shaders know of the heads, of the rows'
-    /// positions and of a part of the cache.
+    /// The import for interface `heads`, with those that it needs: what shaders know of the heads, of the
+    /// rows' positions and of a part of the cache.
     pub fn imports(&self, part: &CachePart) -> Vec<(&'static str, &'static str)> {
         let queries = match self.dim().is_multiple_of(4) {
             true => include_str!("../../shaders/queries/fours.wgsl"),

@@ -1,5 +1,5 @@
-//! A layer's KV cache: what it holds, in which layout, and how kernels read and write it. Other kernels know the
-//! layout only through what is here and through the shader interfaces `kv_read` and `kv_write`.
+//! A layer's KV cache: what it holds, in which layout, and how kernels read and write it. Other kernels know
+//! the layout only through what is here and through the shader interfaces `kv_read` and `kv_write`.
 
 use crate::buffers::Buffer;
 use std::{borrow::Cow, ops::Range};

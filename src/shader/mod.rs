@@ -24,7 +24,17 @@ impl Program {
         format!("{:?}\n{}", self.constants, self.wgsl())
     }
 
-    /// The WGSL text handed to wgpu.
+    /// The directives that a browser wants before the WGSL text: it must be told of each extension that the
+    /// program uses. naga, which reads the text elsewhere, does not know all of them.
+    pub fn browser_prelude(&self) -> &'static str {
+        if self.uses_subgroups() { "enable subgroups;\n" } else { "" }
+    }
+
+    fn uses_subgroups(&self) -> bool {
+        self.wgsl().contains("@builtin(subgroup_")
+    }
+
+    /// The WGSL text.
     pub fn wgsl(&self) -> String {
         let (mut text, mut seen) = (String::new(), Vec::new());
         self.expand(self.source, &mut seen, &mut text);

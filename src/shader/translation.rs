@@ -63,8 +63,6 @@ impl FromStr for Compiler {
 
 /// The name of every program's entry point.
 const ENTRY: &str = "main";
-/// Text that occurs in exactly the programs that use subgroups.
-const SUBGROUPS: &str = "@builtin(subgroup_";
 
 /// Indices are not checked and, by the options below, workgroup memory is not zeroed, as in pipelines without
 /// `--checked`.
@@ -94,8 +92,8 @@ impl Program {
         match to {
             Compiler::Vulkan => spirv(&module, &info),
             Compiler::Dx12 => {
-                let has_subgroups = text.contains(SUBGROUPS);
-                let model = if has_subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+                let model =
+                    if self.uses_subgroups() { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
                 hlsl(&module, &info, model)
             }
             Compiler::Metal => msl(&module, &info),
@@ -103,12 +101,9 @@ impl Program {
         }
     }
 
-    /// The WGSL text, with `enable` directives in front and with the values of the overrides filled in.
+    /// The WGSL text, with its prelude and with the values of the overrides filled in.
     fn for_browsers(&self, text: &str) -> String {
-        let mut to = String::new();
-        if text.contains(SUBGROUPS) {
-            to += "enable subgroups;\n";
-        }
+        let mut to = self.browser_prelude().to_owned();
         for line in text.lines() {
             to += &self.with_value(line);
             to += "\n";

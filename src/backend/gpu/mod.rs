@@ -46,6 +46,8 @@ pub struct Gpu {
     pub driver: String,
     pub can: Capabilities,
     options: GpuOptions,
+    /// Whether a browser reads the programs, rather than naga.
+    is_browser: bool,
     pipeline_cache: Option<PipelineCache>,
     /// The number of buffers, bind groups and pipelines made so far. None may be made while tokens are
     /// generated.
@@ -127,6 +129,7 @@ impl Gpu {
         let keeps = options.keep_pipelines;
         let pipeline_cache = keeps.then(|| PipelineCache::open(&device, &info)).flatten();
         let driver = driver(&info);
+        let is_browser = info.backend == wgpu::Backend::BrowserWebGpu;
         let info = DeviceInfo { backend: backend_name(info.backend), name: info.name };
         Self {
             device,
@@ -135,6 +138,7 @@ impl Gpu {
             driver,
             can,
             options,
+            is_browser,
             pipeline_cache,
             made: AtomicU32::new(0),
             failure: Arc::default(),
@@ -239,9 +243,10 @@ impl Gpu {
         layouts: &[&wgpu::BindGroupLayout],
     ) -> wgpu::ComputePipeline {
         self.made.fetch_add(1, Ordering::Relaxed);
+        let prelude = if self.is_browser { program.browser_prelude() } else { "" };
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(program.name),
-            source: wgpu::ShaderSource::Wgsl(program.wgsl().into()),
+            source: wgpu::ShaderSource::Wgsl(format!("{prelude}{}", program.wgsl()).into()),
         };
         let module = if self.options.checked {
             self.device.create_shader_module(descriptor)

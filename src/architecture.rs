@@ -19,7 +19,7 @@ pub struct Architecture {
     /// The norm before the output head.
     pub final_norm: Option<Norm>,
     pub logits: Logits,
-    /// The ids that start and end a text, as config.json names them.
+    /// The ids that start a text, as config.json names them.
     pub bos: Vec<u32>,
     /// The ids that end a text, as config.json names them.
     pub eos: Vec<u32>,
@@ -87,7 +87,7 @@ impl Embedding {
     pub const WITH_POSITIONS: Self = Self { positions: Some(LearnedPositions { first: 0 }), ..Self::TOKENS };
 }
 
-/// What becomes of the head's products: first they are scaled, then capped.
+/// How the output head's products become logits: they are scaled, then capped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
     pub scale: f32,
@@ -105,7 +105,7 @@ impl Logits {
 pub struct Layer {
     pub attention: Attention,
     pub mlp: Mlp,
-    /// The factor that each half's output is multiplied by before it is added (Granite).
+    /// The factor that the outputs of attention and MLP are multiplied by before they are added (Granite).
     pub residual_scale: f32,
     /// Whether the MLP reads what the attention reads, rather than the sum after it (Wang & Komatsuzaki 2021,
     /// "GPT-J").
@@ -119,7 +119,8 @@ impl Layer {
     }
 }
 
-/// The norms around one half of a layer: as [`Norm`]s, as the tensors that hold their weights, as weights.
+/// The norms around one half of a layer (attention or MLP). T is a [`Norm`], the tensors of its weights, or
+/// the loaded weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norms<T> {
     /// Of what the half reads (GPT-2 and later). The residual stream itself stays as it is.
@@ -143,7 +144,7 @@ impl<T> Norms<T> {
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.before.iter().chain(&self.of_output).chain(&self.of_sum)
     }
-    /// What `change` makes of each norm and of the one in its place in `other`.
+    /// Applies `change` to each norm and its counterpart in `other`. A norm without counterpart is left out.
     pub fn zip<O, U>(&self, other: &Norms<O>, mut change: impl FnMut(&T, &O) -> U) -> Norms<U> {
         let mut both = |a: &Option<T>, b: &Option<O>| a.as_ref().zip(b.as_ref()).map(|(a, b)| change(a, b));
         Norms {
@@ -266,7 +267,7 @@ pub struct Experts {
 /// How a router's logits become the experts' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighing {
-    /// Their softmax over all experts, and if `renormalized` over the sum of the chosen (Qwen3).
+    /// Their softmax over all experts. If `renormalized`, divided by the sum of the chosen weights (Qwen3).
     Softmax { renormalized: bool },
     /// Their softmax over the chosen experts (gpt-oss).
     SoftmaxOfChosen,

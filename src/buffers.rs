@@ -36,8 +36,8 @@ impl Use {
     }
 }
 
-/// What a grid or an activation has one of for each: a token of the step, a token whose logits are wanted, or
-/// one that these give a probability.
+/// What the rows of an activation or of a grid stand for. A step has one row for each token, and one output
+/// for each token whose logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Per {
     Row,
@@ -59,8 +59,8 @@ impl Per {
     }
 }
 
-/// Activations lie a multiple of so many values apart, the gap zero, so that shaders may read a row in
-/// vectors.
+/// Rows of an activation start at multiples of this many values. The gaps are zero, so that shaders can read
+/// rows in vectors.
 pub const ALIGN: u32 = 8;
 
 /// An activation: `width` values for each row or output of the step.
@@ -76,7 +76,7 @@ impl Rows {
     pub fn stride(self) -> u32 {
         self.width.next_multiple_of(ALIGN)
     }
-    /// Rows that lie close together, as they lie in the buffer.
+    /// Takes rows without gaps, and pads each to the stride of the buffer.
     pub fn padded(self, values: &[f32]) -> Vec<f32> {
         let (width, stride) = (self.width as usize, self.stride() as usize);
         let mut padded = vec![0.0; values.len() / width * stride];
@@ -94,8 +94,8 @@ pub enum Content {
     Loaded(Arc<dyn Contents>),
     /// An activation of so many f32 for each row or output.
     Activation { per: Per, stride: u32 },
-    /// What the dispatches of one pass leave to each other: so many words for each row of a decode, or for
-    /// each output.
+    /// Intermediate results between the dispatches of one pass: `stride` words for each row of a decode step,
+    /// or for each output.
     Partials { per: Per, stride: u32 },
     /// Keys and values, so many f32 for each slot of the cache.
     Cache { stride: u32 },

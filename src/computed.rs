@@ -1,14 +1,14 @@
-//! What there are kernels for: an [`Architecture`] can say more than is computed yet.
+//! Checks that there are kernels for an [`Architecture`]: it can describe models that do not run yet.
 
 use crate::{
     architecture::{Architecture, Attention, Layer, Logits, Mlp, Norm, NormWeight, Span},
     error::{Error, Result},
 };
 
-/// Checks that all that a language model's architecture says is computed.
+/// Checks that there are kernels for all parts of a language model's architecture.
 ///
 /// # Errors
-/// Of the kind Model: names what is not.
+/// Of the kind Model: names the first part without a kernel.
 pub fn check(architecture: &Architecture) -> Result<()> {
     let norm = architecture.embedding.norm.map(|_| "a norm of the embedding");
     refuse(architecture, norm.or_else(|| missing(architecture)))

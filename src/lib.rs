@@ -96,7 +96,7 @@ pub mod programs;
 // Backends, which run plans: the CPU, or a GPU through wgpu.
 pub mod backend;
 // The blocks of the KV cache: which sequences hold them, and which can be shared.
-pub mod cache;
+pub mod cache_blocks;
 // Sequences → steps, and their results → events.
 pub mod scheduler;
 // Schedule → run → commit, for all sequences.

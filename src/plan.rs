@@ -23,7 +23,7 @@ pub struct Pass {
     pub kernel: Box<dyn Kernel>,
 }
 
-/// A pass that others ask for by what it is.
+/// A mark by which other code finds a pass ([`Plan::marked`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// The product with the head's matrix, which gives the logits.
@@ -48,7 +48,7 @@ impl Plan {
     pub fn push(&mut self, kernel: impl Kernel + 'static) {
         self.passes.push(Pass { layer: self.layer, mark: None, kernel: Box::new(kernel) });
     }
-    /// The same for a pass that others ask for.
+    /// Like [`Plan::push`], with a mark by which the pass can be found.
     pub fn push_marked(&mut self, mark: Mark, kernel: impl Kernel + 'static) {
         self.passes.push(Pass { layer: self.layer, mark: Some(mark), kernel: Box::new(kernel) });
     }
@@ -58,7 +58,7 @@ impl Plan {
     }
 }
 
-/// The buffers that the host reads and writes, by name: plans have those that their model has.
+/// The buffers that the host reads and writes, by name. None: the plans have no such buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ports {
     /// `[outputs, vocab]`
@@ -68,7 +68,7 @@ pub struct Ports {
     /// The ids picked last, one for each sequence.
     pub ids: Option<Buffer>,
     /// How much each token of a prefill attends to each position, for the layer that ran last:
-    /// `[rows, heads · positions]`, in plans that are made to be looked into.
+    /// `[rows, heads · positions]`. Only in plans for [`crate::engine::Engine::insight`].
     pub attention_weights: Option<Rows>,
     /// The embeddings of a prefill's rows that stand for parts of images, `[rows, hidden]`. The host writes
     /// them.
@@ -127,15 +127,15 @@ impl Plans {
         self.buffers.total(&self.sizes, |content| matches!(content, Content::Cache { .. }))
     }
 
-    /// What a device dispatches for one run of a plan, of one sequence with little context: passes before, in
-    /// and after the layers, and the most of any one layer.
+    /// The number of dispatches in one run of a plan for one row with a context of one position: in total,
+    /// and the most in any one layer.
     pub fn dispatches(&self, phase: Phase, can: &Capabilities) -> Dispatches {
         let target = Target { can, phase };
         let load = Workload { rows: 1, outputs: 1, context: 1, ..Workload::default() };
         let (mut all, mut by_layer) = (0, BTreeMap::<_, usize>::new());
         let has_work = |pass: &&Pass| pass.kernel.cost(&load) != Cost::default();
         for pass in self.of(phase).passes.iter().filter(has_work) {
-            // The CPU, which joins nothing, calls a kernel once, whatever its parts.
+            // The CPU (its layout does not join) runs each kernel with one call, however many parts it has.
             let dispatches = if can.layout.join { pass.kernel.dispatches(&target) } else { Vec::new() };
             let run = |d: &&Dispatch| d.grid.workgroups(&load, can.max_groups).is_some();
             let count = dispatches.iter().filter(run).count().max(1);
@@ -147,7 +147,7 @@ impl Plans {
         Dispatches { all, max_of_a_layer: by_layer.into_values().max().unwrap_or(0) }
     }
 
-    /// The programs that a device runs for both shapes, each once, in the order of the passes.
+    /// The programs that a device runs for all plans, each once, in the order of the passes.
     pub fn programs(&self, can: &Capabilities) -> Vec<Program> {
         let (mut programs, mut known) = (Vec::new(), HashSet::new());
         for plan in &self.plans {

@@ -2,6 +2,6 @@
 // of all heads of the part, then their values.
 override KV_WIDTH: u32; // values of all keys (or values) in a slot
 
-// Where in the cache the key, or the value, of a slot stands whose head starts at value `head` of a row.
+// The index in the cache of a slot's key, or value, for the head that starts at number `head` of all keys.
 fn key_of(slot: u32, head: u32) -> u32 { return slot * 2u * KV_WIDTH + head; }
 fn value_of(slot: u32, head: u32) -> u32 { return slot * 2u * KV_WIDTH + KV_WIDTH + head; }

@@ -73,7 +73,7 @@ impl Encoder {
     }
 }
 
-/// The plan of what sees images, in a model that does, for a device; its weights checked but not yet read.
+/// The plans of a model's vision encoder for a device, if it has one. The weights are checked, but not read.
 pub fn vision_plans(model: &Model, can: &Capabilities) -> Result<Option<Plans>> {
     let Some(vision) = &model.architecture.vision else { return Ok(None) };
     let mut buffers = Buffers::default();

@@ -61,7 +61,7 @@ impl Heads {
         part.heads.len() as u32 * self.group()
     }
 
-    /// The key head that a query head attends to, and the part of the cache that holds it, with its index.
+    /// The key head that a query head attends to, the index of the cache part that holds it, and that part.
     pub fn part_of(&self, head: u32) -> (u32, usize, &CachePart) {
         let kv_head = head / self.group();
         let mut parts = self.cache.parts.iter().enumerate();

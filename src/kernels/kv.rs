@@ -10,8 +10,8 @@ pub enum KvFormat {
     F32,
 }
 
-/// A layer's KV cache. In each part, a slot holds the keys of all heads of the part, then their values:
-/// `[slots, 2, heads · head_dim]`.
+/// A layer's KV cache. A slot is the place of one token. In each part, it holds the keys of all key-value
+/// heads of the part, then their values: `[slots, 2, heads · head_dim]`.
 #[derive(Clone, Debug)]
 pub struct Cache {
     /// One part, or several if a binding cannot hold all heads.

@@ -143,7 +143,7 @@ impl Sampling {
         adjust::adjusted(&self.biases, &self.penalties, &self.dry, tokens)
     }
 
-    /// An error where a setting makes no sense, which names it.
+    /// Checks the settings. The error names the first one that is out of range.
     pub fn check(&self) -> Result<()> {
         let Self { temperature, top_p, min_p, typical_p, xtc, penalties, dry, .. } = self;
         let share = 0.0..=1.0;
@@ -200,7 +200,7 @@ fn check(setting: Setting, value: f32, is_right: bool, range: &str) -> Result<()
     }
 }
 
-/// What stands in place of an id where no logit is a number.
+/// The id of a drawn token if no logit is a number.
 pub const NO_ID: u32 = u32::MAX;
 
 /// A margin below the highest logit that includes all others. It is finite, so that sums with it are numbers.

@@ -14,7 +14,7 @@ pub use sequence::{FinishReason, Goal, NewSequence, SequenceId};
 
 use crate::{
     buffers::{BLOCK, Sizes},
-    cache::Blocks,
+    cache_blocks::Blocks,
     sampling::{NO_ID, Pick},
     step::{FEATURE, Row},
     workload::Phase,

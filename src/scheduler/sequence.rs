@@ -2,7 +2,7 @@
 
 use crate::{
     buffers::BLOCK,
-    cache::{Blocks, Content, Name},
+    cache_blocks::{Blocks, Content, Name},
     prompt::{Features, Placed},
     sampling::{Sampler, Sampling},
     step::SAMPLED,

@@ -22,11 +22,11 @@ pub struct Rounded {
     groups: Vec<Group>,
 }
 
-/// [`PARTS`] blocks of a rounded row. What is needed at one time lies together.
+/// [`PARTS`] blocks of a rounded row, stored together because they are read together.
 #[derive(Clone)]
 struct Group {
     q: [[i8; BLOCK]; PARTS],
-    /// Of each block.
+    /// The scale d of each block.
     d: [f32; PARTS],
     /// d Σ q of each block: [0] over the block, [1] over its first half, [2] over its second half.
     sums: [[f32; PARTS]; 3],
@@ -165,7 +165,7 @@ fn products<L: Lanes, F: Ints>(rows: PackedRows, x: &[Rounded], out: &mut [f32],
     }
 }
 
-/// `out[i · stride] = row · x[i]` for the first N rows of x; N.
+/// `out[i · stride] = row · x[i]` for the first N rows of x. Returns N.
 #[inline(always)]
 fn several<L: Lanes, F: Ints, const N: usize>(
     packed: &[u8],
@@ -204,7 +204,8 @@ fn several<L: Lanes, F: Ints, const N: usize>(
     N
 }
 
-/// Of each of N products: Σ s d u q, of the even and of the odd parts; and Σ m x, by the index of the part.
+/// The partial sums of N products. `parts` holds Σ s d u q, in one vector for even and one for odd parts.
+/// `offsets` holds Σ m x, in one lane for each part of a group.
 struct Sums<L: Lanes, const N: usize> {
     parts: [<L::Pair as Pair>::V; N],
     offsets: [<L::Eight as Lanes>::V; N],
@@ -219,8 +220,8 @@ fn add_group<L: Lanes, F: Ints, const N: usize>(
     count: usize,
 ) {
     let of_row = F::scales::<L>(packed, count);
-    // The scales of the row times those of each x, and where the halves of a part differ, those of both in
-    // turn. Where there are fewer parts, they are zero.
+    // The row's scales times those of each x: one for each part in `scales`, or, if the halves of a part have
+    // different scales, one for each half in `of_halves`. Those of missing parts are zero.
     let (mut scales, mut of_halves) = ([[0.0; PARTS]; N], [[0.0; 2 * PARTS]; N]);
     for j in 0..N {
         let Group { d, sums: [whole, first, second], .. } = x[j];

@@ -159,7 +159,7 @@ pub trait Pair {
     unsafe fn byte_products<const SIGNED: bool>(u: *const u8, x: *const i8) -> Self::V;
 }
 
-/// A pair where no register holds both.
+/// A pair in two registers, for instruction sets whose registers have at most eight lanes.
 pub struct Two<L>(std::marker::PhantomData<L>);
 
 impl<L: Lanes<Eight = L>> Pair for Two<L> {

@@ -21,7 +21,7 @@ pub(super) struct Ready {
 /// A program and the layout of its bind group of operands.
 pub(super) type Bound = (Program, wgpu::BindGroupLayout);
 
-/// Every dispatch's bind group, and the programs that they run, each once.
+/// Makes the bind groups. Returns the programs, each once, and the dispatches by plan, then by pass.
 pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, Vec<Vec<Vec<Ready>>>) {
     let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
     let (mut programs, mut known) = (Vec::new(), HashMap::new());

@@ -13,8 +13,8 @@ use crate::{
 use std::ops::Range;
 
 impl Matmul {
-    /// For each row of y the row of x that it comes from, normalized where that is asked for, with the zeros
-    /// that follow it.
+    /// For each row of y, the row of x from which it is computed: normalized if the matmul has a norm, and
+    /// with its padding zeros.
     fn rows_of_x<'a>(
         &self,
         memory: &Memory,
@@ -36,7 +36,7 @@ impl Matmul {
         normalized.chunks(stride).collect()
     }
 
-    /// What becomes of q, k and v once they stand in y.
+    /// If y is q, k and v: rotates q and k, and writes k and v into the cache.
     fn finish_qkv(&self, memory: &Memory, step: &Step) {
         if let Epilogue::Qkv { rope, kv_write } = &self.epilogue {
             if let Some(rope) = rope {
@@ -46,7 +46,7 @@ impl Matmul {
         }
     }
 
-    /// From products to as many values of y, of which `first` is the first.
+    /// Applies bias, activation and epilogue to products, for as many values of a row of y from `first` on.
     #[inline(always)]
     fn finish(&self, memory: &Memory, first: usize, product: &mut [f32], up: &mut [f32], y: &mut [f32]) {
         if let Some(bias) = self.w.bias {
@@ -99,8 +99,8 @@ impl Matmul {
             return;
         }
         let (n, columns) = (self.y.width as usize, self.w.columns as usize);
-        // Few rows cost what their bytes cost to fetch and decode, which rounding makes less of; for many it
-        // would save little.
+        // With few rows, most time goes into fetching and decoding weights, and rounding makes decoding
+        // cheaper. With many rows it would save little.
         let rounds = |part: &Part| phase == Phase::Decode && cpu.rounds() && takes(part.format, columns);
         let rounded: Vec<Rounded> = match self.w.parts.iter().any(rounds) {
             true => {
@@ -110,8 +110,8 @@ impl Matmul {
         };
         let mut written = memory.write(self.y.buffer);
         let y = Shared2d::new(&mut written, self.y.stride() as usize);
-        // A piece makes some columns of y, for all its rows. Each product is summed by one thread, in an
-        // order that neither their number nor the other rows change.
+        // A piece computes some columns of y, for all rows. One thread sums each product, in an order that
+        // depends neither on the number of threads nor on the other rows.
         let piece = cpu.piece(n, 24);
         let operations = 2 * u64::from(self.w.rows) * (columns * x.len()) as u64;
         cpu.for_each(operations, n.div_ceil(piece), |i| {

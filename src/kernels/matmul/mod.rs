@@ -1,4 +1,4 @@
-//! Products with matrices: how one is written down (here), what a device runs for it (program.rs), and how
+//! Matrix products: the kernel and how plans build it (here), what a device runs for it (program.rs), and how
 //! the CPU computes it (cpu.rs).
 
 mod cpu;
@@ -41,7 +41,7 @@ impl From<Rows> for Input {
     }
 }
 
-/// x as `by` makes it, folded into the matmul that reads it.
+/// x normalized by `by`, as part of the matmul that reads it.
 pub fn normed(x: Rows, by: &NormWeights) -> Input {
     assert_eq!(x.width, by.weight.len, "a weight for each value of x");
     Input { rows: x, norm: Some(*by) }
@@ -76,7 +76,7 @@ impl Matmul {
     pub fn gated(self, gated: bool) -> Self {
         Self { epilogue: if gated { Epilogue::Gated } else { Epilogue::Store }, ..self }
     }
-    /// y = …; where x has a row for each row of the step and y one for each output, only outputs are
+    /// Sets y. If x has a row for each row of the step and y one for each output, only the outputs are
     /// computed.
     pub fn to(self, y: Rows) -> Self {
         assert_eq!(
@@ -92,8 +92,8 @@ impl Matmul {
         assert!(!self.is_gated(), "a gated product is not a residual");
         Self { epilogue: Epilogue::Add, ..self.to(y) }
     }
-    /// Whether one pass can write all of the cache: in several parts it has more bindings than a pass may,
-    /// and rotated pairs must lie in one part of W.
+    /// Whether this pass can also rotate q and k and write the cache. The cache must have one part, because
+    /// several would need too many bindings. Each rotated pair must lie in one part of W.
     pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
         cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
     }

@@ -17,7 +17,7 @@ enum Form {
     Plain,
     /// The part holds gate and up.
     Gated,
-    /// The part holds rows of up, and y already the activated gate.
+    /// The part holds only rows of up. An earlier dispatch has written the activated gate to y.
     Up,
 }
 
@@ -37,7 +37,7 @@ impl Matmul {
     /// One part's dispatch.
     pub(super) fn dispatch(&self, target: &Target, part: &Part) -> Dispatch {
         let (n, form) = (self.y.width, self.form(part));
-        // A part of the gated half writes where the gate's did.
+        // A part with rows of up writes to the values of y that the gate's rows have written.
         let first = if form == Form::Up { part.rows.start - n } else { part.rows.start };
         let rows = if form == Form::Gated { n } else { part.rows.len() as u32 };
         let norm = self.x.norm;
@@ -99,8 +99,8 @@ impl Matmul {
             Phase::Decode => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
-                // Where there are blocks enough for all threads, each takes them whole, and their scales
-                // once.
+                // If there are 32 columns for each thread, each takes 32 at a time, and reads the scales that
+                // they share only once.
                 let takes_blocks = part.format.is_blocks() && self.w.columns8() >= 4 * 64;
                 constants.extend([
                     ("RUN", if takes_blocks { 4.0 } else { 1.0 }),

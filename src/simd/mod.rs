@@ -182,31 +182,48 @@ mod tests {
         }
     }
 
-    /// Products with rounded rows equal products with the values that the rounded rows represent.
+    /// Products with rounded rows equal products with the values that the rounded rows represent: for whole
+    /// groups of eight blocks, and with one, two and three blocks left. Fifteen rows of x are multiplied
+    /// eight, four, two and one at a time; each has the same bits alone.
     #[test]
     fn rounded_products_are_those_of_the_rounded_values() {
+        const XS: usize = 15;
         for simd in Simd::all() {
-            for format in Format::ALL.into_iter().filter(|f| takes(*f, 512)) {
-                let (columns, count) = (512, 5);
+            for (format, columns) in Format::ALL.into_iter().flat_map(|f| [512, 32, 320, 352].map(|n| (f, n)))
+            {
+                if columns % format.block_values() != 0 || !takes(format, columns) {
+                    continue;
+                }
+                let what = format!("{simd:?} {format:?} {columns}");
+                let count = 5;
                 let tensor = Tensor::random("w", format, count, columns, 5);
                 let row_bytes = format.row_bytes(columns);
                 let w = PackedRows { format, packed: tensor.bytes(), row_bytes, columns, count };
-                let x: Vec<Vec<f32>> = (0..3).map(|i| values(columns, i)).collect();
+                let x: Vec<Vec<f32>> = (0..XS).map(|i| values(columns, i as u64)).collect();
                 let rounded: Vec<Rounded> = x.iter().map(|x| simd.run(Round(x))).collect();
                 for (x, rounded) in x.iter().zip(&rounded) {
+                    assert_eq!(rounded.values().len(), columns, "{what}");
                     let top = highest(&x.iter().map(|x| x.abs()).collect::<Vec<_>>());
                     for (x, rounded) in x.iter().zip(rounded.values()) {
-                        assert!((x - rounded).abs() <= top / 253.0, "{rounded} for {x}");
+                        assert!((x - rounded).abs() <= top / 253.0, "{what}: {rounded} for {x}");
                     }
                 }
-                let mut out = vec![0.0; 3 * count];
-                simd.run(RoundedProducts { rows: w, x: &rounded, out: &mut out, stride: count });
+                let products = |x: &[Rounded]| {
+                    let mut out = vec![0.0; x.len() * count];
+                    simd.run(RoundedProducts { rows: w, x, out: &mut out, stride: count });
+                    out
+                };
+                let out = products(&rounded);
                 let x: Vec<Vec<f32>> = rounded.iter().map(Rounded::values).collect();
                 let x: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
                 let exact = rows(simd, w, &x);
                 let size = exact.iter().fold(1.0f32, |top, v| top.max(v.abs()));
                 for (got, exact) in out.iter().zip(&exact) {
-                    assert!((got - exact).abs() <= 2e-6 * size, "{simd:?} {format:?}: {got} for {exact}");
+                    assert!((got - exact).abs() <= 2e-6 * size, "{what}: {got} for {exact}");
+                }
+                for (i, of_x) in out.chunks(count).enumerate() {
+                    let alone = products(&rounded[i..i + 1]);
+                    assert!(alone.iter().zip(of_x).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}: {i}");
                 }
             }
         }

@@ -146,12 +146,17 @@ impl Template {
         })
     }
 
-    /// The text that follows each answer; empty where the template refuses a conversation with one answer.
-    pub fn end_of_turn(&self) -> String {
+    /// The texts that follow an answer: where it is the last message, and where another one follows. A template
+    /// may write the token that ends a turn only where another turn begins. Empty where the template refuses
+    /// such a conversation.
+    pub fn after_answers(&self) -> [String; 2] {
         const ANSWER: &str = "An answer of no other use";
-        let messages = [Message::new("user", "Hello"), Message::new("assistant", ANSWER)];
-        let text = self.render(&messages, false).unwrap_or_default();
-        text.rfind(ANSWER).map_or_else(String::new, |at| text[at + ANSWER.len()..].to_owned())
+        let last = vec![Message::new("user", "Hello"), Message::new("assistant", ANSWER)];
+        let followed = [&last[..], &[Message::new("user", "Hello")]].concat();
+        [last, followed].map(|messages| {
+            let text = self.render(&messages, false).unwrap_or_default();
+            text.rfind(ANSWER).map_or_else(String::new, |at| text[at + ANSWER.len()..].to_owned())
+        })
     }
 }
 
@@ -235,7 +240,7 @@ mod tests {
         ];
         let text = template.render(&said, true).expect("a prompt");
         assert_eq!(text, "Be kind.\n\nUser: Hi\nAssistant: Hello.\nAssistant:");
-        assert_eq!(template.end_of_turn(), "\n");
+        assert_eq!(template.after_answers(), ["\n", "\nUser: Hello\n"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reads a JSON file such as config.json field by field. An error names the field that is wrong and its
+//! Reads the JSON of a file such as config.json field by field. An error names the field that is wrong and its
 //! value.
 
 use crate::{
@@ -6,7 +6,6 @@ use crate::{
     error::{Error, Result},
 };
 use serde_json::{Map, Value};
-use std::path::Path;
 
 /// The largest number accepted. Beyond it, or below its inverse, f32 arithmetic overflows or underflows.
 const MAX: f64 = 1e15;
@@ -165,12 +164,4 @@ impl<'a> Config<'a> {
         }
         Ok(hidden_size / n_heads)
     }
-}
-
-/// Reads a file as JSON.
-pub fn read_json(path: &Path) -> Result<Value> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::model(format!("{name} cannot be read: {e}")).because(e))?;
-    serde_json::from_str(&text).map_err(|e| Error::model(format!("{name} is not JSON: {e}")).because(e))
 }

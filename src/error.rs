@@ -32,6 +32,19 @@ pub enum Kind {
     Memory,
 }
 
+impl Kind {
+    /// The process's exit code for errors of this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Run => 1,
+            Self::Request => 2,
+            Self::Model => 3,
+            Self::Device => 4,
+            Self::Memory => 5,
+        }
+    }
+}
+
 /// A setting that an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
@@ -142,13 +155,7 @@ impl Error {
 
     /// The process's exit code for this error.
     pub fn exit_code(&self) -> u8 {
-        match self.kind {
-            Kind::Run => 1,
-            Kind::Request => 2,
-            Kind::Model => 3,
-            Kind::Device => 4,
-            Kind::Memory => 5,
-        }
+        self.kind.exit_code()
     }
 }
 

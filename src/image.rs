@@ -7,8 +7,9 @@
 //! pass first, which changes a colour by about one level.
 
 use crate::{
-    config::{Config, read_json},
+    config::Config,
     error::{Error, Result},
+    files::read_json,
 };
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage};
 use serde_json::Value;

@@ -47,6 +47,8 @@ pub mod error;
 pub mod architecture;
 // Reads JSON files, field by field.
 pub mod config;
+// Reads files, and names what lies in their place.
+mod files;
 // config.json → architecture and tensor names, one file per family.
 pub mod families;
 // Models by name, downloaded from the Hub into its cache.

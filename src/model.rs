@@ -3,11 +3,12 @@
 
 use crate::{
     architecture::Architecture,
-    config::{Config, read_json},
+    config::Config,
     demo,
     error::{Error, Result},
     families,
-    tokenizer::Tokenizer,
+    files::{read_json, read_text},
+    tokenizer::{Settings, Tokenizer},
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
 use serde_json::Value;
@@ -50,28 +51,31 @@ impl Defaults {
     fn read(path: &Path) -> Result<Self> {
         let (name, value) = (path.display().to_string(), read_json(path)?);
         let config = Config::new(&name, &value)?;
-        let number = |field: &str, range: RangeInclusive<f64>| match config.get(field) {
-            None => Ok(None),
-            Some(value) => match value.as_f64() {
-                Some(n) if range.contains(&n) => Ok(Some(n as f32)),
-                _ => Err(config.wrong(
-                    field,
-                    format!("a number from {} to {} belongs there", range.start(), range.end()),
-                )),
-            },
+        // Advice that makes no sense spoils nothing.
+        let number = |field: &str, range: RangeInclusive<f64>| {
+            let value = config.get(field)?;
+            let number = value.as_f64().filter(|n| range.contains(n));
+            if number.is_none() {
+                let (from, to) = range.into_inner();
+                tracing::warn!(
+                    "{name}: {field} is {value}, and a number from {from} to {to} belongs there: it is passed over"
+                );
+            }
+            number.map(|n| n as f32)
         };
-        let temperature = match config.bool("do_sample", true)? {
-            true => number("temperature", 0.0..=100.0)?,
-            false => Some(0.0),
-        };
+        let samples = config.bool("do_sample", true).unwrap_or_else(|e| {
+            tracing::warn!("{e}: it is passed over");
+            true
+        });
+        let temperature = if samples { number("temperature", 0.0..=100.0) } else { Some(0.0) };
         Ok(Self {
             temperature,
             // Some files have -1, which means all tokens.
-            top_k: number("top_k", -1.0..=f64::from(u32::MAX))?.map(|k| k as u32),
-            top_p: number("top_p", 1e-6..=1.0)?,
-            min_p: number("min_p", 0.0..=1.0)?,
-            typical_p: number("typical_p", 1e-6..=1.0)?,
-            repetition_penalty: number("repetition_penalty", 1e-6..=1e6)?,
+            top_k: number("top_k", -1.0..=f64::from(u32::MAX)).map(|k| k as u32),
+            top_p: number("top_p", 1e-6..=1.0),
+            min_p: number("min_p", 0.0..=1.0),
+            typical_p: number("typical_p", 1e-6..=1.0),
+            repetition_penalty: number("repetition_penalty", 1e-6..=1e6),
             eos: config.ids("eos_token_id"),
         })
     }
@@ -89,7 +93,7 @@ impl Model {
         }
         let folder = path;
         let model = Self::open_weights(folder)?;
-        let tokenizer = Tokenizer::open(folder, model.architecture.family)?;
+        let tokenizer = Tokenizer::open(folder, &Settings::read(folder, model.architecture.family)?)?;
         Ok((model, tokenizer))
     }
 
@@ -125,11 +129,10 @@ impl Model {
         // The config comes first: its errors are easier to understand than those of mismatched weights.
         let (architecture, mut tensors) = families::read(&config_name, &config)?;
         let checkpoint = Checkpoint::open(folder)?;
-        tensors.untie(&checkpoint);
+        tensors.tie(&checkpoint);
         let model = Self::new(name, architecture, tensors, checkpoint, generation);
-        let tokenizer = folder.join("tokenizer_config.json");
-        let tokenizer = if tokenizer.is_file() { read_json(&tokenizer)? } else { Value::Null };
-        let chat_template = chat_template(folder, &tokenizer)?;
+        let settings = Settings::read(folder, model.architecture.family)?;
+        let chat_template = chat_template(folder, &settings.config)?;
         #[cfg(feature = "images")]
         let preprocessor = match model.architecture.vision {
             Some(ref vision) => Some(crate::image::Preprocessor::of(folder, vision.image_size)?),
@@ -139,7 +142,7 @@ impl Model {
             chat_template,
             #[cfg(feature = "images")]
             preprocessor,
-            special_tokens: special_tokens(&tokenizer),
+            special_tokens: settings.special_tokens,
             ..model
         })
     }
@@ -207,6 +210,15 @@ impl Model {
         }
     }
 
+    /// All ids that end a text by any of the model's files. [`Model::eos`] are those of the first file that has
+    /// any, as in transformers' `generate`.
+    pub fn all_eos(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        let of_tokenizer = self.special_tokens.get("eos_token").and_then(|token| tokenizer.id(token));
+        let of_config = self.architecture.eos.iter().copied();
+        let all = self.eos.iter().copied().chain(of_config).chain(of_tokenizer);
+        all.filter(|id| *id < self.architecture.vocab_size).collect()
+    }
+
     /// A prompt's ids. An empty prompt becomes the start token, if the model has one.
     pub fn begun(&self, tokens: Vec<u32>) -> Vec<u32> {
         if tokens.is_empty() { self.bos.into_iter().collect() } else { tokens }
@@ -223,9 +235,7 @@ impl Model {
 fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
     let jinja = folder.join("chat_template.jinja");
     if jinja.is_file() {
-        let text = std::fs::read_to_string(&jinja)
-            .map_err(|e| Error::model(format!("{} cannot be read: {e}", jinja.display())).because(e))?;
-        return Ok(Some(text));
+        return Ok(Some(read_text(&jinja)?));
     }
     let is_default = |one: &&Value| one["name"] == "default";
     let apart = folder.join("chat_template.json");
@@ -236,16 +246,6 @@ fn chat_template(folder: &Path, tokenizer: &Value) -> Result<Option<String>> {
         one => one.as_str(),
     }
     .map(str::to_owned))
-}
-
-/// The special tokens in tokenizer_config.json. Each is a string, or an object with its text in `content`.
-fn special_tokens(tokenizer: &Value) -> BTreeMap<String, String> {
-    let entries = tokenizer.as_object().into_iter().flatten();
-    let token = |(name, value): (&String, &Value)| {
-        let text = value.as_str().or(value["content"].as_str())?;
-        name.ends_with("_token").then(|| (name.clone(), text.to_owned()))
-    };
-    entries.filter_map(token).collect()
 }
 
 /// A file's name without its extension and without the number of its part.

@@ -4,7 +4,7 @@ use crate::{
     error::Result,
     families,
     model::{Model, is_gguf},
-    tokenizer,
+    tokenizer::{Settings, Tokenizer, write_gguf},
     weights::{Format, Gguf, LayerTensors, Made, Quantized, Values, Writer},
 };
 use std::{path::Path, sync::Arc};
@@ -60,8 +60,8 @@ fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> 
     let mut model = Model::open_weights(folder)?;
     // First, so that a model that GGUF cannot describe fails before anything else is read.
     let factors = families::write_gguf(&model.architecture, &model.name, file)?;
-    let tokenizer = tokenizer::Tokenizer::open(folder, model.architecture.family)?;
-    tokenizer::write_gguf(&tokenizer, model.architecture.vocab_size, model.bos, &model.eos, file)?;
+    let tokenizer = Tokenizer::open(folder, &Settings::read(folder, model.architecture.family)?)?;
+    write_gguf(&tokenizer, model.architecture.vocab_size, model.bos, &model.eos, file)?;
     if let Some(template) = &model.chat_template {
         file.text("tokenizer.chat_template", template);
     }

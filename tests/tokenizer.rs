@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::{fs, path::Path};
 use wgpt::{
     model::Model,
-    tokenizer::Tokenizer,
+    tokenizer::{Settings, Tokenizer},
     weights::{Bytes, Gguf, Writer},
 };
 
@@ -20,7 +20,8 @@ fn the_published_vocabularies_are_read_as_transformers_reads_them() {
     }
     for (folder, family) in [("gpt1", "openai-gpt"), ("gpt2", "gpt2")] {
         let Some(folder) = shared(&format!("tokenizers/{folder}")) else { continue };
-        let tokenizer = Tokenizer::open(&folder, family).expect("a tokenizer");
+        let tokenizer =
+            Settings::read(&folder, family).and_then(|s| Tokenizer::open(&folder, &s)).expect("a tokenizer");
         let expected = fs::read_to_string(folder.join("expected.json")).expect("expected.json");
         let cases: Vec<Case> = serde_json::from_str(&expected).expect("a list of cases");
         assert!(!cases.is_empty());

@@ -174,13 +174,20 @@ pub fn default_threads() -> usize {
     num_cpus::get_physical().clamp(1, allowed)
 }
 
-/// All adapters of Vulkan, Metal and DX12. GL's are added if none of these is a real GPU, or if `choice` asks
-/// for GL.
+/// Whether there may be a GPU that GL reaches. On Linux a GPU has a device file; without one there is no reason
+/// to start GL, whose libraries may look for a display and complain on stderr.
+fn may_have_gl() -> bool {
+    let files = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0"];
+    !cfg!(target_os = "linux") || files.iter().any(|file| std::path::Path::new(file).exists())
+}
+
+/// All adapters of Vulkan, Metal and DX12. GL's are added if none of these is a real GPU and there may be one
+/// for GL, or if `choice` asks for GL.
 pub(super) fn enumerate(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
     let through = |backends| native::adapters_of(&instance(backends), backends);
     let mut found = through(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
     let wants_gl = matches!(choice, DeviceChoice::Through { api: "gl", .. });
-    if wants_gl || found.iter().all(|adapter| score(adapter) == 0) {
+    if wants_gl || (may_have_gl() && found.iter().all(|adapter| score(adapter) == 0)) {
         found.extend(through(wgpu::Backends::GL));
     }
     found

@@ -12,10 +12,27 @@ use crate::{
     workload::Phase,
 };
 use std::{
+    alloc::{GlobalAlloc, Layout, System},
     future::ready,
     ops::Range,
     time::{Duration, Instant},
 };
+
+/// Whether so many bytes can be allocated. Asks the system's allocator, for a program's own may end the program
+/// where it has none.
+fn are_free(bytes: u64) -> bool {
+    let Ok(bytes) = usize::try_from(bytes) else { return false };
+    let Ok(layout) = Layout::from_size_align(bytes.max(1), 1) else { return false };
+    // SAFETY: the layout is not empty, and the memory is given back with the layout that it was got with.
+    unsafe {
+        let memory = std::hint::black_box(System.alloc(layout));
+        if memory.is_null() {
+            return false;
+        }
+        System.dealloc(memory, layout);
+    }
+    true
+}
 
 /// A model on the CPU.
 pub struct CpuBackend {
@@ -30,18 +47,17 @@ impl CpuBackend {
     /// called with the bytes of each buffer of weights once it is ready.
     pub fn prepare(plans: Plans, threads: usize, math: Math, progress: &dyn Fn(u64)) -> Result<Self> {
         let cpu = Cpu::new(threads, math)
-            .map_err(|e| Error::run(format!("{threads} threads could not be started: {e}")).because(e))?;
-        // Tries one allocation of the whole size first, because a later allocation that fails would end the
+            .map_err(|e| Error::memory(format!("{threads} threads could not be started: {e}")).because(e))?;
+        // Tries one allocation of the whole size first, because a later allocation that fails ends the
         // process.
         let bytes = Memory::own_bytes(&plans.buffers, &plans.sizes);
-        Vec::<u8>::new().try_reserve_exact(bytes.try_into().unwrap_or(usize::MAX)).map_err(|e| {
-            Error::memory(format!(
+        if !are_free(bytes) {
+            return Err(Error::memory(format!(
                 "the model needs {} MiB of memory beside its mapped weights, more than there is",
                 bytes >> 20
             ))
-            .with_remedy(Remedy::LowerContext)
-            .because(e)
-        })?;
+            .with_remedy(Remedy::LowerContext));
+        }
         let memory = Memory::new(&plans.buffers, &plans.sizes, progress);
         Ok(Self { plans, memory, cpu, plain: false })
     }

@@ -8,6 +8,7 @@ mod hub;
 mod inspect;
 mod interrupt;
 mod lines;
+mod memory;
 mod perplexity;
 mod plan;
 mod prompt;
@@ -17,6 +18,8 @@ mod stats;
 mod terminal;
 mod verify;
 mod words;
+
+pub use memory::SystemOrExit;
 
 use crate::{
     backend::{Device, DeviceChoice, GpuOptions},
@@ -221,6 +224,10 @@ impl ModelArgs {
 
 /// Runs the program; returns its exit code.
 pub fn main() -> ExitCode {
+    // Mesa's Vulkan layer that chooses a device for programs that take the first one. It looks for a display,
+    // and complains on stderr where there is none; wgpt chooses among all devices itself.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     let cli = Cli::parse();
     let terminal = Terminal::new(cli.verbosity);
     interrupt::install();

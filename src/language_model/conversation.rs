@@ -11,7 +11,7 @@ use crate::{
 pub struct Conversation<'a> {
     language_model: &'a mut LanguageModel,
     template: Template,
-    /// The ids that end a turn, besides those that end any text.
+    /// The ids that end a turn.
     ends: Vec<u32>,
     /// The messages so far. A message of the role system can only be the first. The list may be changed
     /// between turns.
@@ -26,9 +26,13 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(language_model: &'a mut LanguageModel, request: Request) -> Result<Self> {
         let template = Template::of(&language_model.model)?;
         let tokenizer = &language_model.tokenizer;
-        // The special token that follows an answer.
-        let after = tokenizer.encode(&template.end_of_turn(), false)?;
-        let ends = after.into_iter().take(1).filter(|id| tokenizer.is_special(*id)).collect();
+        // The token that the template writes after an answer, and those that any file of the model names: not
+        // all of them name the one that the model was taught to end its turns with.
+        let mut ends = language_model.model.all_eos(tokenizer);
+        for after in template.after_answers() {
+            let first = tokenizer.encode(after.trim_start(), false)?.into_iter().next();
+            ends.extend(first.filter(|id| tokenizer.is_added(*id)));
+        }
         Ok(Self { language_model, template, ends, said: Vec::new(), request, pending_images: Vec::new() })
     }
 
@@ -38,7 +42,7 @@ impl<'a> Conversation<'a> {
 
     /// Whether the model has a token that ends an answer. If not, answers may go on to the limit of tokens.
     pub fn can_end(&self) -> bool {
-        !self.ends.is_empty() || !self.language_model.model.eos.is_empty()
+        !self.ends.is_empty()
     }
 
     /// Whether the model has no template of its own.

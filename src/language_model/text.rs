@@ -100,7 +100,10 @@ impl Iterator for Text<'_> {
             return Some(Ok(self.finish()));
         }
         let piece = self.stream.push(id);
-        let shown = self.stopping.push(&piece).to_owned();
+        let mut shown = self.stopping.push(&piece).to_owned();
+        if let Some(spelling) = self.stream.special(id) {
+            shown += self.stopping.push_special(&spelling);
+        }
         self.ended = self.stopping.stopped;
         Some(Ok(shown))
     }

@@ -2,58 +2,58 @@
 //! character.
 
 mod gguf;
+mod settings;
+mod stream;
+mod vocab_merges;
 
 pub use gguf::write as write_gguf;
+pub use settings::Settings;
+pub use stream::TextStream;
 
-use crate::error::{Error, Result};
-use std::{collections::BTreeSet, path::Path};
-use tokenizers::{
-    AddedToken, Tokenizer as HfTokenizer, decoders::bpe::BPEDecoder, decoders::byte_level::ByteLevel,
-    models::bpe::BPE, normalizers::bert::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer,
+use crate::{
+    error::{Error, Result},
+    files,
 };
+use std::{collections::BTreeSet, path::Path};
+use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 /// A model's tokenizer.
 pub struct Tokenizer(HfTokenizer);
 
 impl Tokenizer {
-    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, which are read as `family` defines
-    /// them.
+    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, which are read as the settings' class
+    /// defines them, and adds the tokens that the settings name.
     ///
     /// # Errors
     /// Of the kind Model where a file is missing, damaged or not supported.
-    pub fn open(folder: &Path, family: &str) -> Result<Self> {
+    pub fn open(folder: &Path, settings: &Settings) -> Result<Self> {
         let [json, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|n| folder.join(n));
         if json.is_file() {
-            let bytes = std::fs::read(&json)
-                .map_err(|e| Error::model(format!("{} cannot be read: {e}", json.display())).because(e))?;
-            return Self::from_json(&json.display().to_string(), &bytes);
+            let mut tokenizer = Self::from_json(&json.display().to_string(), &files::read(&json)?)?;
+            tokenizer.add(settings).map_err(|e| {
+                let why = format!("{}: its tokens cannot be added: {e}", folder.display());
+                Error::model(why).because(e)
+            })?;
+            return Ok(tokenizer);
         }
-        if !vocab.is_file() || !merges.is_file() {
-            return Err(Error::model(format!(
-                "{} holds no tokenizer: neither tokenizer.json nor vocab.json and merges.txt",
-                folder.display()
-            )));
+        if vocab.is_file() && merges.is_file() {
+            return vocab_merges::read(&vocab, &merges, settings);
         }
-        let built = match family {
-            "openai-gpt" => gpt1(&vocab, &merges),
-            // These families split text into words in their own ways, which only tokenizer.json describes.
-            "qwen2" | "qwen3" | "smollm3" => {
-                return Err(Error::model(format!(
-                    "{} holds vocab.json and merges.txt, but of {family} the tokenizer.json is needed: fetch \
-                     that too",
-                    folder.display()
-                )));
-            }
-            _ => gpt2(&vocab, &merges),
-        };
-        let (vocab, merges) = (vocab.display(), merges.display());
-        let built = built
-            .map(Self)
-            .map_err(|e| Error::model(format!("{vocab} and {merges} are not a tokenizer: {e}")).because(e))?;
-        match built.vocab_size() {
-            0 => Err(Error::model(format!("{vocab} is not a vocabulary: it gives no text an id"))),
-            _ => Ok(built),
-        }
+        let unread = ["tokenizer.model", "vocab.txt"].into_iter().find(|name| folder.join(name).is_file());
+        let found = unread.map_or_else(String::new, |name| format!(", and {name} is not read"));
+        Err(Error::model(format!(
+            "{} holds no tokenizer.json, nor vocab.json and merges.txt{found}: fetch the model's tokenizer.json",
+            folder.display()
+        )))
+    }
+
+    /// Adds the tokens that the settings name.
+    fn add(&mut self, settings: &Settings) -> tokenizers::Result<()> {
+        self.0.add_tokens(settings.added.iter().cloned())?;
+        let known = |token: &&AddedToken| self.0.token_to_id(&token.content).is_some();
+        let of_class: Vec<_> = settings.of_class.iter().filter(known).cloned().collect();
+        self.0.add_tokens(of_class)?;
+        Ok(())
     }
 
     /// Reads a tokenizer.json. `name` is what error messages call it.
@@ -88,13 +88,28 @@ impl Tokenizer {
 
     /// Whether an id is a special token, which stands for no text.
     pub fn is_special(&self, id: u32) -> bool {
-        self.0.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        self.0.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
-    /// Whether a token is a single byte (such as `<0x0A>`, from SentencePiece's byte fallback).
-    fn is_byte(&self, id: u32) -> bool {
-        let spelt = self.0.id_to_token(id);
-        spelt.is_some_and(|token| token.len() == 6 && token.starts_with("<0x") && token.ends_with('>'))
+    /// Whether an id is a token that is matched before a text is split into words: a special token, or one that
+    /// was added to the vocabulary.
+    pub fn is_added(&self, id: u32) -> bool {
+        self.0.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+    }
+
+    /// The id of a token that is spelt so.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.0.token_to_id(token)
+    }
+
+    /// The byte that a token stands for (`<0x0A>` for 10), in a tokenizer that spells rare characters as bytes:
+    /// SentencePiece's byte fallback.
+    fn byte(&self, id: u32) -> Option<u8> {
+        let token = self.0.id_to_token(id)?;
+        let byte = u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()?;
+        // Elsewhere such a token may be an ordinary text.
+        let is_fallback = token.len() == 6 && !self.decode(&[id], false).contains("0x");
+        is_fallback.then_some(byte)
     }
 
     /// The ids of all tokens whose text, decoded alone, contains any of the given texts.
@@ -111,90 +126,4 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.0.get_vocab_size(true)
     }
-
-    /// A stream that turns the ids after a prompt into text.
-    pub fn stream(&self, prompt: &[u32]) -> TextStream<'_> {
-        // The prompt's last ids are decoded as context, so that the first generated token gets the right
-        // spacing. A character takes at most 8 ids.
-        let context = prompt[prompt.len().saturating_sub(8)..].to_vec();
-        TextStream { tokenizer: self, from: 0, read: context.len(), ids: context }
-    }
-}
-
-/// GPT-2's tokenizer, byte-level BPE, from vocab.json and merges.txt.
-fn gpt2(vocab: &Path, merges: &Path) -> tokenizers::Result<HfTokenizer> {
-    let model = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy()).build()?;
-    let mut tokenizer = HfTokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    add_special(&mut tokenizer, "<|endoftext|>")?;
-    Ok(tokenizer)
-}
-
-/// GPT-1's tokenizer: BPE on lower-case words whose last piece ends in `</w>`.
-fn gpt1(vocab: &Path, merges: &Path) -> tokenizers::Result<HfTokenizer> {
-    let model = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
-        .unk_token("<unk>".to_owned())
-        .end_of_word_suffix("</w>".to_owned())
-        .build()?;
-    let mut tokenizer = HfTokenizer::new(model);
-    tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, true)))?;
-    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-    tokenizer.with_decoder(Some(BPEDecoder::new("</w>".to_owned())));
-    add_special(&mut tokenizer, "<unk>")?;
-    Ok(tokenizer)
-}
-
-/// Marks a token of the vocabulary as special, so that texts can spell it out.
-fn add_special(tokenizer: &mut HfTokenizer, token: &str) -> tokenizers::Result<()> {
-    if tokenizer.token_to_id(token).is_some() {
-        tokenizer.add_special_tokens([AddedToken::from(token, true)])?;
-    }
-    Ok(())
-}
-
-/// Turns a stream of token ids into whole characters.
-pub struct TextStream<'a> {
-    tokenizer: &'a Tokenizer,
-    ids: Vec<u32>,
-    /// Positions in `ids` where the text returned last begins and ends. The ids from `from` to `read` are
-    /// decoded again as context for the next ones.
-    from: usize,
-    read: usize,
-}
-
-impl TextStream<'_> {
-    /// Adds an id and returns the text that it completes, which may be empty.
-    pub fn push(&mut self, id: u32) -> String {
-        self.ids.push(id);
-        // A run of byte tokens is decoded as a whole: one invalid byte turns all of it into U+FFFD. So wait
-        // for its end.
-        if self.tokenizer.is_byte(id) {
-            return String::new();
-        }
-        let text = self.pending();
-        // An incomplete character decodes as U+FFFD: wait for the rest of it.
-        if text.is_empty() || text.ends_with('\u{FFFD}') {
-            return String::new();
-        }
-        self.from = self.read;
-        self.read = self.ids.len();
-        text
-    }
-
-    /// The remaining text, once no more ids come.
-    pub fn finish(&self) -> String {
-        self.pending()
-    }
-
-    fn pending(&self) -> String {
-        let before = self.tokenizer.decode(&self.ids[self.from..self.read], true);
-        let all = self.tokenizer.decode(&self.ids[self.from..], true);
-        all.strip_prefix(&before).map_or_else(|| all[common(&all, &before)..].to_owned(), str::to_owned)
-    }
-}
-
-/// The length in bytes of the longest common prefix, in whole characters.
-fn common(a: &str, b: &str) -> usize {
-    a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y).map_or(a.len().min(b.len()), |((at, _), _)| at)
 }

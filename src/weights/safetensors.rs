@@ -2,13 +2,17 @@
 //! with an index.
 
 use super::{Format, Spellings};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::{self, read_json},
+};
 use ::safetensors::{Dtype, SafeTensors};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    io::ErrorKind,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -28,7 +32,15 @@ impl Bytes {
         let file = File::open(path).map_err(|e| failed("opened", e))?;
         // SAFETY: the file must not change while it is mapped. Model files are written once; truncating one
         // under a running program causes a bus error, as in every program that maps files.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed("mapped", e))?;
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| match e.kind() {
+            ErrorKind::OutOfMemory => Error::memory(format!(
+                "{} cannot be mapped into memory: {e}; allow the program more address space",
+                path.display()
+            ))
+            .because(e),
+            _ => failed("mapped", e),
+        })?;
+        files::check(&path.display().to_string(), &map)?;
         Ok(Self::new(map))
     }
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -97,20 +109,29 @@ impl Checkpoint {
     /// `model.safetensors.index.json` names, or else all *.safetensors.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut checkpoint = Self::default();
-        for path in files(folder)? {
-            checkpoint.add(&path.display().to_string(), Bytes::map(&path)?)?;
+        let Files { paths, index } = Files::of(folder)?;
+        for path in paths {
+            let file_name = path.file_name().unwrap_or_default();
+            // Where several files hold a tensor, that of the index counts; the others may be stale.
+            let counts = |tensor: &str| index.get(tensor).is_none_or(|file| file_name == file.as_str());
+            checkpoint.add_some(&path.display().to_string(), Bytes::map(&path)?, counts)?;
         }
         Ok(checkpoint)
     }
 
     /// Adds a file's tensors.
     pub fn add(&mut self, name: &str, file: Bytes) -> Result<()> {
+        self.add_some(name, file, |_| true)
+    }
+
+    /// Adds those of a file's tensors that count.
+    fn add_some(&mut self, name: &str, file: Bytes, counts: impl Fn(&str) -> bool) -> Result<()> {
         let bytes = file.as_slice();
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
             Error::model(format!("{name} is not a whole safetensors file: {e}; download it again")).because(e)
         })?;
         let start = header + 8;
-        for (tensor_name, info) in metadata.tensors() {
+        for (tensor_name, info) in metadata.tensors().into_iter().filter(|(tensor, _)| counts(tensor)) {
             let range = start + info.data_offsets.0..start + info.data_offsets.1;
             let format = match info.dtype {
                 Dtype::F32 => Some(Format::F32),
@@ -127,7 +148,16 @@ impl Checkpoint {
                 tensor,
             };
             if !self.insert(&tensor_name, entry) {
-                return Err(Error::model(format!("{name}: the tensor {tensor_name} is in another file too")));
+                return Err(Error::model(format!(
+                    "{name}: the tensor {tensor_name} is in another file too, and there is no \
+                     model.safetensors.index.json that says which counts: remove the file that is not the model's"
+                )));
+            }
+        }
+        // safetensors' `save_model` writes tensors that share memory once, and notes their other names.
+        for (other, kept) in metadata.metadata().iter().flatten() {
+            if let (None, Some(entry)) = (self.get(other), self.get(kept)) {
+                self.insert(other, entry.clone());
             }
         }
         Ok(())
@@ -167,47 +197,64 @@ impl Checkpoint {
 }
 
 /// The safetensors files of a folder.
-fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let single = folder.join("model.safetensors");
-    let index = folder.join("model.safetensors.index.json");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    if index.is_file() {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
+struct Files {
+    paths: Vec<PathBuf>,
+    /// Which file holds a tensor, by the name of each.
+    index: BTreeMap<String, String>,
+}
+
+impl Files {
+    fn of(folder: &Path) -> Result<Self> {
+        let single = folder.join("model.safetensors");
+        let index = folder.join("model.safetensors.index.json");
+        if single.is_file() {
+            return Ok(Self { paths: vec![single], index: BTreeMap::new() });
         }
-        let name = index.display().to_string();
-        let text = std::fs::read_to_string(&index)
-            .map_err(|e| Error::model(format!("{name} cannot be read: {e}")).because(e))?;
-        let index: Index = serde_json::from_str(&text).map_err(|e| {
-            Error::model(format!("{name} is not an index of safetensors files: {e}")).because(e)
+        if index.is_file() {
+            #[derive(serde::Deserialize)]
+            struct Index {
+                weight_map: BTreeMap<String, String>,
+            }
+            let name = index.display().to_string();
+            let index: Index = serde_json::from_value(read_json(&index)?).map_err(|e| {
+                Error::model(format!("{name} is not an index of safetensors files: {e}")).because(e)
+            })?;
+            let index = index.weight_map;
+            let names: BTreeSet<_> = index.values().collect();
+            if let Some(odd) =
+                names.iter().find(|n| Path::new(n).components().count() != 1 || n.contains(".."))
+            {
+                return Err(Error::model(format!("{name} names {odd:?}, which is not a file beside it")));
+            }
+            let paths = names.into_iter().map(|name| folder.join(name)).collect();
+            return Ok(Self { paths, index });
+        }
+        let listing = std::fs::read_dir(folder).map_err(|e| {
+            Error::model(format!("the folder {} cannot be read: {e}", folder.display())).because(e)
         })?;
-        let names: BTreeSet<_> = index.weight_map.into_values().collect();
-        if let Some(odd) = names.iter().find(|n| Path::new(n).components().count() != 1 || n.contains("..")) {
-            return Err(Error::model(format!("{name} names {odd:?}, which is not a file beside it")));
+        let mut all: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        all.sort();
+        let is = |path: &Path, extension: &str| path.extension().is_some_and(|e| e == extension);
+        let found: Vec<_> = all.iter().filter(|p| is(p, "safetensors")).cloned().collect();
+        if !found.is_empty() {
+            return Ok(Self { paths: found, index: BTreeMap::new() });
         }
-        return Ok(names.into_iter().map(|n| folder.join(n)).collect());
-    }
-    let listing = std::fs::read_dir(folder).map_err(|e| {
-        Error::model(format!("the folder {} cannot be read: {e}", folder.display())).because(e)
-    })?;
-    let mut all: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    all.sort();
-    let is = |path: &Path, extension: &str| path.extension().is_some_and(|e| e == extension);
-    let found: Vec<_> = all.iter().filter(|p| is(p, "safetensors")).cloned().collect();
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let others = all.iter().find(|p| ["bin", "pth", "pt"].iter().any(|e| is(p, e)));
-    Err(Error::model(match others {
-        Some(other) => format!(
-            "{} holds only {}, which is not read: convert it to model.safetensors, for instance with \
+        let ends = |path: &&PathBuf, ends: &[&str]| ends.iter().any(|end| is(path, end));
+        let others = all.iter().find(|path| ends(path, &["bin", "pth", "pt"]));
+        let partial = all.iter().find(|path| ends(path, &["incomplete", "part", "crdownload", "download"]));
+        Err(Error::model(match (others, partial) {
+            (_, Some(partial)) => format!(
+                "{} holds no model.safetensors, but {}, a download that was broken off: download it again",
+                folder.display(),
+                partial.file_name().unwrap_or_default().to_string_lossy(),
+            ),
+            (Some(other), None) => format!(
+                "{} holds only {}, which is not read: convert it to model.safetensors, for instance with \
              transformers' save_pretrained",
-            folder.display(),
-            other.file_name().unwrap_or_default().to_string_lossy(),
-        ),
-        None => format!("{} holds no model.safetensors", folder.display()),
-    }))
+                folder.display(),
+                other.file_name().unwrap_or_default().to_string_lossy(),
+            ),
+            (None, None) => format!("{} holds no model.safetensors", folder.display()),
+        }))
+    }
 }

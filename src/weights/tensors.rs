@@ -203,14 +203,21 @@ impl ModelTensors {
         all
     }
 
-    /// If the head should be tied to the embedding but the checkpoint stores a head with other values, uses
-    /// the stored one, as transformers does since version 5.
-    pub fn untie(&mut self, checkpoint: &Checkpoint) {
-        let head = TensorSpec::matrix("lm_head.weight", self.tokens.shape[0], self.tokens.columns());
-        let stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings)?.1.tensor.clone();
-        let (None, Some((own, tokens))) = (&self.head, stored(&head).zip(stored(&self.tokens))) else {
+    /// Settles which tensors are the embedding and the head where they should be tied. A checkpoint may store
+    /// the one matrix under either name. If it stores a head with other values than the embedding, the head is
+    /// used, as in transformers since version 5.
+    pub fn tie(&mut self, checkpoint: &Checkpoint) {
+        if self.head.is_some() {
             return;
-        };
+        }
+        let head = TensorSpec::matrix("lm_head.weight", self.tokens.shape[0], self.tokens.columns());
+        let is_stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings).is_some();
+        if is_stored(&head) && !is_stored(&self.tokens) {
+            self.tokens = head;
+            return;
+        }
+        let stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings)?.1.tensor.clone();
+        let Some((own, tokens)) = stored(&head).zip(stored(&self.tokens)) else { return };
         if own.shape == tokens.shape && !own.has_values_of(&tokens) {
             tracing::warn!(
                 "lm_head.weight is not the embedding, which config.json says it is: it is taken as it is \

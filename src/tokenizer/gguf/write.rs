@@ -113,7 +113,11 @@ impl Source<'_> {
         let mut types: Vec<i32> = (0..self.tokens.len() as u32)
             .map(|id| match self.tokenizer.0.id_to_token(id) {
                 None => UNUSED,
-                Some(_) if self.json["model"]["byte_fallback"] == true && self.tokenizer.is_byte(id) => BYTE,
+                Some(_)
+                    if self.json["model"]["byte_fallback"] == true && self.tokenizer.byte(id).is_some() =>
+                {
+                    BYTE
+                }
                 Some(_) => NORMAL,
             })
             .collect();

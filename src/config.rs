@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
 };
 use serde_json::{Map, Value};
+use std::{cell::RefCell, collections::BTreeSet};
 
 /// The largest number accepted. Beyond it, or below its inverse, f32 arithmetic overflows or underflows.
 const MAX: f64 = 1e15;
@@ -14,12 +15,14 @@ const MAX: f64 = 1e15;
 pub struct Config<'a> {
     name: &'a str,
     fields: &'a Map<String, Value>,
+    /// The fields that were asked for.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Config<'a> {
     pub fn new(name: &'a str, json: &'a Value) -> Result<Self> {
         let fields = json.as_object().ok_or_else(|| Error::model(format!("{name} is not a JSON object")))?;
-        Ok(Self { name, fields })
+        Ok(Self { name, fields, read: RefCell::default() })
     }
 
     pub fn name(&self) -> &str {
@@ -28,12 +31,28 @@ impl<'a> Config<'a> {
 
     /// The field's value; a null counts as absent.
     pub fn get(&self, field: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(field.to_owned());
         self.fields.get(field).filter(|v| !v.is_null())
     }
 
     /// Whether the field is present, even as null.
     pub fn has(&self, field: &str) -> bool {
+        self.read.borrow_mut().insert(field.to_owned());
         self.fields.contains_key(field)
+    }
+
+    /// Says that these fields are known, whether or not their values are needed.
+    pub fn know(&self, fields: &[&str]) {
+        self.read.borrow_mut().extend(fields.iter().map(|field| (*field).to_owned()));
+    }
+
+    /// The fields that were neither asked for nor said to be known.
+    pub fn unread(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let read = self.read.borrow().clone();
+        self.fields
+            .iter()
+            .map(|(field, value)| (field.as_str(), value))
+            .filter(move |(f, _)| !read.contains(*f))
     }
 
     /// An error about a field: its value, and why that is wrong.
@@ -96,10 +115,17 @@ impl<'a> Config<'a> {
     pub fn size(&self, field: &str, default: u32) -> Result<u32> {
         Ok(self.count(field, 1 << 24)?.unwrap_or(default))
     }
-    /// A dimension with several possible field names. The first field that is present counts.
+    /// A dimension with several possible field names; those that are present must agree.
     pub fn size_of(&self, fields: &[&str], default: u32) -> Result<u32> {
-        let field = fields.iter().find(|field| self.get(field).is_some());
-        field.map_or(Ok(default), |field| self.size(field, default))
+        let mut named: Option<(&str, u32)> = None;
+        for field in fields.iter().filter(|field| self.get(field).is_some()) {
+            let size = self.size(field, default)?;
+            if let Some((other, _)) = named.filter(|(_, known)| *known != size) {
+                return Err(self.wrong(field, format!("{other}, which means the same, is another number")));
+            }
+            named = Some((field, size));
+        }
+        Ok(named.map_or(default, |(_, size)| size))
     }
     /// The number of layers, at most 10,000, by the first field that is present.
     pub fn layers(&self, fields: &[&str], default: u32) -> Result<u32> {

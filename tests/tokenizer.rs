@@ -2,7 +2,7 @@
 
 use crate::support::shared;
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 use wgpt::{
     model::Model,
     tokenizer::{Settings, Tokenizer},
@@ -38,6 +38,54 @@ fn the_published_vocabularies_are_read_as_transformers_reads_them() {
     }
 }
 
+/// Tokenizers as published models have them, in all the forms that their files take, and as many random ones as
+/// the file of WGPT_SETUPS holds: ids, texts and the names of special tokens are transformers'.
+#[test]
+fn tokenizers_are_resolved_as_by_transformers() {
+    #[derive(serde::Deserialize)]
+    struct Setup {
+        name: String,
+        family: String,
+        files: BTreeMap<String, String>,
+        special_tokens: BTreeMap<String, String>,
+        cases: Vec<Case>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Case {
+        text: String,
+        ids: Vec<u32>,
+        whole: String,
+        shown: String,
+    }
+    let path = std::env::var("WGPT_SETUPS").unwrap_or("tests/fixtures/setups.json".to_owned());
+    let setups: Vec<Setup> =
+        serde_json::from_str(&fs::read_to_string(path).expect("the set-ups")).expect("set-ups");
+    assert!(!setups.is_empty());
+    let mut wrong = Vec::new();
+    for setup in &setups {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in &setup.files {
+            fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let settings = Settings::read(folder.path(), &setup.family).expect(&setup.name);
+        let tokenizer = Tokenizer::open(folder.path(), &settings).expect(&setup.name);
+        if settings.special_tokens != setup.special_tokens {
+            wrong.push(format!(
+                "{}: {:?} for {:?}",
+                setup.name, settings.special_tokens, setup.special_tokens
+            ));
+        }
+        for case in &setup.cases {
+            let ids = tokenizer.encode(&case.text, true).expect("ids");
+            let texts = [tokenizer.decode(&case.ids, false), tokenizer.decode(&case.ids, true)];
+            if ids != case.ids || texts != [&case.whole[..], &case.shown] {
+                wrong.push(format!("{}: {:?}: {ids:?} {texts:?}", setup.name, case.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} set-ups' cases:\n{}", wrong.len(), setups.len(), wrong.join("\n"));
+}
+
 /// Checks that a stream's pieces are whole characters and add up to the text.
 fn check_stream(tokenizer: &Tokenizer, prompt: &[u32], ids: &[u32], expected: &str) {
     let mut stream = tokenizer.stream(prompt);
@@ -64,6 +112,35 @@ fn a_stream_spaces_the_first_word_and_keeps_characters_whole() {
         let expected = expected.strip_prefix(&tokenizer.decode(head, true)).expect("the text goes on");
         check_stream(&tokenizer, head, tail, expected);
     }
+}
+
+/// Characters that are spelt as bytes come out whole, however many bytes the prompt ends in, and bytes that are
+/// no character spoil none of the others.
+#[test]
+fn a_stream_of_bytes_goes_on_with_those_of_the_prompt() {
+    let (_, tokenizer) = Model::built_in().expect("the built-in model");
+    let ids = |text: &str| tokenizer.encode(text, false).expect("ids");
+    for (prompt, answer) in [("ああああ", "いう"), ("🙂🙂🙂", "🙂"), ("ไทย", "ไทย and more"), ("a", "é€")]
+    {
+        let all = ids(&format!("{prompt}{answer}"));
+        let from = ids(prompt).len();
+        assert_eq!(all[..from], ids(prompt), "{prompt}");
+        // Also where the prompt ends within a character.
+        for cut in [from, from - 1] {
+            let mut stream = tokenizer.stream(&all[..cut]);
+            let pieces: Vec<_> = all[cut..].iter().map(|id| stream.push(*id)).collect();
+            let last = prompt.chars().last().filter(|last| cut < from && last.len_utf8() > 1);
+            let expected: String = last.into_iter().chain(answer.chars()).collect();
+            let expected = if cut < from && last.is_none() { format!("{prompt}{answer}") } else { expected };
+            assert_eq!(pieces.concat() + &stream.finish(), expected, "{prompt} {answer}");
+            // Each character comes with its last byte.
+            assert!(pieces.iter().all(|piece| piece.chars().count() <= 1 || piece.is_ascii()), "{pieces:?}");
+        }
+    }
+    let (bad, a) = (tokenizer.id("<0xE3>").expect("a byte"), ids("é"));
+    let mut stream = tokenizer.stream(&ids("a"));
+    let text: String = [&a[..], &[bad], &a[..]].concat().iter().map(|id| stream.push(*id)).collect();
+    assert_eq!(text + &stream.finish(), " é\u{FFFD} é");
 }
 
 const AWKWARD: [&str; 8] = [

@@ -91,6 +91,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
 /// Whether each layer's attention is local, read from `attention_layers` (`["global", "local", …]`) or else
 /// from `attention_types` (`[[["global", "local"], 12]]`). Without either, every second layer is local.
 fn locals(config: &Config, n_layers: usize) -> Result<Vec<bool>> {
+    config.know(&["attention_types"]);
     let locals = if let Some(value) = config.get("attention_layers") {
         kinds(config, "attention_layers", value)?
     } else if let Some(value) = config.get("attention_types") {

@@ -2,7 +2,7 @@
 //! norm, rotary positions, grouped-query attention, a gated MLP. Other families are read as variants of LLaMA
 //! (`Kin`).
 
-use super::norm;
+use super::{fields, norm};
 use crate::{
     architecture::{
         Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, Rope, RopeScaling,
@@ -213,6 +213,7 @@ pub(super) fn read(
 /// Reads `rope_scaling` with `rope_theta`, or the newer `rope_parameters`, which holds both. The kind of
 /// scaling is in `rope_type` or `type`. Where several fields are present, precedence follows transformers.
 fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
+    config.know(&["rope_parameters", "original_max_position_embeddings"]);
     let theta = config.positive_or("rope_theta", theta)?;
     let is_filled =
         |field: &&str| config.get(field).is_some_and(|v| v.as_object().is_none_or(|o| !o.is_empty()));
@@ -245,8 +246,29 @@ fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
         "yarn" => yarn(&rope, max_positions, original()?)?,
         _ => return Err(rope.wrong(kind_field, "the scalings there are: default, linear, llama3, yarn")),
     };
+    // Fields of other scalings change nothing.
+    rope.know(&SCALING_FIELDS);
+    fields::judge(&rope, "rotary")?;
     Ok(Rope { theta, scaling, dims: None })
 }
+
+/// The fields of all scalings that are known.
+const SCALING_FIELDS: [&str; 14] = [
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "factor",
+    "high_freq_factor",
+    "long_factor",
+    "low_freq_factor",
+    "mscale",
+    "mscale_all_dim",
+    "original_max_position_embeddings",
+    "rope_type",
+    "short_factor",
+    "truncate",
+    "type",
+];
 
 fn yarn(rope: &Config, max_positions: u32, original: f64) -> Result<RopeScaling> {
     let factor = match rope.get("factor") {

@@ -1,7 +1,7 @@
 //! LLaVA (Liu et al. 2023), `llava`: a CLIP vision tower encodes an image, and a projector of two matrices
 //! maps its hidden states to the width of a LLaMA or Mistral, which takes them in place of token embeddings.
 
-use super::{llama, norm};
+use super::{fields, llama, norm};
 use crate::{
     architecture::{Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, Vision},
     config::Config,
@@ -18,6 +18,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let absent = json!({});
     let text_name = format!("{}'s text_config", config.name());
     let text = Config::new(&text_name, config.get("text_config").unwrap_or(&absent))?;
+    config.know(&["vocab_size", "image_token_index"]);
     let (text_architecture, text_tensors) = match text.str("model_type")?.unwrap_or("llama") {
         "llama" => llama::llama_named(&text, TEXT)?,
         "mistral" => llama::mistral_named(&text, TEXT)?,
@@ -27,6 +28,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             );
         }
     };
+    fields::judge(&text, text_architecture.family)?;
     let (vision, vision_tensors) = vision(config, &text_architecture)?;
     // The head is tied if either this config or the text's own says so.
     let is_tied = config.bool("tie_word_embeddings", false)?;
@@ -69,6 +71,7 @@ fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors
     });
     let name = format!("{}'s vision_config", config.name());
     let own = Config::new(&name, config.get("vision_config").unwrap_or(&usual))?;
+    own.know(&["vocab_size"]);
     if own.str("model_type")?.is_some_and(|kind| kind != "clip_vision_model") {
         return Err(own.wrong("model_type", "the towers there are: clip_vision_model"));
     }
@@ -76,6 +79,7 @@ fn vision(config: &Config, text: &Architecture) -> Result<(Vision, VisionTensors
         return Err(own.wrong("num_channels", "images have three colours here"));
     }
     let (tower, image_size, patch_size) = tower(&own)?;
+    fields::judge(&own, tower.family)?;
     let n_layers = tower.layers.len();
     let layers_run = match config.get("vision_feature_layer") {
         None => n_layers.checked_sub(1),

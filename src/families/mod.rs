@@ -3,6 +3,7 @@
 //!
 //! To add a family, add a file here and a line in `FAMILIES`.
 
+mod fields;
 mod gguf;
 mod gpt1;
 mod gpt2;
@@ -25,17 +26,19 @@ use serde_json::Value;
 
 type Family = fn(&Config) -> Result<(Architecture, ModelTensors)>;
 
-/// `model_type` in config.json → the function that reads that family.
-const FAMILIES: [(&str, Family); 9] = [
-    ("openai-gpt", gpt1::read),
-    ("gpt2", gpt2::read),
-    ("gpt_neo", gpt_neo::read),
-    ("llama", llama::llama),
-    ("mistral", llama::mistral),
-    ("qwen2", qwen::qwen2),
-    ("qwen3", qwen::qwen3),
-    ("smollm3", smollm3::smollm3),
-    ("llava", llava::read),
+/// `model_type` in config.json → the function that reads that family, and the names in `architectures` of its
+/// models that generate text. That of the model without a head is transformers' name for the rest of it, with
+/// "Model".
+const FAMILIES: [(&str, Family, &[&str]); 9] = [
+    ("openai-gpt", gpt1::read, &["OpenAIGPTLMHeadModel", "OpenAIGPTModel"]),
+    ("gpt2", gpt2::read, &["GPT2LMHeadModel", "GPT2Model"]),
+    ("gpt_neo", gpt_neo::read, &["GPTNeoForCausalLM", "GPTNeoModel"]),
+    ("llama", llama::llama, &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"]),
+    ("mistral", llama::mistral, &["MistralForCausalLM", "MistralModel"]),
+    ("qwen2", qwen::qwen2, &["Qwen2ForCausalLM", "Qwen2Model"]),
+    ("qwen3", qwen::qwen3, &["Qwen3ForCausalLM", "Qwen3Model"]),
+    ("smollm3", smollm3::smollm3, &["SmolLM3ForCausalLM", "SmolLM3Model"]),
+    ("llava", llava::read, &["LlavaForConditionalGeneration"]),
 ];
 
 /// Reads a config.json. `name` is what error messages call it.
@@ -44,14 +47,25 @@ const FAMILIES: [(&str, Family); 9] = [
 /// Of the kind Model where the family is unknown, or a field is missing, wrong or not supported.
 pub fn read(name: &str, json: &Value) -> Result<(Architecture, ModelTensors)> {
     let config = Config::new(name, json)?;
-    let known = || FAMILIES.map(|(family, _)| family).join(", ");
+    let known = || FAMILIES.map(|(family, ..)| family).join(", ");
     let Some(family) = config.str("model_type")? else {
         return Err(config.wrong("model_type", format!("one of these belongs there: {}", known())));
     };
-    match FAMILIES.iter().find(|(name, _)| *name == family) {
-        Some((_, read)) => read(&config),
-        None => Err(config.wrong("model_type", format!("the families there are: {}", known()))),
+    let Some((_, read, classes)) = FAMILIES.iter().find(|(name, ..)| *name == family) else {
+        return Err(config.wrong("model_type", format!("the families there are: {}", known())));
+    };
+    if let Some(Value::Array(named)) = config.get("architectures")
+        && !named.is_empty()
+        && !named.iter().any(|name| name.as_str().is_some_and(|name| classes.contains(&name)))
+    {
+        let classes = classes.join(", ");
+        return Err(
+            config.wrong("architectures", format!("the {family} models that are read here are: {classes}"))
+        );
     }
+    let model = read(&config)?;
+    fields::judge(&config, family)?;
+    Ok(model)
 }
 
 fn norm(name: impl std::fmt::Display, width: u32, bias: bool) -> NormTensors {

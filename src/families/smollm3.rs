@@ -22,6 +22,7 @@ pub fn smollm3(config: &Config) -> Result<(Architecture, ModelTensors)> {
         ..Kin::LLAMA
     };
     let n_layers = kin.layers(config)?;
+    config.know(&["no_rope_layer_interval"]);
     let rotary = match config.flags("no_rope_layers", n_layers)? {
         Some(listed) => listed,
         None => {

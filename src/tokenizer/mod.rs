@@ -15,12 +15,20 @@ use crate::{
     files,
 };
 use std::{collections::BTreeSet, path::Path};
-use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
+use tokenizers::{AddedToken, ModelWrapper, Tokenizer as HfTokenizer};
 
 /// A model's tokenizer.
-pub struct Tokenizer(HfTokenizer);
+pub struct Tokenizer {
+    inner: HfTokenizer,
+    /// Whether texts lose the blanks before punctuation.
+    cleans_up: bool,
+}
 
 impl Tokenizer {
+    fn new(inner: HfTokenizer) -> Self {
+        Self { inner, cleans_up: false }
+    }
+
     /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, which are read as the settings' class
     /// defines them, and adds the tokens that the settings name.
     ///
@@ -47,13 +55,33 @@ impl Tokenizer {
         )))
     }
 
-    /// Adds the tokens that the settings name.
+    /// Adds the tokens of the settings.
     fn add(&mut self, settings: &Settings) -> tokenizers::Result<()> {
-        self.0.add_tokens(settings.added.iter().cloned())?;
-        let known = |token: &&AddedToken| self.0.token_to_id(&token.content).is_some();
-        let of_class: Vec<_> = settings.of_class.iter().filter(known).cloned().collect();
-        self.0.add_tokens(of_class)?;
+        let Settings { listed, lists_all, named, of_class, extra, .. } = settings;
+        self.inner.add_tokens(listed.iter().cloned())?;
+        let is_in_vocabulary = |token: &&AddedToken| self.inner.token_to_id(&token.content).is_some();
+        let of_class: Vec<_> = of_class.iter().filter(is_in_vocabulary).collect();
+        for token in named.iter().chain(of_class) {
+            // A role makes a known token special, and leaves its other flags.
+            let token = match self.added(&token.content) {
+                Some(_) if *lists_all && !listed.iter().any(|one| one.content == token.content) => continue,
+                Some(known) => known.clone(),
+                None => token.clone(),
+            };
+            self.inner.add_tokens([AddedToken { special: true, ..token }])?;
+        }
+        let is_new = |token: &&AddedToken| self.added(&token.content).is_none();
+        let extra: Vec<_> = extra.iter().filter(is_new).cloned().collect();
+        self.inner.add_tokens(extra)?;
+        // BPE has no blanks too many.
+        self.cleans_up = settings.cleans_up && !matches!(self.inner.get_model(), ModelWrapper::BPE(_));
         Ok(())
+    }
+
+    /// The added token with this text.
+    fn added(&self, text: &str) -> Option<&AddedToken> {
+        let vocabulary = self.inner.get_added_vocabulary();
+        vocabulary.get_added_tokens_decoder().get(vocabulary.get_vocab().get(text)?)
     }
 
     /// Reads a tokenizer.json. `name` is what error messages call it.
@@ -66,7 +94,7 @@ impl Tokenizer {
         // Training settings do not apply here: a prompt is neither padded nor truncated.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).expect("no truncation is always possible");
-        Ok(Self(tokenizer))
+        Ok(Self::new(tokenizer))
     }
 
     /// A text's token ids. Special tokens that the text spells out become their ids. `add_special` adds the
@@ -75,7 +103,7 @@ impl Tokenizer {
     /// # Errors
     /// Of the kind Request where the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = self.0.encode_fast(text, add_special);
+        let encoding = self.inner.encode_fast(text, add_special);
         encoding
             .map(|e| e.get_ids().to_vec())
             .map_err(|e| Error::request(format!("the text cannot be tokenized: {e}")).because(e))
@@ -83,29 +111,34 @@ impl Tokenizer {
 
     /// The text of token ids. Special tokens are spelt out, or left out with `skip_special`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        self.0.decode(ids, skip_special).unwrap_or_default()
+        let text = self.inner.decode(ids, skip_special).unwrap_or_default();
+        if self.cleans_up { clean_up(text) } else { text }
     }
 
     /// Whether an id is a special token, which stands for no text.
     pub fn is_special(&self, id: u32) -> bool {
-        self.0.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        self.inner
+            .get_added_vocabulary()
+            .get_added_tokens_decoder()
+            .get(&id)
+            .is_some_and(|token| token.special)
     }
 
     /// Whether an id is a token that is matched before a text is split into words: a special token, or one that
     /// was added to the vocabulary.
     pub fn is_added(&self, id: u32) -> bool {
-        self.0.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
 
     /// The id of a token that is spelt so.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.0.token_to_id(token)
+        self.inner.token_to_id(token)
     }
 
     /// The byte that a token stands for (`<0x0A>` for 10), in a tokenizer that spells rare characters as bytes:
     /// SentencePiece's byte fallback.
     fn byte(&self, id: u32) -> Option<u8> {
-        let token = self.0.id_to_token(id)?;
+        let token = self.inner.id_to_token(id)?;
         let byte = u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()?;
         // Elsewhere such a token may be an ordinary text.
         let is_fallback = token.len() == 6 && !self.decode(&[id], false).contains("0x");
@@ -124,6 +157,24 @@ impl Tokenizer {
 
     /// The number of token ids, added tokens included.
     pub fn vocab_size(&self) -> usize {
-        self.0.get_vocab_size(true)
+        self.inner.get_vocab_size(true)
     }
+}
+
+/// The text without the blanks that WordPiece leaves before punctuation, as transformers'
+/// `clean_up_tokenization` removes them.
+fn clean_up(text: String) -> String {
+    const ENDS: [(&str, &str); 10] = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    ENDS.iter().fold(text, |text, (from, to)| text.replace(from, to))
 }

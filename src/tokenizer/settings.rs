@@ -19,13 +19,21 @@ pub struct Settings {
     pub(super) class: String,
     /// `bos_token`, `eos_token` and so on, by the names that templates use.
     pub special_tokens: BTreeMap<String, String>,
-    /// Tokens beside those of the vocabulary, in the order in which they get their ids.
-    pub(super) added: Vec<AddedToken>,
+    /// Tokens that a file lists with their ids, ordered by id. They count before those of tokenizer.json.
+    pub(super) listed: Vec<AddedToken>,
+    /// Whether these are all that count, also of those in tokenizer.json.
+    pub(super) lists_all: bool,
+    /// Tokens that a file names by their role.
+    pub(super) named: Vec<AddedToken>,
+    /// Special tokens without a role.
+    pub(super) extra: Vec<AddedToken>,
     /// The class's special tokens, which count only where the vocabulary has them.
     pub(super) of_class: Vec<AddedToken>,
     pub(super) add_prefix_space: bool,
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
+    /// Whether decoded texts lose the blanks before punctuation, as models with WordPiece want it.
+    pub(super) cleans_up: bool,
     /// tokenizer_config.json; null where there is none.
     pub config: Value,
 }
@@ -89,13 +97,22 @@ impl Settings {
         let mut fields = config.as_object().cloned().unwrap_or_default();
         let of_family = FAMILY_CLASSES.iter().find(|(name, _)| *name == family).map(|(_, class)| *class);
         let model = file("config.json")?;
-        let named = config["tokenizer_class"].as_str().or(model["tokenizer_class"].as_str());
-        let class = named.or(of_family).unwrap_or_default();
+        let class = config["tokenizer_class"].as_str().or(model["tokenizer_class"].as_str());
+        let class = class.or(of_family).unwrap_or_default();
         let class = class.strip_suffix("Fast").unwrap_or(class).to_owned();
 
+        // Special tokens without a role: a list, or texts by further roles.
+        let mut extra = Vec::new();
+        match fields.remove("extra_special_tokens").or_else(|| fields.remove("additional_special_tokens")) {
+            Some(Value::Object(more)) => fields.extend(more),
+            Some(Value::Array(list)) => extra = list,
+            _ => (),
+        }
         let (list, legacy) = ("added_tokens_decoder", at("added_tokens.json"));
         let mut by_id = BTreeMap::new();
-        if let Some(tokens) = fields.remove(list).filter(|tokens| !tokens.is_null()) {
+        let all = fields.remove(list).filter(|tokens| !tokens.is_null());
+        let lists_all = all.is_some();
+        if let Some(tokens) = all {
             let path = at("tokenizer_config.json");
             for (id, token) in object(&path, list, &tokens)? {
                 let wrong = |what| wrong(&path, &format!("{list}'s entry {id}"), what);
@@ -106,7 +123,8 @@ impl Settings {
             // Older folders have their special tokens apart, and their added tokens without flags.
             fields.extend(file("special_tokens_map.json")?.as_object().cloned().unwrap_or_default());
             if legacy.is_file() {
-                let special: BTreeSet<_> = named_and_extra(&fields).into_iter().map(|t| t.content).collect();
+                let special = named(&fields).chain(extra.iter().filter_map(|token| added(token, true)));
+                let special: BTreeSet<_> = special.map(|token| token.content).collect();
                 let tokens = read_json(&legacy)?;
                 for (text, id) in object(&legacy, "it", &tokens)? {
                     let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -115,10 +133,15 @@ impl Settings {
                     by_id.insert(id, AddedToken::from(text.clone(), special.contains(text)));
                 }
             }
+            if let (true, Some(Value::Array(more))) =
+                (extra.is_empty(), fields.remove("additional_special_tokens"))
+            {
+                extra = more;
+            }
         }
-        let named = fields.iter().filter(|(role, _)| role.ends_with("_token"));
-        let named = named.filter_map(|(role, token)| Some((role.clone(), added(token, true)?.content)));
-        let mut special_tokens: BTreeMap<_, _> = named.collect();
+        let roles = fields.iter().filter(|(role, _)| role.ends_with("_token"));
+        let roles = roles.filter_map(|(role, token)| Some((role.clone(), added(token, true)?.content)));
+        let mut special_tokens: BTreeMap<_, _> = roles.collect();
         let mut of_class = Vec::new();
         for (role, text) in CLASS_TOKENS.iter().filter(|(name, _)| *name == class).flat_map(|(_, t)| *t) {
             // A null in a file means that there is no such token.
@@ -128,40 +151,31 @@ impl Settings {
                 of_class.push(AddedToken::from(*text, true));
             }
         }
-        let mut all: Vec<AddedToken> = by_id.into_values().collect();
-        for token in named_and_extra(&fields) {
-            match all.iter_mut().find(|known| known.content == token.content) {
-                Some(known) => known.special = true,
-                None => all.push(token),
-            }
-        }
+        let extra = extra.iter().filter_map(|token| added(token, true)).collect();
         let flag = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
         Ok(Self {
             class,
             special_tokens,
-            added: all,
+            listed: by_id.into_values().collect(),
+            lists_all,
+            named: named(&fields).collect(),
+            extra,
             of_class,
             add_prefix_space: flag("add_prefix_space"),
             add_bos: flag("add_bos_token"),
             add_eos: flag("add_eos_token"),
+            cleans_up: flag("clean_up_tokenization_spaces"),
             config,
         })
     }
 }
 
-/// The tokens that the fields name by their role, then those they list without.
-fn named_and_extra(fields: &Map<String, Value>) -> Vec<AddedToken> {
-    let roles = ROLES.iter().filter_map(|role| fields.get(*role));
+/// The tokens that the fields name by their role.
+fn named(fields: &Map<String, Value>) -> impl Iterator<Item = AddedToken> {
+    let first = ROLES.iter().filter_map(|role| fields.get(*role));
     let others =
         fields.iter().filter(|(role, _)| role.ends_with("_token") && !ROLES.contains(&role.as_str()));
-    let lists = ["extra_special_tokens", "additional_special_tokens"].map(|name| fields.get(name));
-    let extra = lists.into_iter().flatten().flat_map(|list| match list {
-        Value::Array(tokens) => tokens.iter().collect::<Vec<_>>(),
-        Value::Object(tokens) => tokens.values().collect(),
-        _ => Vec::new(),
-    });
-    let all = roles.chain(others.map(|(_, token)| token)).chain(extra);
-    all.filter_map(|token| added(token, true)).collect()
+    first.chain(others.map(|(_, token)| token)).filter_map(|token| added(token, true))
 }
 
 /// A token as a text, or as an object with its text in `content` and its flags.

@@ -45,7 +45,7 @@ pub(super) fn read(vocab: &Path, merges: &Path, settings: &Settings) -> Result<T
         }
     };
     let (vocab, merges) = (vocab.display().to_string(), merges.display().to_string());
-    let built = build(&vocab, &merges, settings).map(Tokenizer).and_then(|mut tokenizer| {
+    let built = build(&vocab, &merges, settings).map(Tokenizer::new).and_then(|mut tokenizer| {
         tokenizer.add(settings)?;
         with_ends(tokenizer, settings)
     });
@@ -97,7 +97,7 @@ fn qwen2(vocab: &str, merges: &str, settings: &Settings) -> tokenizers::Result<H
 fn with_ends(mut tokenizer: Tokenizer, settings: &Settings) -> tokenizers::Result<Tokenizer> {
     let token = |role: &str, wanted: bool| {
         let text = settings.special_tokens.get(role).filter(|_| wanted)?;
-        Some((text.clone(), tokenizer.0.token_to_id(text)?))
+        Some((text.clone(), tokenizer.inner.token_to_id(text)?))
     };
     let (bos, eos) = (token("bos_token", settings.add_bos), token("eos_token", settings.add_eos));
     let pieces = [
@@ -110,7 +110,7 @@ fn with_ends(mut tokenizer: Tokenizer, settings: &Settings) -> tokenizers::Resul
         let special: Vec<SpecialToken> =
             [bos.clone(), eos.clone()].into_iter().flatten().map(SpecialToken::from).collect();
         let template = TemplateProcessing::builder().try_single(single)?.special_tokens(special).build()?;
-        tokenizer.0.with_post_processor(Some(template));
+        tokenizer.inner.with_post_processor(Some(template));
     }
     Ok(tokenizer)
 }

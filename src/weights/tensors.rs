@@ -249,8 +249,8 @@ impl ModelTensors {
     }
 
     /// Finds all tensors. The error lists in one table those that are missing, have the wrong shape or an
-    /// unsupported type, and those that are unexpected. Unexpected tensors alone are no error: a warning
-    /// lists them, as in transformers.
+    /// unsupported type, and those that no part of the model uses: without them it would compute something
+    /// else than it was trained to.
     pub(super) fn find(&self, checkpoint: &Checkpoint) -> Result<Found> {
         let (mut found, mut used) = (HashMap::new(), BTreeSet::new());
         let mut table: Vec<[String; 3]> = Vec::new();
@@ -274,28 +274,40 @@ impl ModelTensors {
         }
         let bad = table.len();
         for (name, entry) in checkpoint.entries() {
-            if !used.contains(name) && !self.ignored.iter().any(|end| name.ends_with(end)) {
+            if !used.contains(name) && !self.ignored.iter().any(|end| ends_in(name, end)) {
                 table.push([name.to_owned(), "unexpected".to_owned(), shape(&entry.shape)]);
             }
         }
+        let says = "what config.json, or the GGUF file's metadata, says of the model";
         if bad > 0 {
             let remedy = match table[..bad].iter().all(|[_, what, _]| what == UNREAD) {
                 true => format!("these are read: {}", Format::ALL.map(Format::name).join(", ")),
                 false => "are they of one model and whole?".to_owned(),
             };
             return Err(Error::model(format!(
-                "the weights do not fit what config.json, or the GGUF file's metadata, says of the \
-                 model: {bad} of {} tensors are missing, mis-shaped or of a type that is not read; \
-                 {remedy}{}",
+                "the weights do not fit {says}: {bad} of {} tensors are missing, mis-shaped or of a type that is \
+                 not read; {remedy}{}",
                 self.specs().len(),
                 print(&table),
             )));
         }
         if !table.is_empty() {
-            tracing::warn!("{} tensors of the checkpoint are not used:{}", table.len(), print(&table));
+            return Err(Error::model(format!(
+                "the weights hold more than {says}: {} tensors belong to no part of it, and without them it \
+                 would answer wrongly; is it of another kind, or made with adapters that are to be merged \
+                 first?{}",
+                table.len(),
+                print(&table)
+            )));
         }
         Ok(Found(found))
     }
+}
+
+/// Whether a tensor's name ends in this one, which begins at a dot.
+fn ends_in(name: &str, end: &str) -> bool {
+    let before = name.strip_suffix(end);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.') || end.starts_with('.'))
 }
 
 /// The table's word for a tensor whose type is not a supported [`Format`].

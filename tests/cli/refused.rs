@@ -89,9 +89,7 @@ fn bad_models_exit_3() {
     check(&configured(json!({"rms_norm_eps": 1e300})), &["rms_norm_eps"]);
     check(&configured(json!({"rope_theta": 0})), &["rope_theta"]);
     check(&configured(json!({"rope_scaling": {"type": "linear", "factor": 1e-308}})), &["factor"]);
-    for wrong in ["{\"temperature\": -1}", "{\"top_p\": 2}", "[]", "{"] {
-        check(&rewritten("generation_config.json", wrong.as_bytes()), &["generation_config.json"]);
-    }
+    check(&rewritten("generation_config.json", b"[1]"), &["generation_config.json"]);
     check(&configured(json!({"head_dim": 65536, "num_attention_heads": 65536})), &["head_dim"]);
     check(&configured(json!({"tie_word_embeddings": false})), &["lm_head.weight", "missing"]);
     check(&configured(json!({"attention_bias": true})), &["q_proj.bias", "missing"]);
@@ -214,14 +212,176 @@ fn a_context_that_memory_cannot_hold_exits_5() {
     }
 }
 
-/// Tensors that the model does not use are named in a warning, and the model runs.
+/// Tensors that no part of the model uses are named, and the model does not run without them.
 #[test]
-fn unexpected_tensors_are_a_warning() {
+fn tensors_of_no_part_of_the_model_are_refused() {
     let fewer = configured(json!({"num_hidden_layers": 4}));
     let folder = fewer.path().to_str().expect("UTF-8");
+    fails(&["generate", "a", "--model", folder], 3, &["model.layers.4.mlp.up_proj.weight", "unexpected"]);
+    let layer = "model.layers.0";
+    for name in [
+        "self_attn.q_norm.weight",
+        "self_attn.q_proj.bias",
+        "self_attn.o_proj.bias",
+        "self_attn.sinks",
+        "self_attn.q_proj.weight_scale",
+        "self_attn.q_proj.lora_A.weight",
+        "mlp.gate_proj.bias",
+        "mlp.gate.weight",
+        "mlp.experts.0.up_proj.weight",
+        "post_feedforward_layernorm.weight",
+    ] {
+        let name = format!("{layer}.{name}");
+        let more = model(|folder| {
+            let bytes = fs::read(folder.join("model.safetensors")).expect("weights");
+            let mut tensors: Vec<_> =
+                safetensors::SafeTensors::deserialize(&bytes).expect("weights").tensors();
+            let zeros = [0; 8];
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &zeros);
+            tensors.push((name.clone(), view.expect("a view")));
+            let all = safetensors::serialize(tensors, None).expect("weights");
+            fs::write(folder.join("model.safetensors"), all).expect("a file");
+        });
+        let folder = more.path().to_str().expect("UTF-8");
+        fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &[&name, "unexpected"]);
+    }
+}
+
+/// Fields that would change what is computed are refused by name, unless their values change nothing; unknown
+/// ones are named in a warning.
+#[test]
+fn fields_that_change_a_model_are_used_or_refused() {
+    let generate = |fields: Value| {
+        let folder = configured(fields);
+        run(&[
+            "generate",
+            "a",
+            "-n",
+            "1",
+            "--device",
+            "cpu",
+            "--model",
+            folder.path().to_str().expect("UTF-8"),
+        ])
+    };
+    for (field, changing, neutral) in [
+        ("architectures", json!(["LlamaForSequenceClassification"]), json!(["LlamaForCausalLM"])),
+        ("final_logit_softcapping", json!(30.0), json!(null)),
+        ("attn_logit_softcapping", json!(50.0), json!(null)),
+        ("no_rope_layers", json!([1, 1, 1, 0, 1]), json!([1, 1, 1, 1, 1])),
+        ("num_local_experts", json!(8), json!(0)),
+        ("num_experts", json!(4), json!(null)),
+        ("yarn_log_multiplier", json!(0.1), json!(null)),
+        ("sliding_window", json!(128), json!(null)),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), json!(["full_attention"])),
+        ("quantization_config", json!({"quant_method": "gptq"}), json!({})),
+        ("partial_rotary_factor", json!(0.5), json!(1.0)),
+        ("logits_scaling", json!(8.0), json!(1)),
+        ("use_qk_norm", json!(true), json!(false)),
+        ("is_encoder_decoder", json!(true), json!(false)),
+        ("vision_config", json!({"hidden_size": 8}), json!(null)),
+    ] {
+        let (code, _, err) = generate(json!({ field: changing }));
+        assert!(code == 3 && err.contains(field), "{field}: {code} {err}");
+        let (code, _, err) = generate(json!({ field: neutral }));
+        assert!(code == 0 && !err.contains(field), "{field}: {code} {err}");
+    }
+    let (code, _, err) = generate(json!({"a_field_of_nobody": 1, "attention_dropout": 0.1, "_secret": 2}));
+    let (named, others) =
+        (err.contains("a_field_of_nobody"), err.contains("dropout") || err.contains("_secret"));
+    assert!(code == 0 && named && !others, "{code} {err}");
+}
+
+/// What lies in a file's place is named for what it is.
+#[test]
+fn stand_ins_for_files_are_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n";
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        for (content, word) in [(pointer, "git lfs pull"), ("<!DOCTYPE html><p>", "web page"), ("", "empty")]
+        {
+            let folder = model(|folder| fs::write(folder.join(name), content).expect("a file"));
+            let folder = folder.path().to_str().expect("UTF-8");
+            fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &[name, word]);
+        }
+    }
+    let partial = model(|folder| {
+        let path = folder.join("model.safetensors");
+        fs::rename(&path, folder.join("model.safetensors.incomplete")).expect("a file");
+    });
+    let folder = partial.path().to_str().expect("UTF-8");
+    fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &["incomplete", "broken off"]);
+}
+
+/// Python's numbers in config.json are read, and advice that makes no sense is passed over with a warning.
+#[test]
+fn odd_numbers_spoil_nothing_else() {
+    let odd = model(|folder| {
+        let config = fs::read_to_string(folder.join("config.json")).expect("config.json");
+        let config = config.replacen('{', "{\"initializer_range\": Infinity, ", 1);
+        fs::write(folder.join("config.json"), config).expect("a file");
+        let advice = r#"{"do_sample": true, "temperature": -3, "top_p": NaN, "top_k": "all"}"#;
+        fs::write(folder.join("generation_config.json"), advice).expect("a file");
+    });
+    let folder = odd.path().to_str().expect("UTF-8");
     let (code, _, err) = run(&["generate", "a", "-n", "1", "--device", "cpu", "--model", folder]);
-    assert!(
-        code == 0 && err.contains("model.layers.4.mlp.up_proj.weight") && err.contains("unexpected"),
-        "{err}"
-    );
+    let named = ["temperature is -3", "top_p is \"NaN\"", "top_k"].iter().all(|word| err.contains(word));
+    assert!(code == 0 && named, "{code} {err}");
+    let comment = model(|folder| {
+        let config = fs::read_to_string(folder.join("config.json")).expect("config.json");
+        fs::write(folder.join("config.json"), format!("// a comment\n{config}")).expect("a file");
+    });
+    let folder = comment.path().to_str().expect("UTF-8");
+    fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &["config.json", "comments"]);
+}
+
+/// A tied matrix may be stored as the head alone, also under a note of shared tensors, and of a tensor in two
+/// shards the one that the index names counts.
+#[test]
+fn weights_are_found_where_they_lie() {
+    let greedy = |folder: &TempDir| {
+        let folder = folder.path().to_str().expect("UTF-8");
+        let result = json_of(&[
+            "generate", "Once", "--greedy", "--json", "-n", "6", "--device", "cpu", "--model", folder,
+        ]);
+        result["tokens"].clone()
+    };
+    let expected = greedy(&model(|_| ()));
+    let embedding = "model.embed_tokens.weight";
+    let rewritten = |change: &dyn Fn(&Path, Vec<(String, safetensors::tensor::TensorView)>)| {
+        model(|folder| {
+            let bytes = fs::read(folder.join("model.safetensors")).expect("weights");
+            let all = safetensors::SafeTensors::deserialize(&bytes).expect("weights");
+            change(folder, all.tensors());
+        })
+    };
+    for note in [None, Some([(embedding.to_owned(), "lm_head.weight".to_owned())].into())] {
+        let head_alone = rewritten(&|folder, mut tensors| {
+            tensors.retain(|(name, _)| name != "lm_head.weight");
+            for (name, _) in &mut tensors {
+                if name == embedding {
+                    *name = "lm_head.weight".to_owned();
+                }
+            }
+            let all = safetensors::serialize(tensors, note.clone()).expect("weights");
+            fs::write(folder.join("model.safetensors"), all).expect("a file");
+        });
+        assert_eq!(greedy(&head_alone), expected);
+    }
+    let shards = rewritten(&|folder, tensors| {
+        let files = ["model-1.safetensors", "model-2.safetensors"];
+        let map: serde_json::Map<_, _> = tensors.iter().map(|(n, _)| (n.clone(), json!(files[1]))).collect();
+        let (_, stale) = tensors.iter().find(|(name, _)| name == embedding).expect("the embedding");
+        let zeros = vec![0; stale.data().len()];
+        let zeros = safetensors::tensor::TensorView::new(stale.dtype(), stale.shape().to_vec(), &zeros);
+        let first = safetensors::serialize([(embedding, zeros.expect("a view"))], None).expect("weights");
+        fs::write(folder.join(files[0]), first).expect("a file");
+        fs::write(folder.join(files[1]), safetensors::serialize(tensors, None).expect("weights"))
+            .expect("a file");
+        let mut map = map;
+        map.insert("a tensor of the first".to_owned(), json!(files[0]));
+        let index = json!({"metadata": {}, "weight_map": map}).to_string();
+        fs::write(folder.join("model.safetensors.index.json"), index).expect("a file");
+        fs::remove_file(folder.join("model.safetensors")).expect("a file");
+    });
+    assert_eq!(greedy(&shards), expected);
 }

@@ -37,9 +37,9 @@ pub fn write(
     eos: &[u32],
     file: &mut Writer,
 ) -> Result<()> {
-    let json = tokenizer.0.to_string(false).expect("a tokenizer can be written");
+    let json = tokenizer.inner.to_string(false).expect("a tokenizer can be written");
     let json: Value = serde_json::from_str(&json).expect("as JSON");
-    let token = |id| tokenizer.0.id_to_token(id).unwrap_or_else(|| format!("[PAD{id}]"));
+    let token = |id| tokenizer.inner.id_to_token(id).unwrap_or_else(|| format!("[PAD{id}]"));
     let source = Source { tokenizer, json, tokens: (0..vocab_size).map(token).collect() };
     let is_bpe = source.json["model"]["type"] == "BPE";
     let candidates: Vec<Candidate> = match source.json["model"]["byte_fallback"].as_bool() {
@@ -105,13 +105,13 @@ impl Source<'_> {
     }
 
     fn unknown(&self) -> Option<u32> {
-        self.tokenizer.0.token_to_id(self.json["model"]["unk_token"].as_str()?)
+        self.tokenizer.inner.token_to_id(self.json["model"]["unk_token"].as_str()?)
     }
 
     /// The type of each token (`tokenizer.ggml.token_type`).
     fn types(&self) -> Vec<i32> {
         let mut types: Vec<i32> = (0..self.tokens.len() as u32)
-            .map(|id| match self.tokenizer.0.id_to_token(id) {
+            .map(|id| match self.tokenizer.inner.id_to_token(id) {
                 None => UNUSED,
                 Some(_)
                     if self.json["model"]["byte_fallback"] == true && self.tokenizer.byte(id).is_some() =>
@@ -121,7 +121,7 @@ impl Source<'_> {
                 Some(_) => NORMAL,
             })
             .collect();
-        for (id, token) in self.tokenizer.0.get_added_tokens_decoder() {
+        for (id, token) in self.tokenizer.inner.get_added_tokens_decoder() {
             if let Some(kind) = types.get_mut(id as usize) {
                 *kind = if token.special { CONTROL } else { USER_DEFINED };
             }
@@ -149,7 +149,7 @@ impl Source<'_> {
     fn scores(&self, merges: &[[String; 2]]) -> Vec<f32> {
         let mut scores = vec![0.0; self.tokens.len()];
         for (rank, pair) in merges.iter().enumerate().rev() {
-            let id = self.tokenizer.0.token_to_id(&pair.concat());
+            let id = self.tokenizer.inner.token_to_id(&pair.concat());
             if let Some(score) = id.and_then(|id| scores.get_mut(id as usize)) {
                 *score = -(rank as f32);
             }
@@ -162,7 +162,7 @@ impl Source<'_> {
 fn is_like(a: &Tokenizer, b: &Tokenizer, by_words: bool) -> bool {
     let words = |tokenizer: &Tokenizer| {
         let mut words = PreTokenizedString::from(AWKWARD);
-        tokenizer.0.get_pre_tokenizer()?.pre_tokenize(&mut words).ok()?;
+        tokenizer.inner.get_pre_tokenizer()?.pre_tokenize(&mut words).ok()?;
         let splits = words.get_splits(OffsetReferential::Original, OffsetType::Byte);
         Some(splits.into_iter().map(|(text, ..)| text.to_owned()).collect::<Vec<_>>())
     };

@@ -3,7 +3,7 @@
 
 mod gguf;
 
-pub use gguf::write as write_gguf;
+pub use gguf::{ends as gguf_ends, write as write_gguf};
 
 use crate::error::{Error, Result};
 use std::{collections::BTreeSet, path::Path};

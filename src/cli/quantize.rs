@@ -46,7 +46,7 @@ impl Quantize {
         say_quantized(self.format, quantized, terminal);
         if let Some(unsaid) = unsaid {
             terminal.say(format_args!(
-                "warning: some texts become other tokens than the model's own, for a GGUF file cannot say of a \
+                "warning: some texts become other tokens than the model's own: a GGUF file cannot say of a \
                  tokenizer: {unsaid}"
             ));
         }

@@ -45,7 +45,10 @@ impl PreTokenizer {
     /// The pre-tokenizer in a tokenizer.json, which ends with `byte_level`, the step that spells words in
     /// bytes.
     pub fn json(&self, byte_level: &Value) -> Value {
-        let split = |pattern: &&str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        let split = |pattern: &&str| {
+            let pattern = json!({"Regex": pattern});
+            json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+        };
         let steps: Vec<_> = self.patterns.iter().map(split).chain([byte_level.clone()]).collect();
         json!({"type": "Sequence", "pretokenizers": steps})
     }
@@ -136,7 +139,7 @@ const CASED_LETTERS: &str = concat!(
 const BLOOM: &str = r" ?[^(\s|.,!?\u{2026}\u{3002}\u{FF0C}\u{3001}\u{964}\u{6D4}\u{60C})]+";
 
 /// Where several ways share their expressions, the one whose model is best known comes first.
-pub static ALL: [PreTokenizer; 33] = [
+pub static ALL: [PreTokenizer; 32] = [
     PreTokenizer::new(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
     PreTokenizer::new(
         &[
@@ -197,8 +200,7 @@ pub static ALL: [PreTokenizer; 33] = [
             contractions!(),
             r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         )],
-    )
-    .composing(),
+    ),
     PreTokenizer::new(&["ufakzeka"], &[concat!(word!(), r"|\p{N}|", marks_and_blanks!())]),
     PreTokenizer::new(&["laguna"], &[r"[^\n]+|[\n]+", QWEN2]),
     PreTokenizer::new(
@@ -242,7 +244,10 @@ pub static ALL: [PreTokenizer; 33] = [
     ),
     PreTokenizer::new(&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], &[GPT4O]),
     PreTokenizer::new(&["granite-embed-multi-97m"], &[GPT4O]).ignoring_merges(),
-    PreTokenizer::new(&["tiny_aya", "cohere2moe"], &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O]),
+    PreTokenizer::new(
+        &["tiny_aya", "cohere2moe"],
+        &[r"\d{1,3}(?=(?:\d{3})*(?![\p{L}\p{M}\p{N}\p{Pc}]))", GPT4O],
+    ),
     PreTokenizer::new(&["tekken"], &[concat!(cased_words!(""), r"|\p{N}|", marks_slashes_and_blanks!())])
         .ignoring_merges()
         .starting(),
@@ -288,18 +293,6 @@ pub static ALL: [PreTokenizer; 33] = [
         ],
     ),
     PreTokenizer::new(
-        &["afmoe"],
-        &[
-            r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))",
-            concat!(
-                r"[\u{4E00}-\u{9FFF}\u{3400}-\u{4DBF}\u{F900}-\u{FAFF}\u{3040}-\u{309F}\u{30A0}-\u{30FF}",
-                r"\u{FF65}-\u{FF9F}\u{2F00}-\u{2FDF}\u{E40}-\u{E7F}\u{E80}-\u{EFF}\u{1780}-\u{17FF}",
-                r"\u{1000}-\u{109F}\u{AA60}-\u{AA7F}\u{A9E0}-\u{A9FF}\u{AC00}-\u{D7AF}\u{1100}-\u{11FF}]+",
-            ),
-            DEEPSEEK3,
-        ],
-    ),
-    PreTokenizer::new(
         &["deepseek-llm"],
         &[
             r"[\r\n]",
@@ -331,3 +324,138 @@ pub static ALL: [PreTokenizer; 33] = [
     .starting(),
     PreTokenizer::new(&["superbpe"], &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper,
+    };
+
+    #[test]
+    fn a_name_stands_for_one_way() {
+        let names: Vec<_> = ALL.iter().flat_map(|one| one.names).collect();
+        let apart: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(apart.len(), names.len());
+    }
+
+    /// The words into which Python's tokenizers, whose expressions Oniguruma matches, splits a text by the
+    /// published expressions.
+    #[test]
+    fn words_are_as_oniguruma_has_them() {
+        let text = "Don'T 12345 aB  /e\u{301}\n\n漢字、か!?\r\n\tx \u{3000}(a b)  ";
+        let expected = [
+            (
+                "default",
+                "Don|'|T| |123|45| aB|  |/|e|\u{301}|\n|\n|漢字|、|か|!?|\r\n|\t|x| \u{3000}|(|a| b|)|  ",
+            ),
+            (
+                "gpt-2",
+                "Don|'|T| 12345| aB| | /|e|\u{301}|\n|\n|漢字|、|か|!?|\r\n|\t|x| |\u{3000}|(|a| b|)|  ",
+            ),
+            (
+                "smollm",
+                "Don|'|T| |1|2|3|4|5| aB| | /|e|\u{301}|\n|\n|漢字|、|か|!?|\r\n|\t|x| |\u{3000}|(|a| b|)|  ",
+            ),
+            (
+                "command-r",
+                "Don|'|T| |1|2|3|4|5| aB| | /|e|\u{301}|\n|\n|漢字|、|か|!?|\r\n|\t|x| |\u{3000}|(|a| b|)|  ",
+            ),
+            (
+                "llama-bpe",
+                "Don|'T| |123|45| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            ("glm4", "Don|'T| |123|45| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            (
+                "smaug-bpe",
+                "Don|'T| |123|45| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            ("qwen2", "Don|'T| |1|2|3|4|5| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            (
+                "deepseek-r1-qwen",
+                "Don|'T| |1|2|3|4|5| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "qwen35",
+                "Don|'T| |1|2|3|4|5| aB| | /|e\u{301}|\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "ufakzeka",
+                "Don|'T| |1|2|3|4|5| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "laguna",
+                "Don|'T| |1|2|3|4|5| aB| | /|e|\u{301}|\n\n|漢字|、か|!?\r|\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            ("minicpm5", "Don|'T| |123|45| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            ("jais-2", "Don|'T| |123|45| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            (
+                "seed-coder",
+                "Don|'T| |1|2|3|4|5| aB| | /|e|\u{301}|\n\n|漢字|、か|!?|\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "bailingmoe",
+                "Don|'T| |1|2|3|4|5| aB| | /|e|\u{301}\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "exaone-moe",
+                "Don|'T| |1|2|3|4|5| aB| | /|e\u{301}|\n\n|漢字|、か|!?\r|\n|\tx| |\u{3000}|(a b|)|  ",
+            ),
+            ("gpt-4o", "Don'T| |123|45| a|B| | /|e\u{301}|\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            (
+                "granite-embed-multi-97m",
+                "Don'T| |123|45| a|B| | /|e\u{301}|\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            ("tiny_aya", "Don'T| |12|345| a|B| | /|e\u{301}|\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            (
+                "tekken",
+                "Don|'T| |1|2|3|4|5| a|B| | /|e\u{301}|\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "youtu",
+                "Don'T| |1|2|3|4|5| a|B| | /|e\u{301}|\n\n|漢字|、|か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            ("kimi-k2", "Don'T| |123|45| a|B| | /|e\u{301}|\n\n|漢字|、か|!?\r\n|\tx| |\u{3000}|(a| b|)|  "),
+            (
+                "deepseek-v3",
+                "Don|'T| |123|45| aB| | /|e\u{301}|\n\n|漢字|、|か|!?\r\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "spark2_5",
+                "Don|'T| |1|2|3|4|5| aB| | /|e\u{301}|\n|\n|漢字|、|か|!?|\r|\n|\tx| |\u{3000}|(a| b|)|  ",
+            ),
+            (
+                "deepseek-llm",
+                "Don|'|T| |12345| aB| | /|e|\u{301}|\n|\n|漢字|、|か|!?|\r|\n|\tx| |\u{3000}|(|a| b|)|  ",
+            ),
+            (
+                "deepseek-coder",
+                "Don|'|T| |1|2|3|4|5| aB| | /|e|\u{301}|\n|\n|漢字|、|か|!?|\r|\n|\tx| |\u{3000}|(|a| b|)|  ",
+            ),
+            (
+                "falcon",
+                "Don|'|T| |123|45| aB|  |/|e|\u{301}|\n|\n|漢字|、|か|!?|\r\n|\t|x| \u{3000}|(|a| b|)|  ",
+            ),
+            ("bloom", "Don'T| 12345| aB| | /e\u{301}|\n\n|漢字|、|か|!?\r\n\t|x| \u{3000}(|a| b|)  "),
+            ("viking", "Don'T| |1|2|3|4|5| aB| | /e\u{301}|\n\n|漢字|、|か|!?\r\n\t|x| \u{3000}(|a| b|)  "),
+            (
+                "chameleon",
+                "Don|'|T| |1|2|3|4|5| aB|  |/|e|\u{301}|\n|\n|漢字|、|か|!|?|\r|\n|\t|x| \u{3000}|(|a| b|)|  ",
+            ),
+            ("superbpe", "Don'T |12|345| aB  /e\u{301}\n\n漢字、か!?\r\n\tx \u{3000}(a b)  "),
+        ];
+        assert_eq!(expected.len(), ALL.len());
+        // Leaves words as they are.
+        let nothing = json!({"Regex": "$^"});
+        let last = json!({"type": "Split", "pattern": nothing, "behavior": "Isolated", "invert": false});
+        for (name, expected) in expected {
+            let json = PreTokenizer::named(name).expect(name).json(&last);
+            let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(json).expect(name);
+            let mut words = PreTokenizedString::from(text);
+            pre_tokenizer.pre_tokenize(&mut words).expect(name);
+            let words = words.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let words: Vec<_> = words.into_iter().map(|(word, ..)| word).collect();
+            assert_eq!(words.join("|"), expected, "{name}");
+        }
+    }
+}

@@ -130,7 +130,7 @@ fn pre_tokenizer(gguf: &Gguf) -> Result<&'static PreTokenizer> {
     PreTokenizer::named(name).ok_or_else(|| {
         gguf.wrong(
             key,
-            "no pre-tokenizer of that name is known: the model's Hugging Face folder can be read in its place",
+            "no pre-tokenizer of that name is read: the model's Hugging Face folder can be read in its place",
         )
     })
 }

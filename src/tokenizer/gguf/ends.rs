@@ -3,8 +3,9 @@
 
 use crate::{error::Result, weights::Gguf};
 
-/// The texts of tokens that end an answer wherever a vocabulary has them.
-const ENDS: [&[u8]; 20] = [
+/// The texts of tokens that end an answer wherever a vocabulary has them. llama.cpp's list has `</s>` too, but
+/// Qwen's vocabulary has that as ordinary text.
+const ENDS: [&[u8]; 19] = [
     b"<|eot_id|>",
     b"<|eom_id|>",
     b"<|im_end|>",
@@ -16,7 +17,6 @@ const ENDS: [&[u8]; 20] = [
     b"<end_of_turn>",
     b"<|endoftext|>",
     b"<|end_of_text|>",
-    b"</s>",
     b"<eos>",
     b"[EOS]",
     b"<EOT>",

@@ -16,8 +16,8 @@ use tokenizers::{
 /// A text on which tokenizers differ: contractions in either case, runs of digits, of spaces and of line
 /// ends, punctuation of every kind, scripts without spaces, characters of several code points, composed and
 /// not.
-const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 1234567 12.5e-3 $1,234.50 \
-     x=y+z<=>~|^\n\n\n \t\tdef f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé \
+const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 1234567 12.5e-3 \
+     $1,234.50 x=y+z<=>~|^\n\n\n \t\tdef f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé \
      camelCase HTTPServer ABCdefGHI x1y2 /usr/lib// path/\n ÀÉÎ ǅ ﬁ ßẞ 日本語のテキスト 中文，标点。ABC漢字 \
      한국어 ไทยภาษา हिन्दी العربية עברית Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 \
      e\u{301} A\u{30a} \u{212b} \u{1112}\u{1161}\u{11ab} \
@@ -265,12 +265,7 @@ impl Source<'_> {
             such("added tokens that take the blanks beside them", |token| token.lstrip || token.rstrip),
             such("added tokens that are whole words only", |token| token.single_word),
             such("added tokens that are normalized", |token| token.normalized).filter(|_| !own.is_null()),
-            (own != other).then(|| match own["type"].as_str() {
-                Some(kind) => format!("the normalizer {kind}"),
-                None => {
-                    format!("no normalizer, where {} stands for one", other["type"].as_str().unwrap_or("it"))
-                }
-            }),
+            (own != other).then(|| format!("the normalizer {}", own["type"].as_str().unwrap_or("none"))),
             (self.json["model"]["ignore_merges"] != json["model"]["ignore_merges"])
                 .then(|| "whether a word that is a token needs merges (ignore_merges)".to_owned()),
             self.is_unmade(text).then(|| format!("the token {text}, which no merge makes")),

@@ -88,6 +88,8 @@ pub enum Remedy {
     MeasureWithoutProfile,
     /// Quantise when the model is loaded.
     QuantizeAtLoad,
+    /// Quantise when the model is loaded, or accept that the file's tokenizer differs.
+    QuantizeAtLoadOrForce,
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -206,6 +208,7 @@ impl fmt::Display for Remedy {
             Self::GiveText => "give a text, or let the tokens be added that start one",
             Self::MeasureWithoutProfile => "measure without a profile",
             Self::QuantizeAtLoad => "it can be quantised when it is loaded",
+            Self::QuantizeAtLoadOrForce => "it can be quantised when it is loaded, or forced to do without",
         })
     }
 }

@@ -9,9 +9,16 @@ use crate::{
 };
 use std::{path::Path, sync::Arc};
 
+/// What was written.
+pub struct Written {
+    pub quantized: Quantized,
+    /// In what the file's tokenizer differs from the model's own, if in anything.
+    pub unsaid: Option<String>,
+}
+
 /// Converts a Hugging Face folder or a GGUF file to a GGUF file whose matrices have the format `to`; the
-/// embedding and the head get a finer one. `progress` receives the bytes just written and the bytes in all,
-/// and returns whether to continue.
+/// embedding and the head get a finer one. With `force`, it is written even where the file's tokenizer will
+/// differ. `progress` receives the bytes just written and the bytes in all, and returns whether to continue.
 ///
 /// # Errors
 /// Of the kind Model where the model cannot be read, or GGUF cannot describe it; of the kind Run where the
@@ -20,18 +27,19 @@ pub fn quantize(
     from: &Path,
     to: Format,
     output: &Path,
+    force: bool,
     progress: &dyn Fn(u64, u64) -> bool,
-) -> Result<Quantized> {
+) -> Result<Written> {
     let mut file = Writer::default();
-    let quantized = if is_gguf(from) {
-        packed_anew(&Gguf::open(from)?, to, &mut file)?
+    let written = if is_gguf(from) {
+        Written { quantized: packed_anew(&Gguf::open(from)?, to, &mut file)?, unsaid: None }
     } else {
-        converted(from, to, &mut file)?
+        converted(from, to, force, &mut file)?
     };
     file.count("general.file_type", file_type(to));
     file.count("general.quantization_version", 2);
     file.save(output, progress)?;
-    Ok(quantized)
+    Ok(written)
 }
 
 /// Repacks the matrices of a GGUF file. Everything else is copied.
@@ -56,12 +64,13 @@ fn packed_anew(gguf: &Gguf, to: Format, file: &mut Writer) -> Result<Quantized> 
 }
 
 /// Converts a Hugging Face folder.
-fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> {
+fn converted(folder: &Path, to: Format, force: bool, file: &mut Writer) -> Result<Written> {
     let mut model = Model::open_weights(folder)?;
     // First, so that a model that GGUF cannot describe fails before anything else is read.
     let factors = families::write_gguf(&model.architecture, &model.name, file)?;
     let tokenizer = Tokenizer::open(folder, &Settings::read(folder, model.architecture.family)?)?;
-    write_gguf(&tokenizer, model.architecture.vocab_size, model.bos, &model.eos, file)?;
+    let vocab_size = model.architecture.vocab_size;
+    let unsaid = write_gguf(&tokenizer, vocab_size, model.bos, &model.eos, force, file)?;
     if let Some(template) = &model.chat_template {
         file.text("tokenizer.chat_template", template);
     }
@@ -76,7 +85,7 @@ fn converted(folder: &Path, to: Format, file: &mut Writer) -> Result<Quantized> 
     if let Some(factors) = factors {
         file.tensor(ROPE_FREQS, vector(factors));
     }
-    Ok(quantized)
+    Ok(Written { quantized, unsaid })
 }
 
 /// The tensor that holds the divisor of each rotary pair's frequency.

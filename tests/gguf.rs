@@ -284,7 +284,7 @@ fn parts_of_a_split_model_are_one() {
         assert_eq!(model.name, "tiny");
         // Quantised again, it is a single file.
         let output = folder.path().join("one.gguf");
-        quantize(&at(number), Format::Q8_0, &output, &|_, _| true).expect("a GGUF file");
+        quantize(&at(number), Format::Q8_0, &output, false, &|_, _| true).expect("a GGUF file");
         let one = Gguf::open(&output).expect("one file");
         assert!(one.checkpoint.len() == whole.checkpoint.len() && one.get("split.count").is_none());
     }

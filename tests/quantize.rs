@@ -21,7 +21,7 @@ use wgpt::{
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
 
 fn write(from: &Path, to: Format, output: &Path) -> wgpt::error::Result<()> {
-    quantize(from, to, output, &|_, _| true).map(|_| ())
+    quantize(from, to, output, false, &|_, _| true).map(|_| ())
 }
 
 fn logprobs(model: &Model, on: On, tokens: &[u32]) -> Option<Vec<f64>> {

@@ -225,7 +225,21 @@ fn gguf_vocabularies_give_the_ids_that_llama_cpp_expects() {
     let Some(folder) = std::env::var_os("WGPT_LLAMA_CPP") else {
         return eprintln!("skipped: WGPT_LLAMA_CPP does not name llama.cpp's sources");
     };
-    for name in ["gpt-2", "llama-bpe", "llama-spm", "qwen2"] {
+    for name in [
+        "command-r",
+        "deepseek-coder",
+        "deepseek-llm",
+        "falcon",
+        "gpt-2",
+        "llama-bpe",
+        "llama-spm",
+        "mpt",
+        "phi-3",
+        "qwen2",
+        "qwen35",
+        "refact",
+        "starcoder",
+    ] {
         let file = Path::new(&folder).join(format!("models/ggml-vocab-{name}.gguf"));
         let beside = |extension: &str| {
             fs::read_to_string(format!("{}.{extension}", file.display())).expect("texts and ids beside it")

@@ -5,7 +5,11 @@ use super::{
     interrupt, say_quantized,
     terminal::{Terminal, Unit},
 };
-use crate::{error::Result, quantize::quantize, weights::Format};
+use crate::{
+    error::Result,
+    quantize::{Written, quantize},
+    weights::Format,
+};
 use clap::Args;
 use std::{path::PathBuf, str::FromStr};
 
@@ -20,6 +24,9 @@ pub struct Quantize {
     /// What matrices are packed as; embedding and head finer, norms and biases f32
     #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
     format: Format,
+    /// Write the file even where its tokenizer differs from the model's own
+    #[arg(long)]
+    force: bool,
 }
 
 impl Quantize {
@@ -27,7 +34,7 @@ impl Quantize {
         let from = located(&self.from, terminal)?.path;
         let bar = terminal.progress("quantising", Unit::Bytes);
         interrupt::watch();
-        let quantized = quantize(&from, self.format, &self.output, &|bytes, total| {
+        let written = quantize(&from, self.format, &self.output, self.force, &|bytes, total| {
             bar.advance(bytes, total);
             !interrupt::interrupted()
         });
@@ -35,7 +42,14 @@ impl Quantize {
         if interrupt::interrupted() {
             return Ok(());
         }
-        say_quantized(self.format, quantized?, terminal);
+        let Written { quantized, unsaid } = written?;
+        say_quantized(self.format, quantized, terminal);
+        if let Some(unsaid) = unsaid {
+            terminal.say(format_args!(
+                "warning: some texts become other tokens than the model's own: a GGUF file cannot say of a \
+                 tokenizer: {unsaid}"
+            ));
+        }
         Ok(())
     }
 }

@@ -37,6 +37,9 @@ pub fn words(remedy: Remedy) -> String {
         Remedy::GiveText => "give a text, or leave --raw away",
         Remedy::MeasureWithoutProfile => "measure without --profile",
         Remedy::QuantizeAtLoad => "it can be quantised at load only, with generate --quantize",
+        Remedy::QuantizeAtLoadOrForce => {
+            "quantise it at load, with generate --quantize, or do without that, with --force"
+        }
     }
     .to_owned()
 }

@@ -6,7 +6,7 @@ mod settings;
 mod stream;
 mod vocab_merges;
 
-pub use gguf::write as write_gguf;
+pub use gguf::{ends as gguf_ends, write as write_gguf};
 pub use settings::Settings;
 pub use stream::TextStream;
 

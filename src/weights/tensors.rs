@@ -45,6 +45,14 @@ impl TensorSpec {
     pub fn order(self, order: Order) -> Self {
         Self { order, ..self }
     }
+    /// Whether a tensor of this shape is the one. Some GGUF files store a vector as one row, or one column.
+    fn fits(&self, shape: &[usize]) -> bool {
+        let wanted: Vec<_> = self.shape.iter().map(|n| *n as usize).collect();
+        match (&wanted[..], shape) {
+            ([len], [1, n] | [n, 1]) => n == len,
+            (wanted, shape) => wanted == shape,
+        }
+    }
     /// Columns of the matrix that the tensor is read as.
     pub fn columns(&self) -> u32 {
         if self.transposed { self.shape[0] } else { self.shape[1..].iter().product() }
@@ -260,7 +268,7 @@ impl ModelTensors {
                 continue;
             };
             used.insert(name.clone());
-            if !entry.shape.iter().eq(spec.shape.iter().map(|n| *n as usize).collect::<Vec<_>>().iter()) {
+            if !spec.fits(&entry.shape) {
                 let wanted = format!("{}, the model has {:?}", shape(&entry.shape), spec.shape);
                 table.push([name, "mis-shaped".to_owned(), wanted]);
                 continue;

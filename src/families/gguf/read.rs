@@ -7,6 +7,7 @@ use crate::{
     },
     error::{Error, Result},
     families::norm,
+    tokenizer::gguf_ends,
     weights::{AttentionTensors, Gguf, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec, Value},
 };
 
@@ -92,7 +93,6 @@ impl Fields<'_> {
         }
         let tokens = self.gguf.checkpoint.get("token_embd.weight").and_then(|entry| entry.shape.first());
         let vocab_size = tokens.and_then(|n| u32::try_from(*n).ok()).filter(|n| (1..=1 << 24).contains(n));
-        let ids = |field: &str| self.gguf.id(&format!("tokenizer.ggml.{field}_token_id"));
         let mlp = Mlp {
             norms: Norms::before(by),
             intermediate_size: self.size_or("feed_forward_length", 4 * hidden_size)?,
@@ -118,9 +118,8 @@ impl Fields<'_> {
             layers: vec![layer; n_layers as usize],
             final_norm: Some(by),
             logits: Logits::PLAIN,
-            bos: ids("bos").into_iter().collect(),
-            // The end of a turn ends a text too.
-            eos: ["eos", "eot", "eom"].into_iter().filter_map(ids).collect(),
+            bos: self.gguf.id("tokenizer.ggml.bos_token_id").into_iter().collect(),
+            eos: gguf_ends(self.gguf)?,
             vision: None,
         })
     }

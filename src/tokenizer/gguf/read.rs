@@ -1,18 +1,24 @@
 //! Converts GGUF metadata to an equivalent tokenizer.json for the `tokenizers` crate.
 
-use super::{CONTROL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED};
+use super::{CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, spelt};
 use crate::{
     error::{Error, Result},
     tokenizer::Tokenizer,
     weights::Gguf,
 };
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// The tokens' texts and their types (`tokenizer.ggml.token_type`).
-struct Vocabulary<'a> {
-    tokens: Vec<&'a str>,
-    types: Vec<f64>,
+/// Begins what is added to a token's text where an earlier token has the same text. What follows is the
+/// token's id.
+const AGAIN: char = '\u{E000}';
+
+/// The tokens in the order of their ids, each spelt in its own way, and their types.
+struct Vocabulary {
+    tokens: Vec<String>,
+    types: Vec<i32>,
+    /// Whether some token is spelt with `AGAIN`.
+    repeats: bool,
 }
 
 impl Tokenizer {
@@ -21,41 +27,74 @@ impl Tokenizer {
     /// # Errors
     /// Of the kind Model where the metadata is missing, wrong or not supported.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let tokens = gguf.strings("tokenizer.ggml.tokens")?;
-        let tokens =
-            tokens.ok_or_else(|| gguf.wrong("tokenizer.ggml.tokens", "a model needs its tokenizer"))?;
-        let types = gguf.numbers("tokenizer.ggml.token_type")?.unwrap_or_default();
-        let vocabulary = Vocabulary { tokens, types };
         let key = "tokenizer.ggml.model";
         let json = match gguf.string(key)? {
-            Some("gpt2") => byte_level(gguf, &vocabulary)?,
-            Some("llama") => sentence_piece(gguf, &vocabulary)?,
+            Some("gpt2") => byte_level(gguf)?,
+            Some("llama") => sentence_piece(gguf)?,
             _ => return Err(gguf.wrong(key, "the tokenizers there are: gpt2, llama")),
         };
         Self::from_json(&format!("{}'s tokenizer", gguf.name), json.to_string().as_bytes())
     }
 }
 
-impl Vocabulary<'_> {
-    fn ids(&self) -> Value {
-        // Of several tokens with the same text, the first id counts.
-        let ids = self.tokens.iter().enumerate().rev().map(|(id, token)| (token.to_string(), json!(id)));
-        Value::Object(ids.collect::<Map<_, _>>())
+impl Vocabulary {
+    /// Reads the tokens. `bare` spells a token whose text is no UTF-8.
+    fn read(gguf: &Gguf, bare: fn(&[u8]) -> String) -> Result<Self> {
+        let key = "tokenizer.ggml.tokens";
+        let texts = gguf.texts(key)?.ok_or_else(|| gguf.wrong(key, "a model needs its tokenizer"))?;
+        let key = "tokenizer.ggml.token_type";
+        let mut types = match gguf.numbers(key)? {
+            None => vec![NORMAL; texts.len()],
+            Some(types) => types.into_iter().map(|kind| kind as i32).collect(),
+        };
+        if types.len() < texts.len() {
+            return Err(gguf.wrong(key, format!("there are {} tokens", texts.len())));
+        }
+        // Some files have them as ordinary text, so that they would end no answer.
+        ends::named(&texts).into_iter().for_each(|id| types[id] = CONTROL);
+        let (mut taken, mut repeats) = (HashSet::new(), false);
+        let spell = |(id, text): (usize, &&[u8])| {
+            let mut token = std::str::from_utf8(text).map_or_else(|_| bare(text), str::to_owned);
+            if token.is_empty() || taken.contains(&token) {
+                token += &format!("{AGAIN}{id}");
+                repeats = true;
+            }
+            taken.insert(token.clone());
+            token
+        };
+        let tokens = texts.iter().enumerate().map(spell).collect();
+        Ok(Self { tokens, types, repeats })
+    }
+
+    /// Each token's id, by its spelling.
+    fn ids(&self) -> HashMap<&str, usize> {
+        self.tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect()
+    }
+
+    /// The vocabulary in a tokenizer.json.
+    fn json(&self) -> Value {
+        Value::Object(self.tokens.iter().enumerate().map(|(id, t)| (t.clone(), json!(id))).collect())
     }
 
     /// Tokens that are matched in a text before it is split.
     fn added(&self) -> Vec<Value> {
-        let is_added = |(id, kind): &(usize, &f64)| {
-            [UNKNOWN, CONTROL, USER_DEFINED].map(f64::from).contains(kind)
-                && self.tokens.get(*id).is_some_and(|t| !t.is_empty())
-        };
-        let added = |(id, kind): (usize, &f64)| {
+        let is_added = |id: &usize| [UNKNOWN, CONTROL, USER_DEFINED].contains(&self.types[*id]);
+        let added = |id: usize| {
             json!({
-                "id": id, "content": self.tokens[id], "special": *kind != f64::from(USER_DEFINED),
+                "id": id, "content": self.tokens[id], "special": self.types[id] != USER_DEFINED,
                 "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
             })
         };
-        self.types.iter().enumerate().filter(is_added).map(added).collect()
+        (0..self.tokens.len()).filter(is_added).map(added).collect()
+    }
+
+    /// A decoder that runs these steps after it removes what tells tokens with the same text apart.
+    fn decoder(&self, mut steps: Vec<Value>) -> Value {
+        if self.repeats {
+            let again = json!({"Regex": format!("{AGAIN}[0-9]+$")});
+            steps.insert(0, json!({"type": "Replace", "pattern": again, "content": ""}));
+        }
+        json!({"type": "Sequence", "decoders": steps})
     }
 }
 
@@ -64,7 +103,7 @@ fn template(gguf: &Gguf, vocabulary: &Vocabulary, starts: bool) -> Result<Value>
     let token = |role: &str, by_default: bool| -> Result<Option<(u32, String)>> {
         let wanted = gguf.bool(&format!("tokenizer.ggml.add_{role}_token"))?.unwrap_or(by_default);
         let id = gguf.id(&format!("tokenizer.ggml.{role}_token_id")).filter(|_| wanted);
-        Ok(id.and_then(|id| Some((id, (*vocabulary.tokens.get(id as usize)?).to_owned()))))
+        Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?.clone()))))
     };
     let (bos, eos) = (token("bos", starts)?, token("eos", false)?);
     let piece = |token: &Option<(u32, String)>| {
@@ -84,44 +123,54 @@ fn template(gguf: &Gguf, vocabulary: &Vocabulary, starts: bool) -> Result<Value>
     })
 }
 
-/// A pre-tokenizer that splits a text at the matches of a pattern. Matches are pieces too.
-fn split(pattern: &str) -> Value {
-    json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
+/// The pre-tokenizer that the file names.
+fn pre_tokenizer(gguf: &Gguf) -> Result<&'static PreTokenizer> {
+    let key = "tokenizer.ggml.pre";
+    let name = gguf.string(key)?.filter(|name| !name.is_empty()).unwrap_or("default");
+    PreTokenizer::named(name).ok_or_else(|| {
+        gguf.wrong(
+            key,
+            "no pre-tokenizer of that name is read: the model's Hugging Face folder can be read in its place",
+        )
+    })
 }
 
-/// The pre-tokenizers that split a text into words.
-fn pre_tokenizer(gguf: &Gguf) -> Result<Vec<Value>> {
-    let key = "tokenizer.ggml.pre";
-    let name = gguf.string(key)?.unwrap_or("default");
-    match PRE_TOKENIZERS.iter().find(|(known, _)| *known == name) {
-        Some((_, patterns)) => Ok(patterns.iter().map(|pattern| split(pattern)).collect()),
-        None => {
-            let known = PRE_TOKENIZERS.map(|(known, _)| known).join(", ");
-            Err(gguf.wrong(key, format!("the pre-tokenizers there are: {known}")))
-        }
-    }
+/// The pairs that merge, in order of priority. A pair that is no two tokens, or does not merge into a third,
+/// is left out, and so is a pair that was there before.
+fn merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<[String; 2]>> {
+    let key = "tokenizer.ggml.merges";
+    let pairs = gguf.strings(key)?.ok_or_else(|| gguf.wrong(key, "byte-level BPE needs its merges"))?;
+    let (ids, mut known) = (vocabulary.ids(), HashSet::new());
+    let merge = |pair: &std::borrow::Cow<str>| {
+        // A token may begin with a space, so the first character never parts the two.
+        let first = pair.chars().next()?.len_utf8();
+        let (left, right) = pair.split_at(first + pair[first..].find(' ')?);
+        let (left, right) = (left.to_owned(), right[1..].to_owned());
+        let is_token = |text: &str| ids.contains_key(text);
+        let merges = is_token(&left) && is_token(&right) && is_token(&format!("{left}{right}"));
+        (merges && known.insert([left.clone(), right.clone()])).then_some([left, right])
+    };
+    Ok(pairs.iter().filter_map(merge).collect())
 }
 
 /// The tokenizer.json of a byte-level BPE tokenizer.
-fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
-    let key = "tokenizer.ggml.merges";
-    let merges = gguf.strings(key)?.ok_or_else(|| gguf.wrong(key, "byte-level BPE needs its merges"))?;
+fn byte_level(gguf: &Gguf) -> Result<Value> {
+    let vocabulary = Vocabulary::read(gguf, spelt)?;
+    let pre_tokenizer = pre_tokenizer(gguf)?;
     let byte_level = json!({
         "type": "ByteLevel",
         "add_prefix_space": gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
         "trim_offsets": true, "use_regex": false,
     });
-    let mut steps = pre_tokenizer(gguf)?;
-    steps.push(byte_level.clone());
-    let llama3 = gguf.string("tokenizer.ggml.pre")? == Some("llama-bpe");
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": vocabulary.added(),
-        "normalizer": null,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
-        "post_processor": template(gguf, vocabulary, llama3)?,
-        "decoder": byte_level,
+        "normalizer": pre_tokenizer.normalizer(),
+        "pre_tokenizer": pre_tokenizer.json(&byte_level),
+        "post_processor": template(gguf, &vocabulary, pre_tokenizer.starts)?,
+        "decoder": vocabulary.decoder(vec![byte_level]),
         "model": {
-            "type": "BPE", "vocab": vocabulary.ids(), "merges": merges, "ignore_merges": llama3,
+            "type": "BPE", "vocab": vocabulary.json(), "merges": merges(gguf, &vocabulary)?,
+            "ignore_merges": pre_tokenizer.ignores_merges,
             "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
             "fuse_unk": false, "byte_fallback": false,
         },
@@ -130,14 +179,17 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
 
 /// The tokenizer.json of SentencePiece BPE. GGUF stores scores instead of merges: two pieces merge where
 /// their union is a token, and the token with the highest score merges first.
-fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
+fn sentence_piece(gguf: &Gguf) -> Result<Value> {
+    let vocabulary = Vocabulary::read(gguf, |text| match text {
+        [byte] => format!("<{byte:#04X}>"),
+        text => String::from_utf8_lossy(text).into_owned(),
+    })?;
     let key = "tokenizer.ggml.scores";
     let scores = gguf.numbers(key)?.ok_or_else(|| gguf.wrong(key, "SentencePiece needs its scores"))?;
-    if scores.len() != vocabulary.tokens.len() {
+    if scores.len() < vocabulary.tokens.len() {
         return Err(gguf.wrong(key, format!("there are {} tokens", vocabulary.tokens.len())));
     }
-    let ids: HashMap<&str, usize> =
-        vocabulary.tokens.iter().enumerate().rev().map(|(id, t)| (*t, id)).collect();
+    let ids = vocabulary.ids();
     let mut merges: Vec<(f64, usize, usize, [&str; 2])> = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         // Longer tokens are refused: the work grows with the square of a token's length.
@@ -169,10 +221,10 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": vocabulary.added(),
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": null,
-        "post_processor": template(gguf, vocabulary, true)?,
-        "decoder": {"type": "Sequence", "decoders": decoders},
+        "post_processor": template(gguf, &vocabulary, true)?,
+        "decoder": vocabulary.decoder(decoders),
         "model": {
-            "type": "BPE", "vocab": vocabulary.ids(), "merges": merges, "ignore_merges": false,
+            "type": "BPE", "vocab": vocabulary.json(), "merges": merges, "ignore_merges": false,
             "dropout": null, "unk_token": vocabulary.tokens.get(unknown as usize),
             "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
             "byte_fallback": true,

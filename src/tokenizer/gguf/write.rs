@@ -1,23 +1,34 @@
-//! Converts a tokenizer to GGUF metadata, under the pre-tokenizer name with which a reader splits texts as
-//! the original does.
+//! Converts a tokenizer to GGUF metadata from which a reader makes the same tokens. Metadata is judged by
+//! what is read back from it.
 
-use super::{BYTE, CONTROL, NORMAL, PRE_TOKENIZERS, UNKNOWN, UNUSED, USER_DEFINED};
+use super::{BYTE, CONTROL, NORMAL, PreTokenizer, UNKNOWN, UNUSED, USER_DEFINED, pre_tokenizers};
 use crate::{
     error::{Error, Remedy, Result},
     tokenizer::Tokenizer,
-    weights::{Bytes, Gguf, Writer},
+    weights::{Bytes, Gguf, Random, Writer},
 };
-use serde_json::Value;
-use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use tokenizers::{
+    AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper,
+};
 
 /// A text on which tokenizers differ: contractions in either case, runs of digits, of spaces and of line
-/// ends, punctuation of every kind, scripts without spaces, characters of several code points.
-const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 12.5e-3 $1,234.50 \
-     x=y+z<=>~|^\n\n\n \t\tdef f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé \
-     ÀÉÎ ﬁ ßẞ 日本語のテキスト 中文，标点。 한국어 ไทย हिन्दी \
-     العربية עברית Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 \
-     e\u{a0}f\u{2003}g\u{200b}h — “quotes” ‘it’s’ …!!! ??? ((())) [[]] {{}} <|x|> </s> \
-     a_b-c/d\\e 'quoted' ''' \"\"\" C++ C# @you #tag  end   ";
+/// ends, punctuation of every kind, scripts without spaces, characters of several code points, composed and
+/// not.
+const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33333 1234567 12.5e-3 \
+     $1,234.50 x=y+z<=>~|^\n\n\n \t\tdef f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé \
+     camelCase HTTPServer ABCdefGHI x1y2 /usr/lib// path/\n ÀÉÎ ǅ ﬁ ßẞ 日本語のテキスト 中文，标点。ABC漢字 \
+     한국어 ไทยภาษา हिन्दी العربية עברית Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 \
+     e\u{301} A\u{30a} \u{212b} \u{1112}\u{1161}\u{11ab} \
+     e\u{a0}f\u{2003}g\u{200b}h\u{3000}i — “quotes” ‘it’s’ …!!! ??? ((())) [[]] {{}} <|x|> </s> \
+     a_b-c/d\\e 'quoted' ''' \"\"\" C++ C# @you #tag !word  end   ";
+
+/// What may stand beside a token.
+const NEIGHBOURS: [&str; 7] = ["", "a", "7", " ", "  ", "\n", "."];
+
+/// How many texts are made at random to compare tokenizers.
+const MADE: usize = 4000;
 
 /// A tokenizer, its tokenizer.json, and the text of each of the model's ids.
 struct Source<'a> {
@@ -26,41 +37,43 @@ struct Source<'a> {
     tokens: Vec<String>,
 }
 
-/// Writes a tokenizer's metadata for a vocabulary of `vocab_size` ids.
+/// Writes a tokenizer's metadata for a vocabulary of `vocab_size` ids. With `force`, it is written even where
+/// what is read back from it differs: then the result says in what.
 ///
 /// # Errors
-/// Where no pre-tokenizer that GGUF has a name for splits texts as this tokenizer does.
+/// Of the kind Model where no pre-tokenizer that GGUF has a name for splits texts as this tokenizer does, or
+/// where what is read back differs and `force` is not set.
 pub fn write(
     tokenizer: &Tokenizer,
     vocab_size: u32,
     bos: Option<u32>,
     eos: &[u32],
+    force: bool,
     file: &mut Writer,
-) -> Result<()> {
-    let json = tokenizer.inner.to_string(false).expect("a tokenizer can be written");
-    let json: Value = serde_json::from_str(&json).expect("as JSON");
+) -> Result<Option<String>> {
+    let json = serde_json::to_value(&tokenizer.inner).expect("a tokenizer can be written");
     let token = |id| tokenizer.inner.id_to_token(id).unwrap_or_else(|| format!("[PAD{id}]"));
     let source = Source { tokenizer, json, tokens: (0..vocab_size).map(token).collect() };
-    let is_bpe = source.json["model"]["type"] == "BPE";
-    let candidates: Vec<Candidate> = match source.json["model"]["byte_fallback"].as_bool() {
-        _ if !is_bpe => Vec::new(),
-        Some(true) => [true, false].map(|spaced| Candidate { kind: "llama", pre: "default", spaced }).into(),
-        _ => PRE_TOKENIZERS
-            .into_iter()
-            .flat_map(|(pre, _)| [false, true].map(|spaced| Candidate { kind: "gpt2", pre, spaced }))
-            .collect(),
-    };
-    for candidate in candidates {
+    let texts = source.texts();
+    let mut closest = None;
+    for candidate in source.candidates() {
         let mut metadata = Writer::default();
         source.write(&candidate, bos, eos, &mut metadata)?;
-        let read = Gguf::read("the new file", Bytes::new(metadata.header()))
-            .and_then(|gguf| Tokenizer::from_gguf(&gguf));
-        if read.is_ok_and(|read| is_like(tokenizer, &read, candidate.kind == "gpt2")) {
-            return source.write(&candidate, bos, eos, file);
+        let gguf = Gguf::read("the new file", Bytes::new(metadata.header()))?;
+        match source.unsaid(&Tokenizer::from_gguf(&gguf)?, &texts) {
+            None => return source.write(&candidate, bos, eos, file).map(|()| None),
+            Some(unsaid) => closest = closest.or(Some((candidate, unsaid))),
         }
     }
-    let what = "a GGUF file has no name for what this model's tokenizer does";
-    Err(Error::model(what).with_remedy(Remedy::QuantizeAtLoad))
+    match closest {
+        Some((candidate, unsaid)) if force => source.write(&candidate, bos, eos, file).map(|()| Some(unsaid)),
+        Some((_, unsaid)) => Err(Error::model(format!("a GGUF file cannot say of a tokenizer: {unsaid}"))
+            .with_remedy(Remedy::QuantizeAtLoadOrForce)),
+        None => {
+            let what = "a GGUF file has no name for how this model's tokenizer splits texts";
+            Err(Error::model(what).with_remedy(Remedy::QuantizeAtLoad))
+        }
+    }
 }
 
 /// A way to describe the tokenizer in GGUF metadata.
@@ -72,6 +85,38 @@ struct Candidate {
 }
 
 impl Source<'_> {
+    /// The ways to describe the tokenizer, best first.
+    fn candidates(&self) -> Vec<Candidate> {
+        let model = &self.json["model"];
+        if model["type"] != "BPE" {
+            return Vec::new();
+        }
+        if model["byte_fallback"] == true {
+            return [true, false].map(|spaced| Candidate { kind: "llama", pre: "default", spaced }).into();
+        }
+        let Some(words) = self.tokenizer.inner.get_pre_tokenizer().and_then(words_of) else {
+            return Vec::new();
+        };
+        let splits_alike = |(pre, spaced): &(&PreTokenizer, bool)| {
+            let byte_level = json!({
+                "type": "ByteLevel", "add_prefix_space": spaced, "trim_offsets": true, "use_regex": false,
+            });
+            let json = pre.json(&byte_level);
+            words_of(&serde_json::from_value(json).expect("a pre-tokenizer")).as_ref() == Some(&words)
+        };
+        let all = pre_tokenizers::ALL.iter().flat_map(|pre| [(pre, false), (pre, true)]);
+        let mut alike: Vec<_> = all.filter(splits_alike).collect();
+        // Those first whose other settings are the tokenizer's own.
+        alike.sort_by_key(|(pre, _)| {
+            let others =
+                [model["ignore_merges"] != pre.ignores_merges, self.json["normalizer"] != pre.normalizer()];
+            others.into_iter().filter(|is_other| *is_other).count()
+        });
+        let candidate =
+            |(pre, spaced): (&PreTokenizer, bool)| Candidate { kind: "gpt2", pre: pre.names[0], spaced };
+        alike.into_iter().map(candidate).collect()
+    }
+
     fn write(&self, as_this: &Candidate, bos: Option<u32>, eos: &[u32], file: &mut Writer) -> Result<()> {
         let key = |field: &str| format!("tokenizer.ggml.{field}");
         file.text(&key("model"), as_this.kind);
@@ -126,7 +171,9 @@ impl Source<'_> {
                 *kind = if token.special { CONTROL } else { USER_DEFINED };
             }
         }
-        if let Some(kind) = self.unknown().and_then(|id| types.get_mut(id as usize)) {
+        // A special token, that is: else a text that spells it out would become it.
+        let unknown = self.unknown().and_then(|id| types.get_mut(id as usize));
+        if let Some(kind) = unknown.filter(|kind| **kind == CONTROL) {
             *kind = UNKNOWN;
         }
         types
@@ -156,16 +203,91 @@ impl Source<'_> {
         }
         scores
     }
+    /// Whether a text is a token of several characters that is neither added nor the result of a merge.
+    fn is_unmade(&self, text: &str) -> bool {
+        self.tokens.iter().any(|token| token == text)
+            && text.chars().nth(1).is_some()
+            && self.added().iter().all(|token| token.content != text)
+            && self.merges().iter().all(|pair| pair.concat() != text)
+    }
+
+    /// The texts by which tokenizers are compared: every token that is added to the vocabulary, between all
+    /// neighbours; every token's text; `AWKWARD`; and random rows of such parts.
+    fn texts(&self) -> Vec<String> {
+        let added: Vec<_> = self.added().into_iter().map(|token| token.content).collect();
+        let ids = 0..self.tokens.len() as u32;
+        let tokens: Vec<_> = ids.map(|id| self.tokenizer.decode(&[id], false)).collect();
+        let words: Vec<_> = AWKWARD.split_inclusive(' ').collect();
+        let mut texts = tokens.clone();
+        texts.push(AWKWARD.to_owned());
+        for (token, left) in added.iter().flat_map(|token| NEIGHBOURS.map(|left| (token, left))) {
+            texts.extend(NEIGHBOURS.map(|right| format!("{left}{token}{right}")));
+        }
+        let mut random = Random(1);
+        let mut below = |most: usize| (random.word() % most.max(1) as u64) as usize;
+        for _ in 0..MADE {
+            let mut text = String::new();
+            for _ in 0..=below(8) {
+                let part = match below(4) {
+                    0 => added.get(below(added.len())).map(String::as_str),
+                    1 => tokens.get(below(tokens.len())).map(String::as_str),
+                    2 => words.get(below(words.len())).copied(),
+                    _ => NEIGHBOURS.get(below(NEIGHBOURS.len())).copied(),
+                };
+                text += part.unwrap_or_default();
+            }
+            texts.push(text);
+        }
+        texts
+    }
+
+    /// The tokens that are added to the vocabulary and within the model's, by their ids.
+    fn added(&self) -> Vec<AddedToken> {
+        let added = self.tokenizer.inner.get_added_tokens_decoder();
+        (0..self.tokens.len() as u32).filter_map(|id| added.get(&id).cloned()).collect()
+    }
+
+    /// What the tokenizer does on the texts and the one that was read back does not; None if they are alike.
+    fn unsaid(&self, read: &Tokenizer, texts: &[String]) -> Option<String> {
+        let differ = |text: &&String| {
+            [true, false].into_iter().any(|special| {
+                let [own, other] = [self.tokenizer, read].map(|by| by.encode(text, special).ok());
+                let ids = own.clone().unwrap_or_default();
+                // Ids beyond the vocabulary are none that the model can run.
+                let runs = ids.iter().all(|id| (*id as usize) < self.tokens.len());
+                let texts = |by: &Tokenizer| [true, false].map(|skip| by.decode(&ids, skip));
+                runs && (own != other || texts(self.tokenizer) != texts(read))
+            })
+        };
+        let text = texts.par_iter().find_first(differ)?;
+        let (json, added) =
+            (serde_json::to_value(&read.inner).expect("a tokenizer can be written"), self.added());
+        let (own, other) = (&self.json["normalizer"], &json["normalizer"]);
+        let such = |what: &str, is_such: fn(&AddedToken) -> bool| {
+            let token = added.iter().find(|token| is_such(token))?;
+            Some(format!("{what}, such as {}", token.content))
+        };
+        let causes = [
+            such("added tokens that take the blanks beside them", |token| token.lstrip || token.rstrip),
+            such("added tokens that are whole words only", |token| token.single_word),
+            such("added tokens that are normalized", |token| token.normalized).filter(|_| !own.is_null()),
+            (own != other).then(|| format!("the normalizer {}", own["type"].as_str().unwrap_or("none"))),
+            (self.json["model"]["ignore_merges"] != json["model"]["ignore_merges"])
+                .then(|| "whether a word that is a token needs merges (ignore_merges)".to_owned()),
+            self.is_unmade(text).then(|| format!("the token {text}, which no merge makes")),
+        ];
+        let causes: Vec<_> = causes.into_iter().flatten().collect();
+        Some(match causes.is_empty() {
+            true => format!("which tokens the text {} becomes", json!(text)),
+            false => causes.join("; "),
+        })
+    }
 }
 
-/// Whether two tokenizers give `AWKWARD` the same ids, and, if `by_words`, split it into the same words.
-fn is_like(a: &Tokenizer, b: &Tokenizer, by_words: bool) -> bool {
-    let words = |tokenizer: &Tokenizer| {
-        let mut words = PreTokenizedString::from(AWKWARD);
-        tokenizer.inner.get_pre_tokenizer()?.pre_tokenize(&mut words).ok()?;
-        let splits = words.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        Some(splits.into_iter().map(|(text, ..)| text.to_owned()).collect::<Vec<_>>())
-    };
-    let ids = |tokenizer: &Tokenizer, special| tokenizer.encode(AWKWARD, special).ok();
-    (!by_words || words(a) == words(b)) && [true, false].iter().all(|s| ids(a, *s) == ids(b, *s))
+/// The words into which a pre-tokenizer splits `AWKWARD`.
+fn words_of(pre_tokenizer: &PreTokenizerWrapper) -> Option<Vec<String>> {
+    let mut words = PreTokenizedString::from(AWKWARD);
+    pre_tokenizer.pre_tokenize(&mut words).ok()?;
+    let splits = words.get_splits(OffsetReferential::Original, OffsetType::Byte);
+    Some(splits.into_iter().map(|(text, ..)| text.to_owned()).collect())
 }

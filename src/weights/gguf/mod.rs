@@ -10,7 +10,7 @@ mod write;
 use super::{Bytes, Checkpoint, Format};
 use crate::error::{Error, Result};
 pub use split::Split;
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 pub use write::{Made, Writer};
 
 /// A metadata value.
@@ -21,8 +21,21 @@ pub enum Value {
     Int(i64),
     Float(f64),
     Bool(bool),
+    /// A text, with U+FFFD for what is not UTF-8.
     String(String),
     Array(Array),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Int(n) => n.fmt(f),
+            Self::Float(n) => n.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+            Self::String(text) => f.write_str(text),
+            Self::Array(array) => write!(f, "an array of {}", array.len),
+        }
+    }
 }
 
 /// An array: the type and number of its elements, and the bytes of the file that hold them.
@@ -105,12 +118,8 @@ impl Gguf {
     }
 
     /// An error that says what a metadata entry is, and why that is wrong.
-    pub fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Error {
-        let is = match self.get(key) {
-            None => "is missing".to_owned(),
-            Some(Value::Array(array)) => format!("is an array of {}", array.len),
-            Some(value) => format!("is {value:?}"),
-        };
+    pub fn wrong(&self, key: &str, why: impl fmt::Display) -> Error {
+        let is = self.get(key).map_or_else(|| "is missing".to_owned(), |value| format!("is {value}"));
         Error::model(format!("{}: {key} {is}, but {why}", self.name))
     }
 

@@ -6,14 +6,14 @@ use crate::{
     error::{Error, Result},
     weights::{Bytes, Checkpoint, Entry, Format, Tensor},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 /// The most tensors, and the most metadata entries: more than any model has, and few enough that a false
 /// claim costs little memory.
 const MAX_ENTRIES: u64 = 65_536;
 const MAX_KEY_BYTES: u64 = 1024;
-/// The most bytes in a string: chat templates are the longest.
-const MAX_STRING_BYTES: u64 = 4 << 20;
+/// The most bytes in a text: some files hold a whole tokenizer.json as one.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// A file that is being read, and the position in it.
 struct Cursor<'a> {
@@ -50,13 +50,16 @@ impl<'a> Cursor<'a> {
         }
         Ok(count)
     }
-    fn string(&mut self, most: u64) -> Result<&'a str> {
+    /// The bytes of a text, which need not be UTF-8.
+    fn text(&mut self, most: u64) -> Result<&'a [u8]> {
         let len = self.u64()?;
         if len > most {
             return Err(self.damaged(format_args!("a name or text claims {len} bytes")));
         }
-        let bytes = self.take(len)?;
-        std::str::from_utf8(bytes).map_err(|e| self.damaged("a text is not UTF-8").because(e))
+        self.take(len)
+    }
+    fn name(&mut self) -> Result<Cow<'a, str>> {
+        self.text(MAX_KEY_BYTES).map(String::from_utf8_lossy)
     }
 
     /// A scalar of a metadata type.
@@ -70,7 +73,7 @@ impl<'a> Cursor<'a> {
             5 => Value::Int(i64::from(i32::from_le_bytes(self.array()?))),
             6 => Value::Float(f64::from(f32::from_le_bytes(self.array()?))),
             7 => Value::Bool(self.array::<1>()?[0] != 0),
-            STRING => Value::String(self.string(MAX_STRING_BYTES)?.to_owned()),
+            STRING => Value::String(String::from_utf8_lossy(self.text(MAX_TEXT_BYTES)?).into_owned()),
             10 => Value::Int(i64::try_from(self.u64()?).unwrap_or(i64::MAX)),
             11 => Value::Int(i64::from_le_bytes(self.array()?)),
             12 => Value::Float(f64::from_le_bytes(self.array()?)),
@@ -146,7 +149,7 @@ impl Gguf {
         let entries = cursor.count("metadata entries", MAX_ENTRIES)?;
         let mut metadata = BTreeMap::new();
         for _ in 0..entries {
-            let key = cursor.string(MAX_KEY_BYTES)?.to_owned();
+            let key = cursor.name()?.into_owned();
             let start = cursor.at;
             let value = match cursor.u32()? {
                 ARRAY => Value::Array(cursor.skip_array()?),
@@ -171,12 +174,23 @@ impl Gguf {
         Ok(Self { name: name.to_owned(), file, metadata, checkpoint })
     }
 
-    /// The strings of an array entry; None if it is missing.
-    pub fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
+    /// The bytes of each text of an array entry; None if it is missing.
+    ///
+    /// # Errors
+    /// Of the kind Model if the entry is no array of texts.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&[u8]>>> {
         let Some(array) = self.array(key, |kind| kind == STRING, "texts belong")? else { return Ok(None) };
         let bytes = &self.file.as_slice()[..array.range.end];
         let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
-        (0..array.len).map(|_| cursor.string(MAX_STRING_BYTES)).collect::<Result<_>>().map(Some)
+        (0..array.len).map(|_| cursor.text(MAX_TEXT_BYTES)).collect::<Result<_>>().map(Some)
+    }
+    /// The texts of an array entry, with U+FFFD for what is not UTF-8; None if it is missing.
+    ///
+    /// # Errors
+    /// As for [`Gguf::texts`].
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<Cow<'_, str>>>> {
+        let texts = self.texts(key)?;
+        Ok(texts.map(|all| all.into_iter().map(String::from_utf8_lossy).collect()))
     }
     /// The numbers of an array entry, as f64; None if it is missing.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
@@ -195,7 +209,7 @@ impl Gguf {
 
 /// A tensor as the header describes it.
 struct Info<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     /// In ggml's order: the innermost dimension, the columns, first.
     dimensions: Vec<u64>,
     kind: (u32, &'static str, u64, u64),
@@ -214,7 +228,7 @@ impl Info<'_> {
 
 impl<'a> Cursor<'a> {
     fn tensor(&mut self) -> Result<Info<'a>> {
-        let name = self.string(MAX_KEY_BYTES)?;
+        let name = self.name()?;
         let n_dimensions = self.u32()?;
         if n_dimensions > 4 {
             return Err(self.damaged(format_args!("the tensor {name} claims {n_dimensions} dimensions")));
@@ -258,9 +272,9 @@ fn place(
         let shape: Vec<usize> = info.dimensions.iter().rev().map(|n| *n as usize).collect();
         let format = Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(kind));
         let range = from as usize..end as usize;
-        let tensor = format.map(|format| Tensor::new(info.name, format, shape.clone(), file.clone(), range));
+        let tensor = format.map(|format| Tensor::new(&info.name, format, shape.clone(), file.clone(), range));
         let entry = Entry { dtype: kind.to_owned(), shape, bytes: bytes as usize, tensor };
-        if !checkpoint.insert(info.name, entry) {
+        if !checkpoint.insert(&info.name, entry) {
             return Err(damaged("stands there twice"));
         }
     }

@@ -3,6 +3,7 @@
 //! that the shaders use, those of Qwen keep Hugging Face's order, and GPT-2's matrices are stored as Linear
 //! layers' are, not transposed.
 
+mod keys;
 mod read;
 mod write;
 

@@ -1,5 +1,6 @@
 //! GGUF metadata → an architecture and its tensors.
 
+use super::keys;
 use crate::{
     architecture::{
         Activation, Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, QkNorm,
@@ -8,8 +9,9 @@ use crate::{
     error::{Error, Result},
     families::norm,
     tokenizer::gguf_ends,
-    weights::{AttentionTensors, Gguf, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec, Value},
+    weights::{AttentionTensors, Gguf, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec},
 };
+use std::{cell::RefCell, collections::BTreeSet};
 
 type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
 
@@ -28,7 +30,12 @@ pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
         .string(key)?
         .ok_or_else(|| gguf.wrong(key, format!("one of these belongs there: {}", known())))?;
     match ARCHITECTURES.iter().find(|(family, _)| *family == name) {
-        Some((family, read)) => read(&Fields { gguf, family }),
+        Some((family, read)) => {
+            let fields = Fields { gguf, family, read: RefCell::default() };
+            let model = read(&fields)?;
+            keys::judge(gguf, family, &fields.read.borrow())?;
+            Ok(model)
+        }
         None => Err(gguf.wrong(key, format!("the architectures there are: {}", known()))),
     }
 }
@@ -37,11 +44,15 @@ pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
 struct Fields<'a> {
     gguf: &'a Gguf,
     family: &'static str,
+    /// The keys that were asked for.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl Fields<'_> {
     fn key(&self, field: &str) -> String {
-        format!("{}.{field}", self.family)
+        let key = format!("{}.{field}", self.family);
+        self.read.borrow_mut().insert(key.clone());
+        key
     }
     fn size_or(&self, field: &str, default: u32) -> Result<u32> {
         Ok(self.gguf.count(&self.key(field), 1 << 24)?.unwrap_or(default))
@@ -58,8 +69,8 @@ impl Fields<'_> {
         }
     }
     fn epsilon(&self, field: &str) -> Result<f32> {
-        match self.gguf.number(&self.key(field))?.unwrap_or(1e-5) {
-            n if (0.0..=1.0).contains(&n) => Ok(n as f32),
+        match self.gguf.number(&self.key(field))? {
+            Some(n) if (0.0..=1.0).contains(&n) => Ok(n as f32),
             _ => Err(self.wrong(field, "a number from 0 to 1 belongs there")),
         }
     }
@@ -87,12 +98,23 @@ impl Fields<'_> {
         if u64::from(n_heads) * u64::from(head_dim) > 1 << 24 {
             return Err(self.wrong("attention.key_length", "so many heads of it are more than any model has"));
         }
+        if self.size_or("attention.value_length", head_dim)? != head_dim {
+            return Err(self.wrong(
+                "attention.value_length",
+                format!("keys are {head_dim} wide, and so must values be"),
+            ));
+        }
         let n_layers = self.size("block_count")?;
         if n_layers > 10_000 {
             return Err(self.wrong("block_count", "no model has as many layers"));
         }
         let tokens = self.gguf.checkpoint.get("token_embd.weight").and_then(|entry| entry.shape.first());
         let vocab_size = tokens.and_then(|n| u32::try_from(*n).ok()).filter(|n| (1..=1 << 24).contains(n));
+        if let (Some(rows), Some(said)) = (vocab_size, self.gguf.count(&self.key("vocab_size"), 1 << 24)?)
+            && rows != said
+        {
+            return Err(self.wrong("vocab_size", format!("token_embd.weight has {rows} rows")));
+        }
         let mlp = Mlp {
             norms: Norms::before(by),
             intermediate_size: self.size_or("feed_forward_length", 4 * hidden_size)?,
@@ -222,9 +244,6 @@ fn kin(
         return Err(
             fields.wrong("rope.dimension_count", format!("whole heads are turned here: {}", shared.head_dim))
         );
-    }
-    if fields.gguf.get(&fields.key("expert_count")).is_some_and(|n| *n != Value::Int(0)) {
-        return Err(fields.wrong("expert_count", "mixtures of experts are not read"));
     }
     let rope = Some(rope(fields, shared.max_positions, shared.head_dim)?);
     let layer = |(number, layer): (usize, &Layer)| {

@@ -304,6 +304,31 @@ fn parts_of_a_split_model_are_one() {
     assert!(error.contains("one of 3 parts"), "{error}");
 }
 
+/// A vector that is stored as one row, or one column, is that vector.
+#[test]
+fn vectors_may_be_rows_or_columns() {
+    let bytes_of = |shape: fn(usize) -> Vec<usize>| {
+        let whole = Gguf::read("whole", Bytes::new(llama(&[Format::Q8_0]))).expect("a GGUF file");
+        let mut file = Writer::default();
+        whole.entries().for_each(|(key, entry)| file.copy(key, entry));
+        for (name, entry) in whole.checkpoint.entries() {
+            let made = made(entry);
+            let shape = if made.shape.len() == 1 { shape(made.shape[0]) } else { made.shape };
+            file.tensor(name, Made { shape, ..made });
+        }
+        bytes(&file)
+    };
+    let logprobs = |shape: fn(usize) -> Vec<usize>| {
+        let fixture = fixture("vectors".to_owned(), bytes_of(shape));
+        let options = EngineOptions { scores: true, ..EngineOptions::default() };
+        let mut engine = engine(&fixture.model, On::Cpu, options).expect("the CPU");
+        engine.logprobs(&fixture.tokens, 1).expect("tokens that fit")
+    };
+    let expected = logprobs(|n| vec![n]);
+    assert_eq!(logprobs(|n| vec![1, n]), expected);
+    assert_eq!(logprobs(|n| vec![n, 1]), expected);
+}
+
 /// Files that fuzzing found (tests/fuzz) give a model or an error, never a panic.
 #[test]
 fn the_fuzzers_files_do_no_harm() {

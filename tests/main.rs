@@ -7,6 +7,7 @@ mod cli;
 mod compilers;
 mod examples;
 mod gguf;
+mod gguf_tokenizers;
 mod hub;
 mod images;
 mod insight;

@@ -6,7 +6,7 @@ use crate::{
     passes,
     support::{Fixture, On, path},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{fs, path::Path};
 use wgpt::{
     buffers::Content,
@@ -105,6 +105,88 @@ fn fixtures_are_the_same_in_gguf() {
         ]
     );
     assert!(written >= 21, "{written} fixtures");
+}
+
+/// A tokenizer of which GGUF metadata cannot say all is refused, and what it cannot say is named. Forced, the
+/// file is written all the same.
+#[test]
+fn tokenizers_that_would_read_back_differently_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out.gguf");
+    for file in ["config.json", "model.safetensors"] {
+        let fixture = path("fixtures/models/gpt2").join(file);
+        fs::copy(fixture, folder.path().join(file)).expect("a copy");
+    }
+    let check = |change: &dyn Fn(&mut Value), unsaid: Option<&str>| {
+        let mut tokenizer: Value = serde_json::from_str(&bytes_tokenizer()).expect("JSON");
+        let ids = &mut tokenizer["model"]["vocab"];
+        (ids["\u{120}"], ids["<E>"], ids["XYZ"]) = (json!(58), json!(59), json!(60));
+        tokenizer["added_tokens"] = json!([{
+            "id": 59, "content": "<E>", "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": true,
+        }]);
+        change(&mut tokenizer);
+        fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("a file");
+        let quantize = |force| quantize(folder.path(), Format::F32, &output, force, &|_, _| true);
+        let forced = quantize(true).expect("it is written").unsaid;
+        match unsaid {
+            None => {
+                assert_eq!(forced, None);
+                quantize(false).expect("it is written");
+            }
+            Some(unsaid) => {
+                assert_eq!(forced.as_deref(), Some(unsaid));
+                fs::remove_file(&output).expect("the file");
+                let error = quantize(false).err().expect("it is refused");
+                assert!(error.kind() == Kind::Model && !output.exists());
+                let wanted = format!("a GGUF file cannot say of a tokenizer: {unsaid}; ");
+                assert!(error.to_string().starts_with(&wanted), "{error}");
+            }
+        }
+    };
+    check(&|_| (), None);
+    let flag = |flag: &'static str| move |json: &mut Value| json["added_tokens"][0][flag] = json!(true);
+    let blanks = "added tokens that take the blanks beside them, such as <E>";
+    check(&flag("lstrip"), Some(blanks));
+    check(&flag("rstrip"), Some(blanks));
+    check(&flag("single_word"), Some("added tokens that are whole words only, such as <E>"));
+    check(
+        &|json| json["normalizer"] = json!({"type": "Lowercase"}),
+        Some("added tokens that are normalized, such as <E>; the normalizer Lowercase"),
+    );
+    check(
+        &|json| {
+            json["normalizer"] = json!({"type": "NFC"});
+            json["added_tokens"][0]["normalized"] = json!(false);
+        },
+        Some("the normalizer NFC"),
+    );
+    check(
+        &|json| json["model"]["ignore_merges"] = json!(true),
+        Some("whether a word that is a token needs merges (ignore_merges)"),
+    );
+    // A token that is not special here, but ends answers wherever there is one.
+    check(
+        &|json| {
+            json["model"]["vocab"].as_object_mut().expect("ids").remove("XYZ");
+            json["model"]["vocab"]["[EOS]"] = json!(60);
+        },
+        Some("that the token [EOS] is not special"),
+    );
+    // SentencePiece.
+    let sentence_piece = |merges: Value| {
+        move |json: &mut Value| {
+            *json = serde_json::from_slice(include_bytes!("../src/demo/tokenizer.json")).expect("JSON");
+            let ids: serde_json::Map<_, _> = ["<unk>", "<s>", "</s>", "\u{2581}", "a", "b", "c", "ab", "bc"]
+                .into_iter()
+                .zip(0..)
+                .map(|(token, id)| (token.to_owned(), json!(id)))
+                .collect();
+            (json["model"]["vocab"], json["model"]["merges"]) = (Value::Object(ids), merges.clone());
+        }
+    };
+    check(&sentence_piece(json!([["b", "c"], ["a", "b"]])), None);
+    check(&sentence_piece(json!([["a", "b"]])), Some("the token bc, which no merge makes"));
 }
 
 /// The rows of q and k are in the order that readers of the family expect: Hugging Face's order for Qwen,

@@ -174,9 +174,22 @@ fn quantize_refuses_what_it_cannot_do() {
         fs::write(file, json.to_string()).expect("a file");
     });
     let odd = odd.path().to_str().expect("UTF-8");
-    fails(&["quantize", odd, output, "--format", "q8_0"], 3, &["tokenizer", "at load only"]);
+    fails(&["quantize", odd, output, "--format", "q8_0", "--force"], 3, &["tokenizer", "at load only"]);
+    // A tokenizer of which it cannot say all.
+    let odd = model(|folder| {
+        let file = folder.join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).expect("a tokenizer")).expect("JSON");
+        json["added_tokens"][1]["rstrip"] = json!(true);
+        fs::write(file, json.to_string()).expect("a file");
+    });
+    let odd = odd.path().to_str().expect("UTF-8");
+    let words = ["take the blanks beside them, such as <s>", "generate --quantize", "--force"];
+    fails(&["quantize", odd, output, "--format", "q8_0"], 3, &words);
     let left: Vec<_> = fs::read_dir(folder.path()).expect("the folder").collect();
     assert!(left.is_empty(), "{left:?}");
+    let (code, _, err) = run(&["quantize", odd, output, "--format", "q8_0", "--force"]);
+    assert!(code == 0 && Path::new(output).exists(), "{err}");
+    assert!(err.lines().any(|line| line.starts_with("warning:") && line.contains(words[0])), "{err}");
 }
 
 /// Weights that are NaN give an error on every device, not a text.

@@ -20,7 +20,7 @@ const AWKWARD: &str = "  Hello world's I'LL they're we'VE don'T 3 33 333 3333 33
      $1,234.50 x=y+z<=>~|^\n\n\n \t\tdef f(x):\r\n    return\tx**2  # ½ ²³ Ⅷ ٣٤٥\n\n  naïve Ünïcödé \
      camelCase HTTPServer ABCdefGHI x1y2 /usr/lib// path/\n ÀÉÎ ǅ ﬁ ßẞ 日本語のテキスト 中文，标点。ABC漢字 \
      한국어 ไทยภาษา हिन्दी العربية עברית Ελληνικά русский 🦙🚀👨‍👩‍👧‍👦 🇺🇸 \
-     e\u{301} A\u{30a} \u{212b} \u{1112}\u{1161}\u{11ab} \
+     e\u{301} A\u{30a} \u{212a} \u{212b} \u{37e} \u{1112}\u{1161}\u{11ab} \
      e\u{a0}f\u{2003}g\u{200b}h\u{3000}i — “quotes” ‘it’s’ …!!! ??? ((())) [[]] {{}} <|x|> </s> \
      a_b-c/d\\e 'quoted' ''' \"\"\" C++ C# @you #tag !word  end   ";
 
@@ -274,12 +274,17 @@ impl Source<'_> {
             (own != other).then(|| format!("the normalizer {}", own["type"].as_str().unwrap_or("none"))),
             (self.json["model"]["ignore_merges"] != json["model"]["ignore_merges"])
                 .then(|| "whether a word that is a token needs merges (ignore_merges)".to_owned()),
-            self.is_unmade(text).then(|| format!("the token {text}, which no merge makes")),
         ];
         let causes: Vec<_> = causes.into_iter().flatten().collect();
-        Some(match causes.is_empty() {
-            true => format!("which tokens the text {} becomes", json!(text)),
-            false => causes.join("; "),
+        let is_made_special = |id: &u32| read.is_special(*id) && !self.tokenizer.is_special(*id);
+        Some(if !causes.is_empty() {
+            causes.join("; ")
+        } else if let Some(id) = (0..self.tokens.len() as u32).find(is_made_special) {
+            format!("that the token {} is not special", self.tokens[id as usize])
+        } else if self.is_unmade(text) {
+            format!("the token {text}, which no merge makes")
+        } else {
+            format!("which tokens the text {} becomes", json!(text))
         })
     }
 }

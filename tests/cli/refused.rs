@@ -149,6 +149,62 @@ fn gguf_files_that_cannot_be_run_are_refused() {
     }
 }
 
+/// Metadata that would change what is computed is refused by name, unless its value changes nothing; unknown keys
+/// are named in a warning.
+#[test]
+fn metadata_that_changes_a_model_is_used_or_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (good, other) = (folder.path().join("good.gguf"), folder.path().join("other.gguf"));
+    let (code, _, err) = run(&["quantize", DEMO, good.to_str().expect("UTF-8"), "--format", "q8_0"]);
+    assert_eq!(code, 0, "{err}");
+    let bytes = fs::read(&good).expect("a file");
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let generate = |key: &str, kind: u32, value: &[u8]| {
+        let mut more = [&text(key)[..], &kind.to_le_bytes(), value].concat();
+        // A second entry fills up to the alignment of the tensors.
+        let filler = [&text("general.filler")[..], &8_u32.to_le_bytes()].concat();
+        let blanks = " ".repeat((64 - (more.len() + filler.len() + 8) % 32) % 32);
+        more.extend([filler, text(&blanks)].concat());
+        let entries = u64::from_le_bytes(*bytes[16..].first_chunk().expect("a count")) + 2;
+        fs::write(&other, [&bytes[..16], &entries.to_le_bytes(), &more, &bytes[24..]].concat())
+            .expect("a file");
+        run(&["generate", "a", "-n", "1", "--device", "cpu", "--model", other.to_str().expect("UTF-8")])
+    };
+    let (float, integer, boolean) = (6, 4, 7);
+    for (key, kind, changing, neutral) in [
+        ("llama.attention.causal", boolean, &[0][..], &[1][..]),
+        ("llama.final_logit_softcapping", float, &30_f32.to_le_bytes(), &0_f32.to_le_bytes()),
+        ("llama.attention.sliding_window", integer, &128_u32.to_le_bytes(), &0_u32.to_le_bytes()),
+        ("llama.expert_count", integer, &8_u32.to_le_bytes(), &0_u32.to_le_bytes()),
+        ("llama.logit_scale", float, &0.5_f32.to_le_bytes(), &1_f32.to_le_bytes()),
+        ("llama.attention.scale", float, &0.5_f32.to_le_bytes(), &0_f32.to_le_bytes()),
+        ("llama.rope.scaling.yarn_log_multiplier", float, &0.1_f32.to_le_bytes(), &0_f32.to_le_bytes()),
+    ] {
+        let (code, _, err) = generate(key, kind, changing);
+        assert!(code == 3 && err.contains(key), "{key}: {code} {err}");
+        let (code, _, err) = generate(key, kind, neutral);
+        assert!(code == 0 && !err.contains(key), "{key}: {code} {err}");
+    }
+    let (code, _, err) = generate("llama.a_key_of_nobody", integer, &[0; 4]);
+    assert!(code == 0 && err.contains("llama.a_key_of_nobody"), "{code} {err}");
+    let (code, _, err) = generate("general.type", 8, &text("adapter"));
+    assert!(code == 3 && err.contains("adapter"), "{code} {err}");
+    // Entries that the file has: the sizes that it tells twice must agree, and what has no default must be there.
+    let after =
+        |key: &str| bytes.windows(key.len()).position(|w| w == key.as_bytes()).expect(key) + key.len();
+    for (key, word) in [("llama.attention.value_length", "8"), ("llama.vocab_size", "512")] {
+        let mut changed = bytes.clone();
+        changed[after(key) + 4] ^= 4;
+        fs::write(&other, changed).expect("a file");
+        fails(&["generate", "a", "--model", other.to_str().expect("UTF-8")], 3, &[key, word]);
+    }
+    let epsilon = "llama.attention.layer_norm_rms_epsilon";
+    let mut renamed = bytes.clone();
+    renamed[after(epsilon) - 1] = b'_';
+    fs::write(&other, renamed).expect("a file");
+    fails(&["generate", "a", "--model", other.to_str().expect("UTF-8")], 3, &[epsilon, "missing"]);
+}
+
 #[test]
 fn quantize_refuses_what_it_cannot_do() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -65,7 +65,8 @@ fn tokenizers_are_resolved_as_by_transformers() {
     for setup in &setups {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, text) in &setup.files {
-            fs::write(folder.path().join(name), text).expect("a file");
+            let bytes = if name.ends_with(".model") { unhex(text) } else { text.clone().into_bytes() };
+            fs::write(folder.path().join(name), bytes).expect("a file");
         }
         let settings = Settings::read(folder.path(), &setup.family).expect(&setup.name);
         let tokenizer = Tokenizer::open(folder.path(), &settings).expect(&setup.name);
@@ -84,6 +85,12 @@ fn tokenizers_are_resolved_as_by_transformers() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} set-ups' cases:\n{}", wrong.len(), setups.len(), wrong.join("\n"));
+}
+
+/// The bytes of a text in hexadecimal.
+fn unhex(text: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+    (0..text.len()).step_by(2).map(byte).collect()
 }
 
 /// Checks that a stream's pieces are whole characters and add up to the text.

@@ -1,7 +1,9 @@
 //! Text → token ids and back, through the `tokenizers` crate, and a stream of text that never splits a
 //! character.
 
+mod added;
 mod gguf;
+mod sentence_piece;
 mod settings;
 mod stream;
 mod vocab_merges;
@@ -15,7 +17,7 @@ use crate::{
     files,
 };
 use std::{collections::BTreeSet, path::Path};
-use tokenizers::{AddedToken, ModelWrapper, Tokenizer as HfTokenizer};
+use tokenizers::Tokenizer as HfTokenizer;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
@@ -29,59 +31,37 @@ impl Tokenizer {
         Self { inner, cleans_up: false }
     }
 
-    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, which are read as the settings' class
-    /// defines them, and adds the tokens that the settings name.
+    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are read
+    /// as the settings' class defines them, and adds the tokens that the settings name.
     ///
     /// # Errors
     /// Of the kind Model where a file is missing, damaged or not supported.
     pub fn open(folder: &Path, settings: &Settings) -> Result<Self> {
-        let [json, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|n| folder.join(n));
-        if json.is_file() {
-            let mut tokenizer = Self::from_json(&json.display().to_string(), &files::read(&json)?)?;
-            tokenizer.add(settings).map_err(|e| {
-                let why = format!("{}: its tokens cannot be added: {e}", folder.display());
-                Error::model(why).because(e)
-            })?;
-            return Ok(tokenizer);
+        let [json, vocab, merges, pieces] =
+            ["tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model"].map(|name| folder.join(name));
+        let is_json = json.is_file();
+        let mut tokenizer = if is_json {
+            Self::from_json(&json.display().to_string(), &files::read(&json)?)?
+        } else if vocab.is_file() && merges.is_file() {
+            vocab_merges::read(&vocab, &merges, settings)?
+        } else if pieces.is_file() {
+            sentence_piece::read(&pieces, settings)?
+        } else {
+            return Err(Error::model(format!(
+                "{} holds no tokenizer.json, no vocab.json with merges.txt, and no tokenizer.model: fetch the \
+                 model's tokenizer.json",
+                folder.display()
+            )));
+        };
+        // A tokenizer.json has its own start and end tokens.
+        let added = tokenizer.add(settings);
+        added.and_then(|()| if is_json { Ok(()) } else { tokenizer.put_ends(settings) }).map_err(|e| {
+            Error::model(format!("{}: its tokens cannot be added: {e}", folder.display())).because(e)
+        })?;
+        match tokenizer.vocab_size() {
+            0 => Err(Error::model(format!("{}: its tokenizer gives no text an id", folder.display()))),
+            _ => Ok(tokenizer),
         }
-        if vocab.is_file() && merges.is_file() {
-            return vocab_merges::read(&vocab, &merges, settings);
-        }
-        let unread = ["tokenizer.model", "vocab.txt"].into_iter().find(|name| folder.join(name).is_file());
-        let found = unread.map_or_else(String::new, |name| format!(", and {name} is not read"));
-        Err(Error::model(format!(
-            "{} holds no tokenizer.json, nor vocab.json and merges.txt{found}: fetch the model's tokenizer.json",
-            folder.display()
-        )))
-    }
-
-    /// Adds the tokens of the settings.
-    fn add(&mut self, settings: &Settings) -> tokenizers::Result<()> {
-        let Settings { listed, lists_all, named, of_class, extra, .. } = settings;
-        self.inner.add_tokens(listed.iter().cloned())?;
-        let is_in_vocabulary = |token: &&AddedToken| self.inner.token_to_id(&token.content).is_some();
-        let of_class: Vec<_> = of_class.iter().filter(is_in_vocabulary).collect();
-        for token in named.iter().chain(of_class) {
-            // A role makes a known token special, and leaves its other flags.
-            let token = match self.added(&token.content) {
-                Some(_) if *lists_all && !listed.iter().any(|one| one.content == token.content) => continue,
-                Some(known) => known.clone(),
-                None => token.clone(),
-            };
-            self.inner.add_tokens([AddedToken { special: true, ..token }])?;
-        }
-        let is_new = |token: &&AddedToken| self.added(&token.content).is_none();
-        let extra: Vec<_> = extra.iter().filter(is_new).cloned().collect();
-        self.inner.add_tokens(extra)?;
-        // BPE has no blanks too many.
-        self.cleans_up = settings.cleans_up && !matches!(self.inner.get_model(), ModelWrapper::BPE(_));
-        Ok(())
-    }
-
-    /// The added token with this text.
-    fn added(&self, text: &str) -> Option<&AddedToken> {
-        let vocabulary = self.inner.get_added_vocabulary();
-        vocabulary.get_added_tokens_decoder().get(vocabulary.get_vocab().get(text)?)
     }
 
     /// Reads a tokenizer.json. `name` is what error messages call it.

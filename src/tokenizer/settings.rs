@@ -29,7 +29,9 @@ pub struct Settings {
     pub(super) extra: Vec<AddedToken>,
     /// The class's special tokens, which count only where the vocabulary has them.
     pub(super) of_class: Vec<AddedToken>,
-    pub(super) add_prefix_space: bool,
+    pub(super) add_prefix_space: Option<bool>,
+    /// Whether a LLaMA tokenizer puts a blank before every piece of text between special tokens.
+    pub(super) legacy: bool,
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
     /// Whether decoded texts lose the blanks before punctuation, as models with WordPiece want it.
@@ -161,7 +163,8 @@ impl Settings {
             named: named(&fields).collect(),
             extra,
             of_class,
-            add_prefix_space: flag("add_prefix_space"),
+            add_prefix_space: fields.get("add_prefix_space").and_then(Value::as_bool),
+            legacy: flag("legacy"),
             add_bos: flag("add_bos_token"),
             add_eos: flag("add_eos_token"),
             cleans_up: flag("clean_up_tokenization_spaces"),

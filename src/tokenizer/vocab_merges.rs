@@ -16,7 +16,6 @@ use tokenizers::{
         sequence::Sequence,
         split::{Split, SplitPattern},
     },
-    processors::template::{SpecialToken, TemplateProcessing},
 };
 
 /// How Qwen2's tokenizers split a text into words.
@@ -45,22 +44,16 @@ pub(super) fn read(vocab: &Path, merges: &Path, settings: &Settings) -> Result<T
         }
     };
     let (vocab, merges) = (vocab.display().to_string(), merges.display().to_string());
-    let built = build(&vocab, &merges, settings).map(Tokenizer::new).and_then(|mut tokenizer| {
-        tokenizer.add(settings)?;
-        with_ends(tokenizer, settings)
-    });
-    let tokenizer = built
-        .map_err(|e| Error::model(format!("{vocab} and {merges} are not a tokenizer: {e}")).because(e))?;
-    match tokenizer.vocab_size() {
-        0 => Err(Error::model(format!("{vocab} is not a vocabulary: it gives no text an id"))),
-        _ => Ok(tokenizer),
-    }
+    let built = build(&vocab, &merges, settings).map(Tokenizer::new);
+    built.map_err(|e| Error::model(format!("{vocab} and {merges} are not a tokenizer: {e}")).because(e))
 }
 
 /// GPT-2's: byte-level BPE.
 fn gpt2(vocab: &str, merges: &str, settings: &Settings) -> tokenizers::Result<HfTokenizer> {
     let mut tokenizer = HfTokenizer::new(BPE::from_file(vocab, merges).build()?);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(settings.add_prefix_space)));
+    tokenizer.with_pre_tokenizer(Some(
+        ByteLevel::default().add_prefix_space(settings.add_prefix_space.unwrap_or(false)),
+    ));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     Ok(tokenizer)
 }
@@ -84,33 +77,12 @@ fn qwen2(vocab: &str, merges: &str, settings: &Settings) -> tokenizers::Result<H
     let mut tokenizer = HfTokenizer::new(BPE::from_file(vocab, merges).build()?);
     tokenizer.with_normalizer(Some(NFC))?;
     let words = Split::new(SplitPattern::Regex(QWEN2.to_owned()), SplitDelimiterBehavior::Isolated, false)?;
-    let bytes = ByteLevel::default().add_prefix_space(settings.add_prefix_space).use_regex(false);
+    let bytes =
+        ByteLevel::default().add_prefix_space(settings.add_prefix_space.unwrap_or(false)).use_regex(false);
     tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
         PreTokenizerWrapper::Split(words),
         PreTokenizerWrapper::ByteLevel(bytes),
     ])));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    Ok(tokenizer)
-}
-
-/// Puts the start and end tokens around every text, where the settings ask for them.
-fn with_ends(mut tokenizer: Tokenizer, settings: &Settings) -> tokenizers::Result<Tokenizer> {
-    let token = |role: &str, wanted: bool| {
-        let text = settings.special_tokens.get(role).filter(|_| wanted)?;
-        Some((text.clone(), tokenizer.inner.token_to_id(text)?))
-    };
-    let (bos, eos) = (token("bos_token", settings.add_bos), token("eos_token", settings.add_eos));
-    let pieces = [
-        bos.as_ref().map(|(text, _)| text.as_str()),
-        Some("$A"),
-        eos.as_ref().map(|(text, _)| text.as_str()),
-    ];
-    let single: Vec<&str> = pieces.into_iter().flatten().collect();
-    if single.len() > 1 {
-        let special: Vec<SpecialToken> =
-            [bos.clone(), eos.clone()].into_iter().flatten().map(SpecialToken::from).collect();
-        let template = TemplateProcessing::builder().try_single(single)?.special_tokens(special).build()?;
-        tokenizer.inner.with_post_processor(Some(template));
-    }
     Ok(tokenizer)
 }

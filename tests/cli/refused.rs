@@ -418,7 +418,8 @@ fn weights_are_found_where_they_lie() {
     };
     let expected = greedy(&model(|_| ()));
     let embedding = "model.embed_tokens.weight";
-    let rewritten = |change: &dyn Fn(&Path, Vec<(String, safetensors::tensor::TensorView)>)| {
+    type Tensors<'a> = Vec<(String, safetensors::tensor::TensorView<'a>)>;
+    let rewritten = |change: &dyn Fn(&Path, Tensors)| {
         model(|folder| {
             let bytes = fs::read(folder.join("model.safetensors")).expect("weights");
             let all = safetensors::SafeTensors::deserialize(&bytes).expect("weights");

@@ -4,16 +4,22 @@
 //! whitespace rules, the functions `raise_exception` and `strftime_now`, Python's methods, and JSON in
 //! Python's style.
 
+mod arguments;
+mod filters;
+mod jinja;
+mod json;
+mod objects;
+mod print;
+mod source;
+mod text;
+mod time;
+
 use crate::{
     engine::Features,
     error::{Error, Result},
     model::Model,
 };
-use minijinja::{
-    Environment, ErrorKind, Value, context,
-    syntax::SyntaxConfig,
-    value::{Kwargs, Serde},
-};
+use minijinja::{Environment, Value, context, value::Serde};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -85,19 +91,9 @@ impl Template {
     /// # Errors
     /// Of the kind Model where the text is not a Jinja template.
     pub fn new(name: &str, text: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.expect("no delimiter changed"));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment
-            .add_function("strftime_now", |format: String| chrono::Local::now().format(&format).to_string());
-        environment.add_filter("tojson", to_json);
-        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-        environment.add_template_owned("chat", without_generation_tags(text)).map_err(|e| {
-            Error::model(format!("the chat template of {name} is not one: {}", one_line(&e))).because(e)
+        let environment = jinja::environment(text).map_err(|e| {
+            Error::model(format!("the chat template of {name} is not one: {}", jinja::one_line(&e)))
+                .because(e)
         })?;
         Ok(Self { environment, special_tokens, is_plain: false, in_parts: false })
     }
@@ -125,7 +121,6 @@ impl Template {
     /// # Errors
     /// Of the kind Request where the template refuses the conversation, as some do if roles do not alternate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let template = self.environment.get_template("chat").expect("added above");
         let messages = match self.in_parts {
             true => Value::from(Serde(messages.iter().map(Message::in_parts).collect::<Vec<_>>())),
             false => {
@@ -140,8 +135,8 @@ impl Template {
             documents => (),
             ..Value::from(Serde(&self.special_tokens))
         };
-        template.render(words).map_err(|e| {
-            let what = e.detail().map_or_else(|| one_line(&e), str::to_owned);
+        jinja::render(&self.environment, words).map_err(|e| {
+            let what = e.detail().map_or_else(|| jinja::one_line(&e), str::to_owned);
             Error::request(format!("the model's chat template refuses this conversation: {what}")).because(e)
         })
     }
@@ -157,70 +152,6 @@ impl Template {
             let text = self.render(&messages, false).unwrap_or_default();
             text.rfind(ANSWER).map_or_else(String::new, |at| text[at + ANSWER.len()..].to_owned())
         })
-    }
-}
-
-fn one_line(error: &minijinja::Error) -> String {
-    error.to_string().replace('\n', " ")
-}
-
-/// Replaces transformers' `{% generation %}` tags, which mark the assistant's text and do not change the
-/// output.
-fn without_generation_tags(text: &str) -> String {
-    let mut out = text.to_owned();
-    for (tag, instead) in [("generation", "if true"), ("endgeneration", "endif")] {
-        for open in ["{%", "{%-"] {
-            for close in ["%}", "-%}"] {
-                out = out.replace(&format!("{open} {tag} {close}"), &format!("{open} {instead} {close}"));
-            }
-        }
-    }
-    out
-}
-
-/// JSON with Python's spacing, indented if asked.
-fn to_json(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // transformers accepts these two options as well; they change nothing here.
-    let _: (Option<bool>, Option<bool>) = (options.get("ensure_ascii")?, options.get("sort_keys")?);
-    options.assert_all_used()?;
-    let failed = |e: serde_json::Error| {
-        minijinja::Error::new(ErrorKind::BadSerialization, "it cannot be JSON").with_source(e)
-    };
-    let mut out = Vec::new();
-    match indent {
-        Some(n) => {
-            let indent = " ".repeat(n);
-            let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty)).map_err(failed)?;
-        }
-        None => {
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?;
-        }
-    }
-    Ok(String::from_utf8(out).expect("JSON is UTF-8"))
-}
-
-/// Formats JSON as `{"a": 1, "b": [2, 3]}`.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        to: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
-    }
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        to: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
-    }
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, to: &mut W) -> std::io::Result<()> {
-        to.write_all(b": ")
     }
 }
 

@@ -165,6 +165,7 @@ fn tokenizers_that_would_read_back_differently_are_refused() {
         &|json| json["model"]["ignore_merges"] = json!(true),
         Some("whether a word that is a token needs merges (ignore_merges)"),
     );
+    check(&|json| json["pre_tokenizer"]["add_prefix_space"] = json!(true), Some("a space before every text"));
     // A token that is not special here, but ends answers wherever there is one.
     check(
         &|json| {

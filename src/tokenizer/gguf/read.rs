@@ -1,6 +1,6 @@
 //! Converts GGUF metadata to an equivalent tokenizer.json for the `tokenizers` crate.
 
-use super::{CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, spelt};
+use super::{CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, pre_tokenizers, spelt};
 use crate::{
     error::{Error, Result},
     tokenizer::Tokenizer,
@@ -153,21 +153,17 @@ fn merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<[String; 2]>> {
     Ok(pairs.iter().filter_map(merge).collect())
 }
 
-/// The tokenizer.json of a byte-level BPE tokenizer.
+/// The tokenizer.json of a byte-level BPE tokenizer. As in llama.cpp, `add_space_prefix` is for SentencePiece
+/// only.
 fn byte_level(gguf: &Gguf) -> Result<Value> {
     let vocabulary = Vocabulary::read(gguf, spelt)?;
     let pre_tokenizer = pre_tokenizer(gguf)?;
-    let byte_level = json!({
-        "type": "ByteLevel",
-        "add_prefix_space": gguf.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
-        "trim_offsets": true, "use_regex": false,
-    });
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": vocabulary.added(),
         "normalizer": pre_tokenizer.normalizer(),
-        "pre_tokenizer": pre_tokenizer.json(&byte_level),
+        "pre_tokenizer": pre_tokenizer.json(),
         "post_processor": template(gguf, &vocabulary, pre_tokenizer.starts)?,
-        "decoder": vocabulary.decoder(vec![byte_level]),
+        "decoder": vocabulary.decoder(vec![pre_tokenizers::byte_level()]),
         "model": {
             "type": "BPE", "vocab": vocabulary.json(), "merges": merges(gguf, &vocabulary)?,
             "ignore_merges": pre_tokenizer.ignores_merges,

@@ -94,26 +94,18 @@ impl Source<'_> {
         if model["byte_fallback"] == true {
             return [true, false].map(|spaced| Candidate { kind: "llama", pre: "default", spaced }).into();
         }
-        let Some(words) = self.tokenizer.inner.get_pre_tokenizer().and_then(words_of) else {
-            return Vec::new();
+        let Some(words) = self.tokenizer.inner.get_pre_tokenizer().and_then(words_of) else { return Vec::new() };
+        let splits_alike = |pre: &&PreTokenizer| {
+            words_of(&serde_json::from_value(pre.json()).expect("a pre-tokenizer")).as_ref() == Some(&words)
         };
-        let splits_alike = |(pre, spaced): &(&PreTokenizer, bool)| {
-            let byte_level = json!({
-                "type": "ByteLevel", "add_prefix_space": spaced, "trim_offsets": true, "use_regex": false,
-            });
-            let json = pre.json(&byte_level);
-            words_of(&serde_json::from_value(json).expect("a pre-tokenizer")).as_ref() == Some(&words)
-        };
-        let all = pre_tokenizers::ALL.iter().flat_map(|pre| [(pre, false), (pre, true)]);
-        let mut alike: Vec<_> = all.filter(splits_alike).collect();
+        let mut alike: Vec<_> = pre_tokenizers::ALL.iter().filter(splits_alike).collect();
         // Those first whose other settings are the tokenizer's own.
-        alike.sort_by_key(|(pre, _)| {
+        alike.sort_by_key(|pre| {
             let others =
                 [model["ignore_merges"] != pre.ignores_merges, self.json["normalizer"] != pre.normalizer()];
             others.into_iter().filter(|is_other| *is_other).count()
         });
-        let candidate =
-            |(pre, spaced): (&PreTokenizer, bool)| Candidate { kind: "gpt2", pre: pre.names[0], spaced };
+        let candidate = |pre: &PreTokenizer| Candidate { kind: "gpt2", pre: pre.names[0], spaced: false };
         alike.into_iter().map(candidate).collect()
     }
 
@@ -158,11 +150,7 @@ impl Source<'_> {
         let mut types: Vec<i32> = (0..self.tokens.len() as u32)
             .map(|id| match self.tokenizer.inner.id_to_token(id) {
                 None => UNUSED,
-                Some(_)
-                    if self.json["model"]["byte_fallback"] == true && self.tokenizer.byte(id).is_some() =>
-                {
-                    BYTE
-                }
+                Some(_) if self.json["model"]["byte_fallback"] == true && self.tokenizer.byte(id).is_some() => BYTE,
                 Some(_) => NORMAL,
             })
             .collect();
@@ -271,6 +259,10 @@ impl Source<'_> {
             such("added tokens that take the blanks beside them", |token| token.lstrip || token.rstrip),
             such("added tokens that are whole words only", |token| token.single_word),
             such("added tokens that are normalized", |token| token.normalized).filter(|_| !own.is_null()),
+            self.json["pre_tokenizer"]
+                .to_string()
+                .contains(r#""add_prefix_space":true"#)
+                .then(|| "a space before every text".to_owned()),
             (own != other).then(|| format!("the normalizer {}", own["type"].as_str().unwrap_or("none"))),
             (self.json["model"]["ignore_merges"] != json["model"]["ignore_merges"])
                 .then(|| "whether a word that is a token needs merges (ignore_merges)".to_owned()),

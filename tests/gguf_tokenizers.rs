@@ -1,5 +1,5 @@
-//! Tokenizers of GGUF files as others write them: texts that are not UTF-8, ids with the same text, merges that
-//! lead nowhere, tokens of another type than their text says.
+//! Tokenizers of GGUF files as others write them: texts that are not UTF-8, ids with the same text, merges
+//! that lead nowhere, tokens of another type than their text says.
 
 use wgpt::{
     error::Kind,
@@ -72,8 +72,8 @@ fn texts_need_not_be_utf8() {
     assert_eq!(named.string("general.name").expect("a text"), Some("caf\u{fffd}"));
 }
 
-/// Of several ids with the same text, each is that text, and the first is what the text becomes. An id without
-/// a text is none.
+/// Of several ids with the same text, each is that text, and the first is what the text becomes. An id
+/// without a text is none.
 #[test]
 fn ids_with_the_same_text_are_all_read() {
     let tokens: &[&[u8]] = &[b"<unk>", b"a", b"b", b"a", b"", b"", b"ab", b"ab"];
@@ -94,7 +94,8 @@ fn ids_with_the_same_text_are_all_read() {
     assert_eq!(tokenizer.decode(&[0, 2, 1], true), "a");
 }
 
-/// Merges of texts that are no tokens, or into one that is none, are left out. Of equal ones the first counts.
+/// Merges of texts that are no tokens, or into one that is none, are left out. Of equal ones the first
+/// counts.
 #[test]
 fn merges_that_lead_nowhere_are_left_out() {
     let tokens: &[&[u8]] = &[b"a", b"b", b"c", b"ab", b"bc"];
@@ -124,8 +125,8 @@ fn tokens_end_an_answer_by_their_texts() {
     assert_eq!(gguf_ends(&ends(&parts)).expect("ids"), [2, 5, 1, 6, 7]);
 }
 
-/// A pre-tokenizer's name says how texts are split, and more: that they begin with the start token, that a word
-/// that is a token needs no merges, that they are composed first.
+/// A pre-tokenizer's name says how texts are split, and more: that they begin with the start token, that a
+/// word that is a token needs no merges, that they are composed first.
 #[test]
 fn a_name_says_more_than_how_texts_are_split() {
     let tokens: &[&[u8]] = &[b"<s>", b"a", b"b", b"ab", "Ã©".as_bytes(), "Ã".as_bytes(), "©".as_bytes()];

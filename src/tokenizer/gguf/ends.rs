@@ -3,8 +3,8 @@
 
 use crate::{error::Result, weights::Gguf};
 
-/// The texts of tokens that end an answer wherever a vocabulary has them. llama.cpp's list has `</s>` too, but
-/// Qwen's vocabulary has that as ordinary text.
+/// The texts of tokens that end an answer wherever a vocabulary has them. llama.cpp's list has `</s>` too,
+/// but Qwen's vocabulary has that as ordinary text.
 const ENDS: [&[u8]; 19] = [
     b"<|eot_id|>",
     b"<|eom_id|>",

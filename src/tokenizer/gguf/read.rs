@@ -7,7 +7,10 @@ use crate::{
     weights::Gguf,
 };
 use serde_json::{Map, Value, json};
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 /// Begins what is added to a token's text where an earlier token has the same text. What follows is the
 /// token's id.
@@ -141,7 +144,7 @@ fn merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<[String; 2]>> {
     let key = "tokenizer.ggml.merges";
     let pairs = gguf.strings(key)?.ok_or_else(|| gguf.wrong(key, "byte-level BPE needs its merges"))?;
     let (ids, mut known) = (vocabulary.ids(), HashSet::new());
-    let merge = |pair: &std::borrow::Cow<str>| {
+    let merge = |pair: &Cow<str>| {
         // A token may begin with a space, so the first character never parts the two.
         let first = pair.chars().next()?.len_utf8();
         let (left, right) = pair.split_at(first + pair[first..].find(' ')?);

@@ -94,7 +94,9 @@ impl Source<'_> {
         if model["byte_fallback"] == true {
             return [true, false].map(|spaced| Candidate { kind: "llama", pre: "default", spaced }).into();
         }
-        let Some(words) = self.tokenizer.inner.get_pre_tokenizer().and_then(words_of) else { return Vec::new() };
+        let Some(words) = self.tokenizer.inner.get_pre_tokenizer().and_then(words_of) else {
+            return Vec::new();
+        };
         let splits_alike = |pre: &&PreTokenizer| {
             words_of(&serde_json::from_value(pre.json()).expect("a pre-tokenizer")).as_ref() == Some(&words)
         };
@@ -150,7 +152,11 @@ impl Source<'_> {
         let mut types: Vec<i32> = (0..self.tokens.len() as u32)
             .map(|id| match self.tokenizer.inner.id_to_token(id) {
                 None => UNUSED,
-                Some(_) if self.json["model"]["byte_fallback"] == true && self.tokenizer.byte(id).is_some() => BYTE,
+                Some(_)
+                    if self.json["model"]["byte_fallback"] == true && self.tokenizer.byte(id).is_some() =>
+                {
+                    BYTE
+                }
                 Some(_) => NORMAL,
             })
             .collect();

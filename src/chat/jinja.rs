@@ -2,7 +2,7 @@
 
 use crate::chat::{arguments::refusal, filters, json, objects, print, source, text, time};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Rest};
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
 /// The name of the template in its environment.
 const NAME: &str = "chat";
@@ -54,6 +54,13 @@ pub fn environment(text: &str) -> Result<Environment<'static>, Error> {
     filters::add_to(&mut environment);
     environment.add_template_owned(NAME, source::as_minijinja_reads_it(text)?)?;
     Ok(environment)
+}
+
+/// The special tokens that the template of an environment names.
+pub fn special_tokens(environment: &Environment<'_>) -> BTreeSet<String> {
+    let template = environment.get_template(NAME).expect("it was added");
+    let variables = template.undeclared_variables(false).into_iter();
+    variables.filter(|name| name.ends_with("_token")).collect()
 }
 
 /// Renders the template of an environment.

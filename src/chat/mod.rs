@@ -75,6 +75,15 @@ impl Template {
         match &model.chat_template {
             Some(text) => {
                 let template = Self::new(&model.name, text, model.special_tokens.clone())?;
+                for token in jinja::special_tokens(&template.environment) {
+                    if !model.special_tokens.contains_key(&token) {
+                        let name = &model.name;
+                        tracing::warn!(
+                            "the chat template of {name} writes {token}, which no file of the model names: \
+                             nothing is written in its place"
+                        );
+                    }
+                }
                 let parted = Self { in_parts: true, ..template };
                 let takes_parts = model.architecture.vision.is_some() && parted.takes_parts();
                 Ok(Self { in_parts: takes_parts, ..parted })

@@ -54,6 +54,20 @@ pub fn add_to(environment: &mut Environment) {
     });
     environment.add_filter("wordwrap", wrap_words);
     environment.add_filter("xmlattr", to_attributes);
+    environment.add_filter("sort", |state: &State, arguments: Arguments| {
+        let parameters = ["value", "reverse", "case_sensitive", "attribute"];
+        let [value, options @ ..] = bind(&arguments.into_values(), parameters)?;
+        minijinja::filters::sort(state, required(value)?, named(&parameters[1..], options))
+    });
+    type Choice = fn(&State, Value, Kwargs) -> Result<Value, Error>;
+    use minijinja::filters::{max, min, unique};
+    for (name, choose) in [("max", max as Choice), ("min", min), ("unique", unique)] {
+        environment.add_filter(name, move |state: &State, arguments: Arguments| {
+            let parameters = ["value", "case_sensitive", "attribute"];
+            let [value, options @ ..] = bind(&arguments.into_values(), parameters)?;
+            choose(state, required(value)?, named(&parameters[1..], options))
+        });
+    }
     for name in ["bool", "chain", "lines", "split", "zip"] {
         environment.remove_filter(name);
     }
@@ -316,7 +330,8 @@ fn trim(state: &State, arguments: Arguments) -> Result<Value, Error> {
 fn truncate(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let parameters = ["s", "length", "killwords", "end", "leeway"];
     let [value, options @ ..] = bind(&arguments.into_values(), parameters)?;
-    minijinja_contrib::filters::truncate(state, &required(value)?, named(&parameters[1..], options))
+    let value = Value::from(print::printed(&required(value)?)?);
+    minijinja_contrib::filters::truncate(state, &value, named(&parameters[1..], options))
 }
 
 fn encode_for_url(value: &Value) -> Result<String, Error> {

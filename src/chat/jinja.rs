@@ -1,7 +1,7 @@
 //! Jinja as transformers sets it up: its syntax, its functions, and bounds on what a template may cost.
 
 use crate::chat::{arguments::refusal, filters, json, objects, print, source, text, time};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Rest};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
 use std::io::Write;
 
 /// The name of the template in its environment.
@@ -46,10 +46,11 @@ pub fn environment(text: &str) -> Result<Environment<'static>, Error> {
     environment.add_function("strftime_now", |format: &str| time::strftime_now(format));
     environment.add_function("range", objects::range);
     environment.add_function("namespace", objects::namespace);
-    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    environment.add_function("cycler", objects::cycler);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment.add_global("dict", Value::from_object(objects::MakeMap));
     environment.remove_global("debug");
+    environment.add_filter(source::KEPT, objects::kept);
     environment.add_filter("tojson", json::to_json);
     filters::add_to(&mut environment);
     environment.add_template_owned(NAME, source::as_minijinja_reads_it(text)?)?;

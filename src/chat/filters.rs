@@ -73,15 +73,16 @@ pub fn add_to(environment: &mut Environment) {
     }
     environment.add_test("callable", is_callable);
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-    environment.add_test("lower", |value: &Value| -> Result<bool, Error> {
-        Ok(texts::is_lower(&print::printed(value)?))
-    });
+    for (name, is) in [("lower", texts::is_lower as fn(&str) -> bool), ("upper", texts::is_upper)] {
+        environment.add_test(name, move |state: &State, value: &Value| -> Result<bool, Error> {
+            let text = print::printed(value)?;
+            pay(state, text.len())?;
+            Ok(is(&text))
+        });
+    }
     environment.add_test("sequence", |value: &Value| match value.kind() {
         ValueKind::Undefined | ValueKind::String | ValueKind::Map | ValueKind::Seq => true,
         _ => print::is_list(value),
-    });
-    environment.add_test("upper", |value: &Value| -> Result<bool, Error> {
-        Ok(texts::is_upper(&print::printed(value)?))
     });
     environment.add_test("filter", |state: &State, name: &Value| {
         name.as_str().is_some_and(|name| minijinja::tests::is_filter(state, name))

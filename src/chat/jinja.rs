@@ -1,7 +1,10 @@
 //! Jinja as transformers sets it up: its syntax, its functions, and bounds on what a template may cost.
 
-use crate::chat::{arguments::refusal, filters, json, objects, print, source, text, time};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
+use crate::chat::{
+    arguments::{pay, refusal},
+    filters, json, objects, print, source, text, time,
+};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, syntax::SyntaxConfig};
 use std::io::Write;
 
 /// The name of the template in its environment.
@@ -43,7 +46,11 @@ pub fn environment(text: &str) -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
         Err(refusal(print::printed(message)?))
     });
-    environment.add_function("strftime_now", |format: &str| time::strftime_now(format));
+    environment.add_function("strftime_now", |state: &State, format: &str| {
+        // Each of the pattern's letters may become a name of the calendar.
+        pay(state, format.len().saturating_mul(64))?;
+        time::strftime_now(format)
+    });
     environment.add_function("range", objects::range);
     environment.add_function("namespace", objects::namespace);
     environment.add_function("cycler", objects::cycler);

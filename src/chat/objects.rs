@@ -82,7 +82,7 @@ impl Object for Range {
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let at = key.as_usize().filter(|at| *at < self.length)?;
-        Some(Value::from(self.start + at as i64 * self.step))
+        Some(Value::from(i128::from(self.start) + at as i128 * i128::from(self.step)))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {

@@ -51,6 +51,8 @@ struct Tag<'a> {
     assigns: bool,
     /// How many words and signs the tag has.
     tokens: usize,
+    /// Whether the method `cycle` may be called without values, in which case minijinja panics.
+    cycles_nothing: bool,
 }
 
 impl<'a> Tag<'a> {
@@ -74,7 +76,14 @@ impl<'a> Tag<'a> {
     }
 
     fn unchanged(text: &'a str) -> Self {
-        Self { length: text.len(), rewritten: text.to_owned(), name: "", assigns: false, tokens: 0 }
+        Self {
+            length: text.len(),
+            rewritten: text.to_owned(),
+            name: "",
+            assigns: false,
+            tokens: 0,
+            cycles_nothing: false,
+        }
     }
 }
 
@@ -108,6 +117,9 @@ fn enter_or_leave<'a>(blocks: &mut Vec<(&'a str, usize)>, tag: &Tag<'a>) -> Resu
         },
         name if name.starts_with("end") => drop(blocks.pop()),
         _ => {}
+    }
+    if tag.cycles_nothing {
+        return Err(refusal("cycle needs values: write them in its brackets"));
     }
     if tag.tokens > LONGEST_TAG {
         return Err(refusal(format!("a tag has at most {LONGEST_TAG} words and signs: split it")));
@@ -165,10 +177,14 @@ impl<'a> Tag<'a> {
         let length = end + usize::from(!text[end..].starts_with(close)) + close.len();
         let is_block = close == "%}";
         let count = tokens.len();
+        let cycles_nothing = tokens.windows(4).any(|four| {
+            let words = [four[0].1, four[1].1, four[2].1, four[3].1];
+            matches!(words, [".", "cycle", "(", ")" | "*" | "**"])
+        });
         let expression = Expression::new(tokens, is_block).rewritten();
         let rewritten = [&text[..2 + sign], &expression, &text[at..length]].concat();
         let name = if is_block { name } else { "" };
-        Some(Self { length, rewritten, name, assigns, tokens: count })
+        Some(Self { length, rewritten, name, assigns, tokens: count, cycles_nothing })
     }
 }
 

@@ -83,9 +83,13 @@ pub fn render(environment: &Environment<'_>, words: Value) -> Result<String, Err
     }
 }
 
-/// The text of an error without line breaks.
-pub fn one_line(error: &Error) -> String {
-    error.to_string().replace('\n', " ")
+/// What an error says, without line breaks; with the place in the template where its syntax is wrong.
+pub fn reason(error: &Error) -> String {
+    let text = match error.detail() {
+        Some(detail) if error.kind() != ErrorKind::SyntaxError => detail.to_owned(),
+        _ => error.to_string(),
+    };
+    text.replace('\n', " ")
 }
 
 /// Takes [`LONGEST`] bytes.

@@ -89,7 +89,8 @@ impl Template {
     /// Compiles a template. `name` is what error messages call the model.
     ///
     /// # Errors
-    /// Of the kind Model where the text is not a Jinja template, or has a tag of more than 2000 words and signs.
+    /// Of the kind Model where the text is not a Jinja template, or has a tag of more than 2000 words and
+    /// signs.
     pub fn new(name: &str, text: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
         let environment = jinja::environment(text).map_err(|e| {
             Error::model(format!("the chat template of {name} is not one: {}", jinja::reason(&e))).because(e)

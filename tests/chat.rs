@@ -40,6 +40,68 @@ fn templates_render_as_transformers_renders_them() {
     assert_eq!(checked, 75, "all cases are there");
 }
 
+/// Each template of tests/fixtures/jinja.py gives the same text as in transformers, or is rejected if
+/// transformers rejects it. WGPT_TEST_JINJA names a file of more such cases.
+#[test]
+fn jinja_is_what_transformers_renders() {
+    let more = std::env::var_os("WGPT_TEST_JINJA").map(std::path::PathBuf::from);
+    let mut wrong = Vec::new();
+    for file in [Some(path("fixtures/jinja.json")), more].into_iter().flatten() {
+        let found: Vec<Value> = serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("JSON");
+        assert!(found.len() >= 80, "all cases are there");
+        for case in found {
+            let template = case["template"].as_str().expect("a text");
+            let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).expect("messages");
+            let special = [("bos_token", "<s>"), ("eos_token", "</s>")];
+            let special = special.map(|(name, token)| (name.to_owned(), token.to_owned())).into();
+            let got = Template::new("a test", template, special)
+                .and_then(|template| template.render(&messages, case["add_generation_prompt"] == true));
+            if got.as_deref().ok() != case["text"].as_str() {
+                wrong.push(format!("{template}\n   gave {got:?}\n   not {}", case["text"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Templates that would take all time, all memory or all of the stack are refused in one sentence.
+#[test]
+fn templates_are_bounded() {
+    let in_loop = |change: &str, after: &str| {
+        format!("{{% set n = namespace(x=[1]) %}}{{% for i in range(90000) %}}{change}{{% endfor %}}{after}")
+    };
+    let nested = in_loop("{% set n.x = [n.x] %}", "{{ n.x ~ 'a' }}");
+    let doubled = in_loop("{% set n.x = n.x + n.x %}", "{{ n.x|length }}");
+    let looped = in_loop(&in_loop("", ""), "");
+    let sum = format!("{{{{ 1{} }}}}", "+1".repeat(50_000));
+    let conditions = format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(50_000));
+    let brackets = format!("{{{{ {}1{} }}}}", "(".repeat(500), ")".repeat(500));
+    for (template, reason) in [
+        (&*nested, "at most 100 deep"),
+        (&doubled, "too long or too much memory"),
+        (&looped, "too long or too much memory"),
+        (&sum, "at most 2000 words"),
+        (&conditions, "at most 500 conditions"),
+        (&brackets, "recursion"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{{ range(10**9) }}", "at most 100000 numbers"),
+        ("{{ 'a' * 10**10 }}", "too long or too much memory"),
+        ("{{ '{:>10000000000}'.format(1) }}", "too long or too much memory"),
+        ("{{ 'a'.ljust(10**12) }}", "too long or too much memory"),
+        ("{{ [1]|tojson(indent=10**12) }}", "too long or too much memory"),
+        ("{% set n = namespace() %}{% set n.x = [n] %}{{ n ~ 'a' }}", "cannot hold a namespace"),
+        ("{% for x in [1] %}{% with %}{% break %}{% endwith %}{% endfor %}", "cannot leave a block with"),
+        ("{% include 'chat' %}", "a chat template is one file"),
+        ("{{ raise_exception('Be nice.') }}", "refuses this conversation: Be nice."),
+    ] {
+        let rendered = Template::new("a test", template, BTreeMap::new())
+            .and_then(|template| template.render(&[Message::new("user", "Hi")], true));
+        let error = rendered.expect_err("too much").to_string();
+        let start = template.chars().take(90).collect::<String>();
+        assert!(error.contains(reason) && !error.contains('\n') && error.len() < 400, "{start}: {error}");
+    }
+}
+
 /// The tokens that continue a prompt, and how many of the prompt's tokens were computed.
 fn resume(engine: &mut Engine, prompt: &[u32], taken: usize) -> (Vec<u32>, usize) {
     let mut generation = engine.generate(prompt, Sampling::GREEDY, 40).expect("a prompt that fits");

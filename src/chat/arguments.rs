@@ -21,7 +21,7 @@ pub fn bind<const N: usize>(arguments: &[Value], parameters: [&str; N]) -> Resul
     for name in named.iter().flat_map(Kwargs::args) {
         match parameters.iter().position(|parameter| *parameter == name) {
             Some(at) if bound[at].is_none() => {
-                bound[at] = named.as_ref().map(|n| n.peek(name)).transpose()?
+                bound[at] = named.as_ref().map(|n| n.peek(name)).transpose()?;
             }
             _ => return Err(refusal(format!("a call has an argument {name} that it does not take"))),
         }
@@ -64,7 +64,7 @@ pub fn optional_whole(argument: Option<&Value>) -> Result<Option<i64>, Error> {
 /// # Errors
 /// Where a template's budget does not allow such a result.
 pub fn pay(state: &State, bytes: usize) -> Result<(), Error> {
-    state.consume_fuel(bytes as u64 / 64)
+    state.consume_fuel(bytes.div_ceil(64) as u64)
 }
 
 fn described(value: &Value) -> String {

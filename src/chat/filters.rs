@@ -54,20 +54,35 @@ pub fn add_to(environment: &mut Environment) {
     });
     environment.add_filter("wordwrap", wrap_words);
     environment.add_filter("xmlattr", to_attributes);
+    environment.add_filter("sort", |state: &State, arguments: Arguments| {
+        let parameters = ["value", "reverse", "case_sensitive", "attribute"];
+        let [value, options @ ..] = bind(&arguments.into_values(), parameters)?;
+        minijinja::filters::sort(state, required(value)?, named(&parameters[1..], options))
+    });
+    type Choice = fn(&State, Value, Kwargs) -> Result<Value, Error>;
+    use minijinja::filters::{max, min, unique};
+    for (name, choose) in [("max", max as Choice), ("min", min), ("unique", unique)] {
+        environment.add_filter(name, move |state: &State, arguments: Arguments| {
+            let parameters = ["value", "case_sensitive", "attribute"];
+            let [value, options @ ..] = bind(&arguments.into_values(), parameters)?;
+            choose(state, required(value)?, named(&parameters[1..], options))
+        });
+    }
     for name in ["bool", "chain", "lines", "split", "zip"] {
         environment.remove_filter(name);
     }
     environment.add_test("callable", is_callable);
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-    environment.add_test("lower", |value: &Value| -> Result<bool, Error> {
-        Ok(texts::is_lower(&print::printed(value)?))
-    });
+    for (name, is) in [("lower", texts::is_lower as fn(&str) -> bool), ("upper", texts::is_upper)] {
+        environment.add_test(name, move |state: &State, value: &Value| -> Result<bool, Error> {
+            let text = print::printed(value)?;
+            pay(state, text.len())?;
+            Ok(is(&text))
+        });
+    }
     environment.add_test("sequence", |value: &Value| match value.kind() {
         ValueKind::Undefined | ValueKind::String | ValueKind::Map | ValueKind::Seq => true,
         _ => print::is_list(value),
-    });
-    environment.add_test("upper", |value: &Value| -> Result<bool, Error> {
-        Ok(texts::is_upper(&print::printed(value)?))
     });
     environment.add_test("filter", |state: &State, name: &Value| {
         name.as_str().is_some_and(|name| minijinja::tests::is_filter(state, name))
@@ -316,7 +331,8 @@ fn trim(state: &State, arguments: Arguments) -> Result<Value, Error> {
 fn truncate(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let parameters = ["s", "length", "killwords", "end", "leeway"];
     let [value, options @ ..] = bind(&arguments.into_values(), parameters)?;
-    minijinja_contrib::filters::truncate(state, &required(value)?, named(&parameters[1..], options))
+    let value = Value::from(print::printed(&required(value)?)?);
+    minijinja_contrib::filters::truncate(state, &value, named(&parameters[1..], options))
 }
 
 fn encode_for_url(value: &Value) -> Result<String, Error> {

@@ -1,7 +1,10 @@
 //! Jinja as transformers sets it up: its syntax, its functions, and bounds on what a template may cost.
 
-use crate::chat::{arguments::refusal, filters, json, objects, print, source, text, time};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Rest};
+use crate::chat::{
+    arguments::{pay, refusal},
+    filters, json, objects, print, source, text, time,
+};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, syntax::SyntaxConfig};
 use std::{collections::BTreeSet, io::Write};
 
 /// The name of the template in its environment.
@@ -43,13 +46,18 @@ pub fn environment(text: &str) -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
         Err(refusal(print::printed(message)?))
     });
-    environment.add_function("strftime_now", |format: &str| time::strftime_now(format));
+    environment.add_function("strftime_now", |state: &State, format: &str| {
+        // Each of the pattern's letters may become a name of the calendar.
+        pay(state, format.len().saturating_mul(64))?;
+        time::strftime_now(format)
+    });
     environment.add_function("range", objects::range);
     environment.add_function("namespace", objects::namespace);
-    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    environment.add_function("cycler", objects::cycler);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment.add_global("dict", Value::from_object(objects::MakeMap));
     environment.remove_global("debug");
+    environment.add_filter(source::KEPT, objects::kept);
     environment.add_filter("tojson", json::to_json);
     filters::add_to(&mut environment);
     environment.add_template_owned(NAME, source::as_minijinja_reads_it(text)?)?;
@@ -82,9 +90,13 @@ pub fn render(environment: &Environment<'_>, words: Value) -> Result<String, Err
     }
 }
 
-/// The text of an error without line breaks.
-pub fn one_line(error: &Error) -> String {
-    error.to_string().replace('\n', " ")
+/// What an error says, without line breaks; with the place in the template where its syntax is wrong.
+pub fn reason(error: &Error) -> String {
+    let text = match error.detail() {
+        Some(detail) if error.kind() != ErrorKind::SyntaxError => detail.to_owned(),
+        _ => error.to_string(),
+    };
+    text.replace('\n', " ")
 }
 
 /// Takes [`LONGEST`] bytes.

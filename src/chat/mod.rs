@@ -98,11 +98,11 @@ impl Template {
     /// Compiles a template. `name` is what error messages call the model.
     ///
     /// # Errors
-    /// Of the kind Model where the text is not a Jinja template.
+    /// Of the kind Model where the text is not a Jinja template, or has a tag of more than 2000 words and
+    /// signs.
     pub fn new(name: &str, text: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
         let environment = jinja::environment(text).map_err(|e| {
-            Error::model(format!("the chat template of {name} is not one: {}", jinja::one_line(&e)))
-                .because(e)
+            Error::model(format!("the chat template of {name} is not one: {}", jinja::reason(&e))).because(e)
         })?;
         Ok(Self { environment, special_tokens, is_plain: false, in_parts: false })
     }
@@ -128,7 +128,8 @@ impl Template {
     /// begins.
     ///
     /// # Errors
-    /// Of the kind Request where the template refuses the conversation, as some do if roles do not alternate.
+    /// Of the kind Request where the template refuses the conversation, as some do if roles do not alternate,
+    /// and where it takes too long or too much memory.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let messages = match self.in_parts {
             true => Value::from(Serde(messages.iter().map(Message::in_parts).collect::<Vec<_>>())),
@@ -145,7 +146,7 @@ impl Template {
             ..Value::from(Serde(&self.special_tokens))
         };
         jinja::render(&self.environment, words).map_err(|e| {
-            let what = e.detail().map_or_else(|| jinja::one_line(&e), str::to_owned);
+            let what = jinja::reason(&e);
             Error::request(format!("the model's chat template refuses this conversation: {what}")).because(e)
         })
     }

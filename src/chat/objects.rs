@@ -8,11 +8,59 @@ use minijinja::{
     Error, ErrorKind, State, Value,
     value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, Tuple, ValueKind},
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 /// Whether a value is one of this file that is no list, even though it has items.
 pub fn is_ours(value: &Value) -> bool {
     value.downcast_object_ref::<Range>().is_some() || value.downcast_object_ref::<View>().is_some()
+}
+
+/// A value that a template assigns to a name, or to a namespace: the same, but for lists that minijinja would
+/// only make as they are read. As what is assigned is not nested too deeply, no value is.
+///
+/// # Errors
+/// Where lists and maps lie within each other too deeply, or a namespace would lie in a namespace.
+pub fn kept(state: &State, value: &Value, in_namespace: Option<bool>) -> Result<Value, Error> {
+    let value = match value.kind() {
+        ValueKind::Iterable if print::is_list(value) => {
+            pay(state, value.len().unwrap_or(0).saturating_mul(size_of::<Value>()))?;
+            value.try_iter()?.collect()
+        }
+        _ => value.clone(),
+    };
+    check(state, &value, in_namespace == Some(true), 0)?;
+    Ok(value)
+}
+
+fn check(state: &State, value: &Value, in_namespace: bool, depth: usize) -> Result<(), Error> {
+    if depth > print::DEEPEST {
+        return Err(refusal(format!("lists and maps lie within each other at most {} deep", print::DEEPEST)));
+    }
+    if is_namespace(value) {
+        let refused = || refusal("a namespace cannot hold a namespace: give it what that one holds");
+        return if in_namespace { Err(refused()) } else { Ok(()) };
+    }
+    let is_map = value.kind() == ValueKind::Map;
+    if !is_map && value.kind() != ValueKind::Seq {
+        return Ok(());
+    }
+    pay(state, value.len().unwrap_or(0).saturating_mul(4))?;
+    for item in value.try_iter()? {
+        let item = if is_map { value.get_item(&item)? } else { item };
+        check(state, &item, in_namespace, depth + 1)?;
+    }
+    Ok(())
+}
+
+/// Whether a value is what `namespace` gives, which minijinja's interface does not tell otherwise.
+pub fn is_namespace(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }
 
 /// The longest range that Jinja2's sandbox allows.
@@ -34,7 +82,7 @@ impl Object for Range {
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let at = key.as_usize().filter(|at| *at < self.length)?;
-        Some(Value::from(self.start + at as i64 * self.step))
+        Some(Value::from(i128::from(self.start) + at as i128 * i128::from(self.step)))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -101,22 +149,71 @@ impl Object for View {
     }
 }
 
+/// What `cycler` gives: values that come one after the other, again and again.
+#[derive(Debug)]
+struct Cycler {
+    values: Vec<Value>,
+    at: AtomicUsize,
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        (key.as_str() == Some("current")).then(|| self.values[self.at.load(Ordering::Relaxed)].clone())
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _: &mut State<'_, '_>,
+        method: &str,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
+        let [] = bind(arguments, [])?;
+        let at = self.at.load(Ordering::Relaxed);
+        match method {
+            "next" => {
+                self.at.store((at + 1) % self.values.len(), Ordering::Relaxed);
+                Ok(self.values[at].clone())
+            }
+            "reset" => {
+                self.at.store(0, Ordering::Relaxed);
+                Ok(Value::from(()))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+/// Jinja2's `cycler`.
+///
+/// # Errors
+/// Where there are no values.
+pub fn cycler(values: Rest<Value>) -> Result<Value, Error> {
+    if values.is_empty() {
+        return Err(refusal("a cycler needs values"));
+    }
+    Ok(Value::from_object(Cycler { values: values.0, at: AtomicUsize::new(0) }))
+}
+
 /// Calls a method of a map, a list or a tuple.
 ///
 /// # Errors
 /// Of the kind UnknownMethod where there is no such method; of another kind where it would change the value,
 /// which the templates' sandbox does not allow.
 pub fn call_method(state: &State, of: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    pay(state, of.len().unwrap_or(0).saturating_mul(32))?;
     match of.kind() {
-        ValueKind::Map => call_map_method(state, of, name, arguments),
+        ValueKind::Map => call_map_method(of, name, arguments),
         ValueKind::Seq | ValueKind::Iterable => call_list_method(of, name, arguments),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }
 
-fn call_map_method(state: &State, of: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+fn call_map_method(of: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let pairs = || -> Result<Vec<(Value, Value)>, Error> {
-        pay(state, of.len().unwrap_or(0).saturating_mul(64))?;
         of.try_iter()?.map(|key| Ok((key.clone(), of.get_item(&key)?))).collect()
     };
     let view = |name, items| Value::from_object(View { name, items });

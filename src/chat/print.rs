@@ -1,6 +1,6 @@
 //! Values as Python prints them: `str` and `repr`.
 
-use crate::chat::arguments::refusal;
+use crate::chat::{arguments::refusal, objects};
 use minijinja::{Error, Value, value::ValueKind};
 use std::fmt::Write;
 
@@ -84,14 +84,15 @@ fn represent(out: &mut String, value: &Value, depth: usize) -> Result<(), Error>
             out.push_str(close);
         }
         ValueKind::Map => {
-            out.push('{');
+            let is_namespace = objects::is_namespace(value);
+            out.push_str(if is_namespace { "<Namespace {" } else { "{" });
             for (i, key) in value.try_iter()?.enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
                 represent(out, &key, depth + 1)?;
                 out.push_str(": ");
                 represent(out, &value.get_item(&key)?, depth + 1)?;
             }
-            out.push('}');
+            out.push_str(if is_namespace { "}>" } else { "}" });
         }
         _ => write!(out, "{value}").map_err(|_| refusal("a value cannot be printed"))?,
     }
@@ -100,7 +101,7 @@ fn represent(out: &mut String, value: &Value, depth: usize) -> Result<(), Error>
 
 /// Whether a value is a list or a tuple. What slices and sums of lists give is iterable and has a length.
 pub fn is_list(value: &Value) -> bool {
-    !crate::chat::objects::is_ours(value) && value.len().is_some()
+    !objects::is_ours(value) && value.len().is_some()
 }
 
 fn as_float(value: &Value) -> f64 {

@@ -11,6 +11,9 @@ use minijinja::Error;
 /// The filter that stands for Python's operator `%`.
 pub const REMAINDER: &str = "__mod__";
 
+/// The filter through which every value passes that a template assigns to a name.
+pub const KEPT: &str = "__kept__";
+
 /// A template in minijinja's words. A tag that does not end stays as it is, for minijinja to complain of.
 ///
 /// # Errors
@@ -18,7 +21,7 @@ pub const REMAINDER: &str = "__mod__";
 pub fn as_minijinja_reads_it(template: &str) -> Result<String, Error> {
     let template = template.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(template.len());
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<(&str, usize)> = Vec::new();
     let mut rest = &*template;
     while let Some(at) = rest.find('{') {
         out.push_str(&rest[..at]);
@@ -32,6 +35,12 @@ pub fn as_minijinja_reads_it(template: &str) -> Result<String, Error> {
     Ok(out)
 }
 
+/// How many words and signs a tag may have, for minijinja goes as deep as an expression is long.
+const LONGEST_TAG: usize = 2000;
+
+/// How many conditions a block `if` may have, for minijinja goes as deep as they are many.
+const MOST_CONDITIONS: usize = 500;
+
 /// What begins with a brace in a template: a tag, a comment, a raw block or the brace alone.
 struct Tag<'a> {
     length: usize,
@@ -40,6 +49,10 @@ struct Tag<'a> {
     name: &'a str,
     /// Whether the tag assigns to a name.
     assigns: bool,
+    /// How many words and signs the tag has.
+    tokens: usize,
+    /// Whether the method `cycle` may be called without values, in which case minijinja panics.
+    cycles_nothing: bool,
 }
 
 impl<'a> Tag<'a> {
@@ -63,21 +76,39 @@ impl<'a> Tag<'a> {
     }
 
     fn unchanged(text: &'a str) -> Self {
-        Self { length: text.len(), rewritten: text.to_owned(), name: "", assigns: false }
+        Self {
+            length: text.len(),
+            rewritten: text.to_owned(),
+            name: "",
+            assigns: false,
+            tokens: 0,
+            cycles_nothing: false,
+        }
     }
 }
 
-/// Keeps account of the blocks that a tag is in.
-fn enter_or_leave<'a>(blocks: &mut Vec<&'a str>, tag: &Tag<'a>) -> Result<(), Error> {
+/// Keeps account of the blocks that a tag is in, and of how many conditions each has.
+fn enter_or_leave<'a>(blocks: &mut Vec<(&'a str, usize)>, tag: &Tag<'a>) -> Result<(), Error> {
     match tag.name {
         "set" if tag.assigns => {}
         "autoescape" | "block" | "call" | "filter" | "for" | "generation" | "if" | "macro" | "set"
         | "with" => {
-            blocks.push(tag.name);
+            blocks.push((tag.name, 1));
         }
-        "break" | "continue" => match blocks.iter().rfind(|block| **block != "if") {
-            Some(&"for") | None => {}
-            Some(block) => {
+        "elif" => {
+            let conditions = blocks.last_mut().map_or(0, |(_, conditions)| {
+                *conditions += 1;
+                *conditions
+            });
+            if conditions > MOST_CONDITIONS {
+                return Err(refusal(format!(
+                    "a block if has at most {MOST_CONDITIONS} conditions: split it"
+                )));
+            }
+        }
+        "break" | "continue" => match blocks.iter().rfind(|(block, _)| *block != "if") {
+            Some(("for", _)) | None => {}
+            Some((block, _)) => {
                 return Err(refusal(format!(
                     "{} cannot leave a block {block}: put it outside of the block",
                     tag.name
@@ -86,6 +117,12 @@ fn enter_or_leave<'a>(blocks: &mut Vec<&'a str>, tag: &Tag<'a>) -> Result<(), Er
         },
         name if name.starts_with("end") => drop(blocks.pop()),
         _ => {}
+    }
+    if tag.cycles_nothing {
+        return Err(refusal("cycle needs values: write them in its brackets"));
+    }
+    if tag.tokens > LONGEST_TAG {
+        return Err(refusal(format!("a tag has at most {LONGEST_TAG} words and signs: split it")));
     }
     Ok(())
 }
@@ -139,9 +176,15 @@ impl<'a> Tag<'a> {
         let name = tokens.first().map_or("", |(_, token)| token);
         let length = end + usize::from(!text[end..].starts_with(close)) + close.len();
         let is_block = close == "%}";
+        let count = tokens.len();
+        let cycles_nothing = tokens.windows(4).any(|four| {
+            let words = [four[0].1, four[1].1, four[2].1, four[3].1];
+            matches!(words, [".", "cycle", "(", ")" | "*" | "**"])
+        });
         let expression = Expression::new(tokens, is_block).rewritten();
         let rewritten = [&text[..2 + sign], &expression, &text[at..length]].concat();
-        Some(Self { length, rewritten, name: if is_block { name } else { "" }, assigns })
+        let name = if is_block { name } else { "" };
+        Some(Self { length, rewritten, name, assigns, tokens: count, cycles_nothing })
     }
 }
 
@@ -214,6 +257,8 @@ impl<'a> Expression<'a> {
     fn rewritten(mut self) -> String {
         let is_tuple = self.bracket_remainders() && !self.is_block;
         let mut out = String::from(if is_tuple { "(" } else { "" });
+        let is_set = self.is_block && self.tokens.first().is_some_and(|(_, token)| *token == "set");
+        let assigned = self.tokens.iter().position(|(_, token)| *token == "=").filter(|_| is_set);
         for (i, (spaces, token)) in self.tokens.iter().enumerate() {
             out.push_str(&")".repeat(self.closed[i]));
             out.push_str(spaces);
@@ -222,6 +267,7 @@ impl<'a> Expression<'a> {
                 "generation" if self.is_block && i == 0 => out.push_str("with"),
                 "endgeneration" if self.is_block && i == 0 => out.push_str("endwith"),
                 "%" => out.extend([")|", REMAINDER, "("]),
+                "=" if assigned == Some(i) => out.push_str("=("),
                 "+" if !self.follows_operand(i) => {}
                 _ if token.starts_with(['\'', '"']) && token.contains('\\') => write_text(&mut out, token),
                 _ => out.push_str(token),
@@ -229,6 +275,10 @@ impl<'a> Expression<'a> {
         }
         out.push_str(&")".repeat(self.closed[self.tokens.len()]));
         out.push_str(if is_tuple { ")" } else { "" });
+        if let Some(assigned) = assigned {
+            let in_namespace = self.tokens[..assigned].iter().any(|(_, token)| *token == ".");
+            out.push_str(&format!(")|{KEPT}({in_namespace})"));
+        }
         out
     }
 

@@ -16,6 +16,7 @@ use minijinja::{
 /// Of the kind UnknownMethod where texts have no such method; otherwise as Python refuses the arguments.
 pub fn call_method(state: &State, of: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let s = text(of)?;
+    pay(state, s.len())?;
     Ok(match name {
         "upper" => without(arguments, s.to_uppercase())?,
         "lower" => without(arguments, s.to_lowercase())?,
@@ -164,8 +165,9 @@ fn all(s: &str, is: fn(char) -> bool) -> bool {
 
 /// Letters of the third case, which only begin a word, are written as two letters.
 fn is_third_case(c: char) -> bool {
-    matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ' | '\u{1f88}'..='\u{1f8f}' | '\u{1f98}'..='\u{1f9f}' | '\u{1fa8}'..='\u{1faf}')
-        || matches!(c, '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}')
+    let is_latin = matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ');
+    let is_greek = matches!(u32::from(c), 0x1f88..=0x1f8f | 0x1f98..=0x1f9f | 0x1fa8..=0x1faf);
+    is_latin || is_greek || matches!(c, '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}')
 }
 
 fn is_cased(c: char) -> bool {

@@ -1,5 +1,5 @@
-//! Reads the JSON of a file such as config.json field by field. An error names the field that is wrong and its
-//! value.
+//! Reads the JSON of a file such as config.json field by field. An error names the field that is wrong and
+//! its value.
 
 use crate::{
     architecture::Activation,

@@ -64,8 +64,8 @@ fn quoted(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Checks that these bytes, a file's or its beginning, are the file itself and not a stand-in: a pointer of Git
-/// LFS, a web page, nothing.
+/// Checks that these bytes, a file's or its beginning, are the file itself and not a stand-in: a pointer of
+/// Git LFS, a web page, nothing.
 ///
 /// # Errors
 /// Of the kind Model; it says what the file is and what to do.
@@ -75,8 +75,8 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<()> {
     let what = if bytes.is_empty() {
         "empty: download it again"
     } else if head.starts_with("version https://git-lfs.github.com/spec/") {
-        "a pointer of Git LFS, not the file itself: run `git lfs pull` in its folder, or download the file from \
-         its web page"
+        "a pointer of Git LFS, not the file itself: run `git lfs pull` in its folder, or download the file \
+         from its web page"
     } else if ["<!doctype html", "<html", "<?xml"].iter().any(|begin| head.starts_with(begin)) {
         "a web page, not the file itself: download it from an address with /resolve/ rather than /blob/"
     } else if bytes.len() >= 8 && bytes[..bytes.len().min(4096)].iter().all(|byte| *byte == 0) {

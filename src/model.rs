@@ -58,7 +58,8 @@ impl Defaults {
             if number.is_none() {
                 let (from, to) = range.into_inner();
                 tracing::warn!(
-                    "{name}: {field} is {value}, and a number from {from} to {to} belongs there: it is passed over"
+                    "{name}: {field} is {value}, and a number from {from} to {to} belongs there: it is \
+                     passed over"
                 );
             }
             number.map(|n| n as f32)
@@ -210,8 +211,8 @@ impl Model {
         }
     }
 
-    /// All ids that end a text by any of the model's files. [`Model::eos`] are those of the first file that has
-    /// any, as in transformers' `generate`.
+    /// All ids that end a text by any of the model's files. [`Model::eos`] are those of the first file that
+    /// has any, as in transformers' `generate`.
     pub fn all_eos(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         let of_tokenizer = self.special_tokens.get("eos_token").and_then(|token| tokenizer.id(token));
         let of_config = self.architecture.eos.iter().copied();

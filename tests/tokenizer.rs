@@ -38,8 +38,8 @@ fn the_published_vocabularies_are_read_as_transformers_reads_them() {
     }
 }
 
-/// Tokenizers as published models have them, in all the forms that their files take, and as many random ones as
-/// the file of WGPT_SETUPS holds: ids, texts and the names of special tokens are transformers'.
+/// Tokenizers as published models have them, in all the forms that their files take, and as many random ones
+/// as the file of WGPT_SETUPS holds: ids, texts and the names of special tokens are transformers'.
 #[test]
 fn tokenizers_are_resolved_as_by_transformers() {
     #[derive(serde::Deserialize)]
@@ -121,8 +121,8 @@ fn a_stream_spaces_the_first_word_and_keeps_characters_whole() {
     }
 }
 
-/// Characters that are spelt as bytes come out whole, however many bytes the prompt ends in, and bytes that are
-/// no character spoil none of the others.
+/// Characters that are spelt as bytes come out whole, however many bytes the prompt ends in, and bytes that
+/// are no character spoil none of the others.
 #[test]
 fn a_stream_of_bytes_goes_on_with_those_of_the_prompt() {
     let (_, tokenizer) = Model::built_in().expect("the built-in model");

@@ -174,8 +174,8 @@ pub fn default_threads() -> usize {
     num_cpus::get_physical().clamp(1, allowed)
 }
 
-/// Whether there may be a GPU that GL reaches. On Linux a GPU has a device file; without one there is no reason
-/// to start GL, whose libraries may look for a display and complain on stderr.
+/// Whether there may be a GPU that GL reaches. On Linux a GPU has a device file; without one there is no
+/// reason to start GL, whose libraries may look for a display and complain on stderr.
 fn may_have_gl() -> bool {
     let files = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0"];
     !cfg!(target_os = "linux") || files.iter().any(|file| std::path::Path::new(file).exists())

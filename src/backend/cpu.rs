@@ -18,8 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Whether so many bytes can be allocated. Asks the system's allocator, for a program's own may end the program
-/// where it has none.
+/// Whether so many bytes can be allocated. Asks the system's allocator, for a program's own may end the
+/// program where it has none.
 fn are_free(bytes: u64) -> bool {
     let Ok(bytes) = usize::try_from(bytes) else { return false };
     let Ok(layout) = Layout::from_size_align(bytes.max(1), 1) else { return false };

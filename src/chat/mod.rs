@@ -151,9 +151,9 @@ impl Template {
         })
     }
 
-    /// The texts that follow an answer: where it is the last message, and where another one follows. A template
-    /// may write the token that ends a turn only where another turn begins. Empty where the template refuses
-    /// such a conversation.
+    /// The texts that follow an answer: where it is the last message, and where another one follows. A
+    /// template may write the token that ends a turn only where another turn begins. Empty where the template
+    /// refuses such a conversation.
     pub fn after_answers(&self) -> [String; 2] {
         const ANSWER: &str = "An answer of no other use";
         let last = vec![Message::new("user", "Hello"), Message::new("assistant", ANSWER)];

@@ -71,7 +71,8 @@ impl Stopping {
         self.give(end)
     }
 
-    /// The position in `text` of a position in `spelt`; that of a special token's beginning, if it is within one.
+    /// The position in `text` of a position in `spelt`; that of a special token's beginning, if it is within
+    /// one.
     fn in_text(&self, spelt: usize) -> usize {
         let hidden = |(at, len): &(usize, usize)| spelt.saturating_sub(*at).min(*len);
         spelt - self.special.iter().map(hidden).sum::<usize>()

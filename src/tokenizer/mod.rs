@@ -31,8 +31,8 @@ impl Tokenizer {
         Self { inner, cleans_up: false }
     }
 
-    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are read
-    /// as the settings' class defines them, and adds the tokens that the settings name.
+    /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are
+    /// read as the settings' class defines them, and adds the tokens that the settings name.
     ///
     /// # Errors
     /// Of the kind Model where a file is missing, damaged or not supported.
@@ -48,8 +48,8 @@ impl Tokenizer {
             sentence_piece::read(&pieces, settings)?
         } else {
             return Err(Error::model(format!(
-                "{} holds no tokenizer.json, no vocab.json with merges.txt, and no tokenizer.model: fetch the \
-                 model's tokenizer.json",
+                "{} holds no tokenizer.json, no vocab.json with merges.txt, and no tokenizer.model: fetch \
+                 the model's tokenizer.json",
                 folder.display()
             )));
         };
@@ -104,8 +104,8 @@ impl Tokenizer {
             .is_some_and(|token| token.special)
     }
 
-    /// Whether an id is a token that is matched before a text is split into words: a special token, or one that
-    /// was added to the vocabulary.
+    /// Whether an id is a token that is matched before a text is split into words: a special token, or one
+    /// that was added to the vocabulary.
     pub fn is_added(&self, id: u32) -> bool {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
@@ -115,8 +115,8 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The byte that a token stands for (`<0x0A>` for 10), in a tokenizer that spells rare characters as bytes:
-    /// SentencePiece's byte fallback.
+    /// The byte that a token stands for (`<0x0A>` for 10), in a tokenizer that spells rare characters as
+    /// bytes: SentencePiece's byte fallback.
     fn byte(&self, id: u32) -> Option<u8> {
         let token = self.inner.id_to_token(id)?;
         let byte = u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()?;

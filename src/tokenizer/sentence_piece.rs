@@ -40,8 +40,8 @@ struct Trainer {
 /// BPE as the kind of a model.
 const BPE_MODEL: i32 = 2;
 
-/// Reads the model as transformers' LlamaTokenizer does: two pieces merge where their union is a piece, and the
-/// piece with the lowest id merges first.
+/// Reads the model as transformers' LlamaTokenizer does: two pieces merge where their union is a piece, and
+/// the piece with the lowest id merges first.
 ///
 /// # Errors
 /// Of the kind Model where the file is damaged, its model is not BPE, or the settings' class is another.
@@ -50,8 +50,8 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Tokenizer> {
     if !["", "LlamaTokenizer", "CodeLlamaTokenizer"].contains(&settings.class.as_str()) {
         let class = &settings.class;
         return Err(Error::model(format!(
-            "{name} is there, and {class} is named, but only LlamaTokenizer is read from such a file: fetch the \
-             model's tokenizer.json"
+            "{name} is there, and {class} is named, but only LlamaTokenizer is read from such a file: fetch \
+             the model's tokenizer.json"
         )));
     }
     let model = Model::decode(&files::read(path)?[..]).map_err(|e| {
@@ -109,8 +109,8 @@ fn tokenizer_json(pieces: &[Piece], settings: &Settings) -> Value {
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE", "vocab": ids, "merges": merges, "ignore_merges": false, "dropout": null,
-            "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
-            "byte_fallback": true,
+            "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": true, "byte_fallback": true,
         },
     })
 }

@@ -2,8 +2,9 @@
 
 use super::Tokenizer;
 
-/// A stream of the text that follows a prompt. What it returns is what decoding the prompt and the ids together
-/// shows beyond the prompt, except that bytes that are no character do not spoil those before and after them.
+/// A stream of the text that follows a prompt. What it returns is what decoding the prompt and the ids
+/// together shows beyond the prompt, except that bytes that are no character do not spoil those before and
+/// after them.
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     /// Ids whose text is complete. They are decoded before the next ones, because a text's first token is

@@ -1,5 +1,5 @@
-//! Tokenizers from vocab.json and merges.txt, which say nothing of how a text is split into words: the class of
-//! the tokenizer does.
+//! Tokenizers from vocab.json and merges.txt, which say nothing of how a text is split into words: the class
+//! of the tokenizer does.
 
 use super::{Settings, Tokenizer};
 use crate::error::{Error, Result};

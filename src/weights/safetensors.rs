@@ -150,7 +150,8 @@ impl Checkpoint {
             if !self.insert(&tensor_name, entry) {
                 return Err(Error::model(format!(
                     "{name}: the tensor {tensor_name} is in another file too, and there is no \
-                     model.safetensors.index.json that says which counts: remove the file that is not the model's"
+                     model.safetensors.index.json that says which counts: remove the file that is not \
+                     the model's"
                 )));
             }
         }

@@ -212,8 +212,8 @@ impl ModelTensors {
     }
 
     /// Settles which tensors are the embedding and the head where they should be tied. A checkpoint may store
-    /// the one matrix under either name. If it stores a head with other values than the embedding, the head is
-    /// used, as in transformers since version 5.
+    /// the one matrix under either name. If it stores a head with other values than the embedding, the head
+    /// is used, as in transformers since version 5.
     pub fn tie(&mut self, checkpoint: &Checkpoint) {
         if self.head.is_some() {
             return;
@@ -293,8 +293,8 @@ impl ModelTensors {
                 false => "are they of one model and whole?".to_owned(),
             };
             return Err(Error::model(format!(
-                "the weights do not fit {says}: {bad} of {} tensors are missing, mis-shaped or of a type that is \
-                 not read; {remedy}{}",
+                "the weights do not fit {says}: {bad} of {} tensors are missing, mis-shaped or of a type \
+                 that is not read; {remedy}{}",
                 self.specs().len(),
                 print(&table),
             )));

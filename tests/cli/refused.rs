@@ -149,8 +149,8 @@ fn gguf_files_that_cannot_be_run_are_refused() {
     }
 }
 
-/// Metadata that would change what is computed is refused by name, unless its value changes nothing; unknown keys
-/// are named in a warning.
+/// Metadata that would change what is computed is refused by name, unless its value changes nothing; unknown
+/// keys are named in a warning.
 #[test]
 fn metadata_that_changes_a_model_is_used_or_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -187,7 +187,8 @@ fn metadata_that_changes_a_model_is_used_or_refused() {
     }
     let (code, _, err) = generate("llama.a_key_of_nobody", integer, &[0; 4]);
     assert!(code == 0 && err.contains("llama.a_key_of_nobody"), "{code} {err}");
-    // Entries that the file has: the sizes that it tells twice must agree, and what has no default must be there.
+    // Entries that the file has: the sizes that it tells twice must agree, and what has no default must be
+    // there.
     let after =
         |key: &str| bytes.windows(key.len()).position(|w| w == key.as_bytes()).expect(key) + key.len();
     for (key, word) in [("llama.attention.value_length", "8"), ("llama.vocab_size", "512")] {

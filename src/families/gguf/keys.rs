@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 /// Beginnings of keys that describe the file, or the tokenizer, which reads its own.
 const ELSEWHERE: &[&str] = &["general.", "tokenizer.", "quantize.", "split.", "imatrix."];
 
-/// Keys after the architecture's name that change nothing here: those of scalings that the model does not use,
-/// and of norms of the other kind.
+/// Keys after the architecture's name that change nothing here: those of scalings that the model does not
+/// use, and of norms of the other kind.
 const UNUSED: &[&str] = &[
     "attention.layer_norm_epsilon",
     "attention.layer_norm_rms_epsilon",
@@ -26,8 +26,8 @@ const UNUSED: &[&str] = &[
     "tensor_data_layout",
 ];
 
-/// Keys after the architecture's name that change what is computed, in models of some families, and the values
-/// with which they do not.
+/// Keys after the architecture's name that change what is computed, in models of some families, and the
+/// values with which they do not.
 const CHANGING: &[(&str, &[&str])] = &[
     ("attention.causal", &["true"]),
     ("attention.chunk_size", &["0"]),
@@ -66,8 +66,8 @@ const CHANGING: &[(&str, &[&str])] = &[
     ("use_parallel_residual", &["false"]),
 ];
 
-/// Judges the keys that were not read: an error for one that would change what is computed, a warning for those
-/// that are not known.
+/// Judges the keys that were not read: an error for one that would change what is computed, a warning for
+/// those that are not known.
 ///
 /// # Errors
 /// Of the kind Model: names the key and its value.

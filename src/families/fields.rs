@@ -67,7 +67,7 @@ const CHANGING: &[(&str, &[&str])] = &[
     ("relative_attention", &["false"]),
     ("scale_attn_by_inverse_layer_idx", &["false"]),
     ("scale_attn_weights", &["true"]),
-    ("sliding_window", &[]),
+    ("sliding_window", &["0"]),
     ("sliding_window_pattern", &["1"]),
     ("use_attention_sinks", &["false"]),
     ("use_bidirectional_attention", &["false"]),

@@ -2,6 +2,7 @@
 //! character.
 
 mod added;
+mod classes;
 mod gguf;
 mod sentence_piece;
 mod settings;

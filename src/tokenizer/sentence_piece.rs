@@ -1,7 +1,7 @@
 //! Tokenizers from SentencePiece's tokenizer.model, a protocol buffer
 //! (<https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto>).
 
-use super::{Settings, Tokenizer};
+use super::{Settings, Tokenizer, classes};
 use crate::{
     error::{Error, Result},
     files,
@@ -80,20 +80,8 @@ fn tokenizer_json(pieces: &[Piece], settings: &Settings) -> Value {
     }
     merges.sort();
     let merges: Vec<_> = merges.into_iter().map(|(.., pair)| pair).collect();
-    let prefix = settings.add_prefix_space.unwrap_or(true);
-    let scheme = match (prefix, settings.legacy) {
-        (false, _) => "never",
-        (true, true) => "always",
-        (true, false) => "first",
-    };
-    let mut decoders = vec![
-        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
-        json!({"type": "ByteFallback"}),
-        json!({"type": "Fuse"}),
-    ];
-    if prefix {
-        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-    }
+    let settings = Settings { class: "LlamaTokenizer".to_owned(), ..settings.clone() };
+    let mut json = classes::tokenizer_json(&settings, json!(ids), json!(merges)).expect("a known class");
     let added = pieces.iter().enumerate().filter(|(_, p)| [CONTROL, USER_DEFINED].contains(&p.kind));
     let added = added.map(|(id, piece)| {
         json!({
@@ -101,16 +89,6 @@ fn tokenizer_json(pieces: &[Piece], settings: &Settings) -> Value {
             "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
         })
     });
-    json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
-        "normalizer": null,
-        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false},
-        "post_processor": null,
-        "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {
-            "type": "BPE", "vocab": ids, "merges": merges, "ignore_merges": false, "dropout": null,
-            "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": true, "byte_fallback": true,
-        },
-    })
+    json["added_tokens"] = added.collect();
+    json
 }

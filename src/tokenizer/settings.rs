@@ -14,6 +14,7 @@ use std::{
 use tokenizers::AddedToken;
 
 /// A tokenizer's settings.
+#[derive(Clone)]
 pub struct Settings {
     /// transformers' class of tokenizer, without "Fast"; it defines how vocab.json and merges.txt are read.
     pub(super) class: String,

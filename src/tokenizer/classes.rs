@@ -1,0 +1,81 @@
+//! transformers' classes of tokenizers, which say how a text is split into words and how ids become text again
+//! where a file holds the vocabulary alone: vocab.json with merges.txt, and tokenizer.model. A tokenizer.json
+//! says it itself. (transformers 5 takes some classes' word over that of a tokenizer.json.)
+
+use super::Settings;
+use serde_json::{Value, json};
+
+/// How Qwen2's tokenizers split a text into words.
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+    r"|\s+(?!\S)|\s+",
+);
+
+/// The classes that are known.
+pub const KNOWN: [&str; 5] =
+    ["GPT2Tokenizer", "OpenAIGPTTokenizer", "Qwen2Tokenizer", "LlamaTokenizer", "CodeLlamaTokenizer"];
+
+/// The tokenizer.json of BPE with this vocabulary and these merges, as the settings' class defines it; none
+/// where the class is not known.
+pub fn tokenizer_json(settings: &Settings, vocab: Value, merges: Value) -> Option<Value> {
+    let prefix = |default| settings.add_prefix_space.unwrap_or(default);
+    let bytes = |use_regex: bool| {
+        json!({
+            "type": "ByteLevel", "add_prefix_space": prefix(false), "trim_offsets": true,
+            "use_regex": use_regex,
+        })
+    };
+    let mut model = json!({
+        "type": "BPE", "vocab": vocab, "merges": merges, "ignore_merges": false, "dropout": null,
+        "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+        "byte_fallback": false,
+    });
+    let (normalizer, pre_tokenizer, decoder) = match settings.class.as_str() {
+        "GPT2Tokenizer" => (Value::Null, bytes(true), bytes(true)),
+        // BPE on lower-case words whose last piece ends in `</w>`.
+        "OpenAIGPTTokenizer" => {
+            model["unk_token"] =
+                json!(settings.special_tokens.get("unk_token").map_or("<unk>", String::as_str));
+            model["end_of_word_suffix"] = json!("</w>");
+            let normalizer = json!({
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true,
+            });
+            let decoder = json!({"type": "BPEDecoder", "suffix": "</w>"});
+            (normalizer, json!({"type": "BertPreTokenizer"}), decoder)
+        }
+        "Qwen2Tokenizer" => {
+            let words = json!({
+                "type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false,
+            });
+            let steps = json!({"type": "Sequence", "pretokenizers": [words, bytes(false)]});
+            (json!({"type": "NFC"}), steps, bytes(true))
+        }
+        // SentencePiece's: blanks are "▁", and rare characters are spelt as bytes.
+        "LlamaTokenizer" | "CodeLlamaTokenizer" => {
+            model["fuse_unk"] = json!(true);
+            model["byte_fallback"] = json!(true);
+            let scheme = match (prefix(true), settings.legacy) {
+                (false, _) => "never",
+                (true, true) => "always",
+                (true, false) => "first",
+            };
+            let mut decoders = vec![
+                json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+                json!({"type": "ByteFallback"}),
+                json!({"type": "Fuse"}),
+            ];
+            if prefix(true) {
+                decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+            }
+            let blanks =
+                json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+            (Value::Null, blanks, json!({"type": "Sequence", "decoders": decoders}))
+        }
+        _ => return None,
+    };
+    Some(json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
+    }))
+}

@@ -57,7 +57,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size, Norms::of_sum)).collect(),
         final_norm: None,
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", ".attn.bias", "position_ids"],
+        ignored: &["lm_head.weight", ".attn.bias"],
     };
     Ok((architecture, tensors))
 }

@@ -59,7 +59,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             .collect(),
         final_norm: Some(norm("transformer.ln_f", hidden_size, true)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", ".attn.bias", ".attn.masked_bias"],
+        ignored: &["lm_head.weight", ".attn.bias"],
     };
     Ok((architecture, tensors))
 }

@@ -83,7 +83,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: (0..n_layers).map(layer).collect(),
         final_norm: Some(norm("transformer.ln_f", hidden_size, true)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", "attn.attention.bias", "attn.attention.masked_bias"],
+        ignored: &["lm_head.weight", "attn.attention.bias"],
     };
     Ok((architecture, tensors))
 }

@@ -204,7 +204,7 @@ pub(super) fn read(
         layers: layers.iter().enumerate().map(layer).collect(),
         final_norm: Some(norm(format!("{prefix}norm"), hidden_size, false)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", "rotary_emb.inv_freq"],
+        ignored: &["lm_head.weight"],
         vision: None,
     };
     Ok((architecture, tensors))

@@ -41,13 +41,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             (TOWER, "model.vision_tower."),
             ("model.multi_modal_projector.", "multi_modal_projector."),
         ],
-        ignored: &[
-            "lm_head.weight",
-            "rotary_emb.inv_freq",
-            "position_ids",
-            "post_layernorm.weight",
-            "post_layernorm.bias",
-        ],
+        ignored: &["lm_head.weight", "post_layernorm.weight", "post_layernorm.bias"],
         vision: Some(vision_tensors),
         head: text_tensors.head.filter(|_| !is_tied),
         ..text_tensors

@@ -111,6 +111,13 @@ impl Checkpoint {
         let mut checkpoint = Self::default();
         let Files { paths, index } = Files::of(folder)?;
         for path in paths {
+            if !index.is_empty() && !path.exists() {
+                return Err(Error::model(format!(
+                    "{} is missing, and model.safetensors.index.json says that it holds a part of the weights: \
+                     download it too",
+                    path.display()
+                )));
+            }
             let file_name = path.file_name().unwrap_or_default();
             // Where several files hold a tensor, that of the index counts; the others may be stale.
             let counts = |tensor: &str| index.get(tensor).is_none_or(|file| file_name == file.as_str());

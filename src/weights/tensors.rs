@@ -282,7 +282,8 @@ impl ModelTensors {
         }
         let bad = table.len();
         for (name, entry) in checkpoint.entries() {
-            if !used.contains(name) && !self.ignored.iter().any(|end| ends_in(name, end)) {
+            let is_known = DERIVED.iter().chain(self.ignored).any(|end| ends_in(name, end));
+            if !used.contains(name) && !is_known && entry.bytes > 0 {
                 table.push([name.to_owned(), "unexpected".to_owned(), shape(&entry.shape)]);
             }
         }
@@ -311,6 +312,9 @@ impl ModelTensors {
         Ok(Found(found))
     }
 }
+
+/// Ends of the names of buffers that older programs saved, and that follow from the model's sizes.
+const DERIVED: [&str; 3] = ["position_ids", "rotary_emb.inv_freq", "masked_bias"];
 
 /// Whether a tensor's name ends in this one, which begins at a dot.
 fn ends_in(name: &str, end: &str) -> bool {

@@ -51,6 +51,31 @@ impl Defaults {
     fn read(path: &Path) -> Result<Self> {
         let (name, value) = (path.display().to_string(), read_json(path)?);
         let config = Config::new(&name, &value)?;
+        const UNFOLLOWED: [&str; 13] = [
+            "bad_words_ids",
+            "begin_suppress_tokens",
+            "encoder_repetition_penalty",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "guidance_scale",
+            "min_length",
+            "min_new_tokens",
+            "no_repeat_ngram_size",
+            "num_beams",
+            "sequence_bias",
+            "stop_strings",
+            "suppress_tokens",
+        ];
+        let changes = |value: &Value| match value {
+            Value::Number(n) => ![0.0, 1.0].contains(&n.as_f64().unwrap_or_default()),
+            Value::Array(list) => !list.is_empty(),
+            _ => true,
+        };
+        let unfollowed: Vec<_> =
+            UNFOLLOWED.into_iter().filter(|field| config.get(field).is_some_and(changes)).collect();
+        if !unfollowed.is_empty() {
+            tracing::warn!("{name}: this advice is not followed: {}", unfollowed.join(", "));
+        }
         // Advice that makes no sense spoils nothing.
         let number = |field: &str, range: RangeInclusive<f64>| {
             let value = config.get(field)?;

@@ -144,6 +144,11 @@ fn a_stream_of_bytes_goes_on_with_those_of_the_prompt() {
             assert!(pieces.iter().all(|piece| piece.chars().count() <= 1 || piece.is_ascii()), "{pieces:?}");
         }
     }
+    // Also where no text stands before it, the blank after a character counts.
+    let words = ids("é x");
+    let mut stream = tokenizer.stream(&[1]);
+    let text: String = words.iter().map(|id| stream.push(*id)).collect();
+    assert_eq!(text + &stream.finish(), "é x");
     let (bad, a) = (tokenizer.id("<0xE3>").expect("a byte"), ids("é"));
     let mut stream = tokenizer.stream(&ids("a"));
     let text: String = [&a[..], &[bad], &a[..]].concat().iter().map(|id| stream.push(*id)).collect();

@@ -131,7 +131,8 @@ impl Generate {
         }
         if self.stats {
             let (engine, bandwidth) = (&language_model.engine, stats::bandwidth(&self.model.device));
-            eprint!("{}", Stats { engine, prompt_tokens: prompt.len(), timing, bandwidth });
+            let stats = Stats { engine, prompt_tokens: prompt.len(), timing, bandwidth };
+            terminal::write_stderr(format_args!("{stats}"));
         }
         Ok(())
     }

@@ -38,17 +38,17 @@ impl Terminal {
     /// Writes a line to stderr, unless `--quiet` is given.
     pub fn say(&self, text: Arguments) {
         if !self.verbosity.quiet {
-            eprintln!("{text}");
+            write_stderr(format_args!("{text}\n"));
         }
     }
 
     /// Writes an error to stderr, with its causes if `--verbose` is given.
     pub fn fail(&self, error: &Error) {
-        eprintln!("error: {}", error.worded(flag, words));
+        write_stderr(format_args!("error: {}\n", error.worded(flag, words)));
         if self.verbosity.verbose {
             let mut cause = std::error::Error::source(error);
             while let Some(error) = cause {
-                eprintln!("  because: {error}");
+                write_stderr(format_args!("  because: {error}\n"));
                 cause = error.source();
             }
         }
@@ -59,6 +59,12 @@ impl Terminal {
         let shown = !self.verbosity.quiet && std::io::stderr().is_terminal();
         Progress { bar: ProgressBar::hidden(), what, of, shown, start: Instant::now() }
     }
+}
+
+/// Writes to stderr. Where nobody reads it any more, or it is full, the answer still counts.
+pub fn write_stderr(text: Arguments) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_fmt(text);
 }
 
 /// The unit that a progress bar counts.

@@ -8,28 +8,29 @@ use serde_json::Value;
 /// generation, labels of other tasks.
 #[rustfmt::skip] // one field a line would be pages
 const UNUSED: &[&str] = &[
-    "architectures", "attention_dropout", "attention_implementation", "attention_probs_dropout_prob",
+    "afn", "architectures", "attention_dropout", "attention_implementation", "attention_probs_dropout_prob",
     "attn_implementation", "attn_pdrop", "auto_map", "aux_loss_alpha", "bad_words_ids",
-    "begin_suppress_tokens", "chunk_size_feed_forward", "classifier_dropout", "cls_token_id",
-    "cross_attention_hidden_size", "custom_pipelines", "debug", "decoder_start_token_id",
-    "diversity_penalty", "do_sample", "dropout", "dtype", "early_stopping", "embd_pdrop", "embed_dropout",
-    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "finetuning_task",
-    "forced_bos_token_id", "forced_eos_token_id", "fuse_cross_entropy", "gradient_checkpointing",
-    "hidden_dropout", "hidden_dropout_prob", "id2label", "ignore_index", "image_seq_length",
-    "initializer_factor", "initializer_range", "is_decoder", "is_llama_config",
-    "keys_to_ignore_at_inference", "label2id", "language", "layerdrop", "length_penalty", "license",
-    "mask_token_id", "max_length", "max_sequence_length", "max_window_layers", "min_length", "mlp_dropout",
-    "model_max_length", "model_name", "model_type", "n_ctx", "n_special", "name", "neftune_noise_alpha",
-    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels", "num_return_sequences",
-    "output_attentions", "output_hidden_states", "output_past", "output_router_logits", "output_scores",
-    "pad_token_id", "predict_special_tokens", "prefix", "pretraining_tp", "problem_type", "projection_dim",
-    "remove_invalid_values", "reorder_and_upcast_attn", "repetition_penalty", "resid_dropout",
-    "resid_pdrop", "return_dict", "return_dict_in_generate", "router_aux_loss_coef", "router_jitter_noise",
-    "sep_token_id", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss",
-    "tie_encoder_decoder", "tokenizer_class", "tokenizer_model_max_length", "tokenizer_padding_side",
-    "top_k", "top_p", "torch_dtype", "torchscript", "transformers.js_config", "transformers_version",
-    "typical_p", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
-    "use_flash_attn", "use_fused_rms_norm", "use_return_dict", "vocab_padding", "z_loss_coef",
+    "begin_suppress_tokens", "bos_token", "cache_implementation", "chunk_size_feed_forward",
+    "classifier_dropout", "cls_token_id", "cross_attention_hidden_size", "custom_pipelines", "debug",
+    "decoder_start_token_id", "diversity_penalty", "do_sample", "dropout", "dtype", "early_stopping",
+    "embd_dropout", "embd_pdrop", "embed_dropout", "encoder_no_repeat_ngram_size", "eos_token",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
+    "fuse_cross_entropy", "gradient_checkpointing", "hidden_dropout", "hidden_dropout_prob", "id2label",
+    "ignore_index", "image_seq_length", "initializer_factor", "initializer_range", "is_decoder",
+    "is_llama_config", "keys_to_ignore_at_inference", "label2id", "language", "layerdrop", "length_penalty",
+    "license", "mask_token_id", "max_length", "max_sequence_length", "max_window_layers", "min_length",
+    "mlp_dropout", "model_max_length", "model_name", "model_type", "n_ctx", "n_special", "name",
+    "neftune_noise_alpha", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels",
+    "num_return_sequences", "output_attentions", "output_hidden_states", "output_past",
+    "output_router_logits", "output_scores", "pad_token", "pad_token_id", "predict_special_tokens",
+    "prefix", "pretraining_tp", "problem_type", "projection_dim", "remove_invalid_values",
+    "reorder_and_upcast_attn", "repetition_penalty", "resid_dropout", "resid_pdrop", "return_dict",
+    "return_dict_in_generate", "router_aux_loss_coef", "router_jitter_noise", "sep_token_id",
+    "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
+    "tokenizer_class", "tokenizer_model_max_length", "tokenizer_padding_side", "top_k", "top_p",
+    "torch_dtype", "torchscript", "transformers.js_config", "transformers_version", "typical_p",
+    "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache", "use_flash_attn",
+    "use_fused_rms_norm", "use_return_dict", "vocab_padding", "xla_device", "z_loss_coef",
 ];
 
 /// Beginnings of names of such fields.
@@ -144,6 +145,9 @@ const CHANGING: &[(&str, &[&str])] = &[
 pub fn judge(config: &Config, family: &str) -> Result<()> {
     let mut unknown = Vec::new();
     for (field, value) in config.unread() {
+        if field == "sliding_window" && config.get("use_sliding_window") == Some(&Value::Bool(false)) {
+            continue;
+        }
         match CHANGING.iter().find(|(name, _)| *name == field) {
             Some((_, neutral)) if !changes_nothing(value, neutral) => {
                 return Err(config.wrong(

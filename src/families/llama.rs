@@ -223,8 +223,10 @@ fn rope(config: &Config, theta: f64, max_positions: u32) -> Result<Rope> {
     let name = format!("{}'s {field}", config.name());
     let rope = Config::new(&name, config.get(field).expect("it was found"))?;
     let theta = if rope.has("rope_theta") { rope.positive("rope_theta")? } else { theta };
-    if rope.f64("partial_rotary_factor", config.f64("partial_rotary_factor", 1.0)?)? != 1.0 {
-        return Err(rope.wrong("partial_rotary_factor", "only whole heads are turned here: 1.0"));
+    for config in [config, &rope] {
+        if config.f64("partial_rotary_factor", 1.0)? != 1.0 {
+            return Err(config.wrong("partial_rotary_factor", "only whole heads are turned here: 1.0"));
+        }
     }
     let kind_field = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
     let original = || match config.get("original_max_position_embeddings") {

@@ -1,6 +1,6 @@
-//! transformers' classes of tokenizers, which say how a text is split into words and how ids become text again
-//! where a file holds the vocabulary alone: vocab.json with merges.txt, and tokenizer.model. A tokenizer.json
-//! says it itself. (transformers 5 takes some classes' word over that of a tokenizer.json.)
+//! transformers' classes of tokenizers, which say how a text is split into words and how ids become text
+//! again where a file holds the vocabulary alone: vocab.json with merges.txt, and tokenizer.model. A
+//! tokenizer.json says it itself. (transformers 5 takes some classes' word over that of a tokenizer.json.)
 
 use super::Settings;
 use serde_json::{Value, json};

@@ -14,8 +14,9 @@ pub struct TextStream<'a> {
     pending: Vec<u32>,
     /// The characters of `pending` that were returned.
     returned: usize,
-    /// The bytes of an incomplete character, from byte tokens.
+    /// The bytes of an incomplete character, and the ids of these byte tokens.
     bytes: Vec<u8>,
+    byte_ids: Vec<u32>,
     /// How many of them belong to the prompt.
     bytes_of_prompt: usize,
 }
@@ -30,8 +31,15 @@ impl Tokenizer {
         bytes.drain(..cut);
         let whole = &prompt[..prompt.len() - bytes.len()];
         let context = self.ending(whole).to_vec();
-        let bytes_of_prompt = bytes.len();
-        TextStream { tokenizer: self, context, pending: Vec::new(), returned: 0, bytes, bytes_of_prompt }
+        TextStream {
+            tokenizer: self,
+            context,
+            pending: Vec::new(),
+            returned: 0,
+            bytes_of_prompt: bytes.len(),
+            bytes,
+            byte_ids: prompt[whole.len()..].to_vec(),
+        }
     }
 
     /// Some of the last ids: they do not begin within a character, and have a text if there is one.
@@ -63,7 +71,7 @@ impl TextStream<'_> {
             return String::new();
         }
         match self.tokenizer.byte(id) {
-            Some(byte) => self.finish_pending() + &self.push_byte(byte),
+            Some(byte) => self.finish_pending() + &self.push_byte(id, byte),
             None => self.finish_bytes() + &self.push_text(id),
         }
     }
@@ -78,7 +86,7 @@ impl TextStream<'_> {
         self.finish_pending() + &self.finish_bytes()
     }
 
-    fn push_byte(&mut self, byte: u8) -> String {
+    fn push_byte(&mut self, id: u32, byte: u8) -> String {
         let mut text = String::new();
         if !self.bytes.is_empty() {
             let more = [&self.bytes[..], &[byte]].concat();
@@ -88,9 +96,12 @@ impl TextStream<'_> {
             }
         }
         self.bytes.push(byte);
+        self.byte_ids.push(id);
         match std::str::from_utf8(&self.bytes) {
             Ok(character) => {
                 text += character;
+                // The text goes on after this character.
+                self.context = std::mem::take(&mut self.byte_ids);
                 (self.bytes, self.bytes_of_prompt) = (Vec::new(), 0);
             }
             Err(_) if is_incomplete(&self.bytes) => (),
@@ -102,7 +113,7 @@ impl TextStream<'_> {
     /// Gives up an incomplete character: U+FFFD for each of its bytes.
     fn finish_bytes(&mut self) -> String {
         let count = self.bytes.len() - self.bytes_of_prompt;
-        (self.bytes, self.bytes_of_prompt) = (Vec::new(), 0);
+        (self.bytes, self.byte_ids, self.bytes_of_prompt) = (Vec::new(), Vec::new(), 0);
         String::from(char::REPLACEMENT_CHARACTER).repeat(count)
     }
 

@@ -25,8 +25,8 @@ pub(super) fn read(vocab: &Path, merges: &Path, settings: &Settings) -> Result<T
         let class = if settings.class.is_empty() { "no class of tokenizer" } else { &settings.class };
         let known = classes::KNOWN.join(", ");
         Error::model(format!(
-            "{} and {} are there, and {class} is named, but such files are read for these classes only: {known}; \
-             fetch the model's tokenizer.json",
+            "{} and {} are there, and {class} is named, but such files are read for these classes only: \
+             {known}; fetch the model's tokenizer.json",
             vocab.display(),
             merges.display()
         ))

@@ -113,8 +113,8 @@ impl Checkpoint {
         for path in paths {
             if !index.is_empty() && !path.exists() {
                 return Err(Error::model(format!(
-                    "{} is missing, and model.safetensors.index.json says that it holds a part of the weights: \
-                     download it too",
+                    "{} is missing, and model.safetensors.index.json says that it holds a part of the \
+                     weights: download it too",
                     path.display()
                 )));
             }

@@ -282,7 +282,7 @@ impl ModelTensors {
         }
         let bad = table.len();
         for (name, entry) in checkpoint.entries() {
-            let is_known = DERIVED.iter().chain(self.ignored).any(|end| ends_in(name, end));
+            let is_known = ASIDE.iter().chain(self.ignored).any(|end| ends_in(name, end));
             if !used.contains(name) && !is_known && entry.bytes > 0 {
                 table.push([name.to_owned(), "unexpected".to_owned(), shape(&entry.shape)]);
             }
@@ -313,8 +313,19 @@ impl ModelTensors {
     }
 }
 
-/// Ends of the names of buffers that older programs saved, and that follow from the model's sizes.
-const DERIVED: [&str; 3] = ["position_ids", "rotary_emb.inv_freq", "masked_bias"];
+/// Ends of the names of tensors that change no text: buffers that older programs saved, which follow from the
+/// model's sizes, and heads for other tasks beside the one for text.
+const ASIDE: [&str; 9] = [
+    "position_ids",
+    "rotary_emb.inv_freq",
+    "rotary_emb.cos_cached",
+    "rotary_emb.sin_cached",
+    "masked_bias",
+    "v_head.summary.weight",
+    "v_head.summary.bias",
+    "multiple_choice_head.summary.weight",
+    "multiple_choice_head.summary.bias",
+];
 
 /// Whether a tensor's name ends in this one, which begins at a dot.
 fn ends_in(name: &str, end: &str) -> bool {

@@ -142,6 +142,14 @@ impl Writer {
     /// Of the kind Run if the file cannot be written or `progress` returns false; the partial file is then
     /// removed.
     pub fn save(&self, path: &Path, progress: &dyn Fn(u64, u64) -> bool) -> Result<()> {
+        // A link stays, and the file that it leads to is replaced.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if path.exists() && !path.is_file() {
+            return Err(Error::run(format!(
+                "{} cannot be written: it is there, and is not a file; name another",
+                path.display()
+            )));
+        }
         let mut partial = path.as_os_str().to_owned();
         partial.push(".part");
         let written = File::create(&partial)

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde_json::Value;
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 /// A file's bytes.
 ///
@@ -44,7 +44,7 @@ pub fn read_json(path: &Path) -> Result<Value> {
 }
 
 /// The text with NaN, Infinity and -Infinity in quotes where they stand outside of strings.
-fn quoted(json: &str) -> Cow<'_, str> {
+fn quoted(json: &str) -> String {
     let (mut out, mut rest, mut in_string) = (String::new(), json, false);
     while let Some(c) = rest.chars().next() {
         let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|w| !in_string && rest.starts_with(w));
@@ -61,7 +61,7 @@ fn quoted(json: &str) -> Cow<'_, str> {
         out += &rest[..taken];
         rest = &rest[taken..];
     }
-    out.into()
+    out
 }
 
 /// Checks that these bytes, a file's or its beginning, are the file itself and not a stand-in: a pointer of

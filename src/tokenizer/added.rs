@@ -13,15 +13,13 @@ impl Tokenizer {
         self.inner.add_tokens(listed.iter().cloned())?;
         let is_in_vocabulary = |token: &&AddedToken| self.inner.token_to_id(&token.content).is_some();
         let of_class: Vec<_> = of_class.iter().filter(is_in_vocabulary).collect();
-        for token in named.iter().chain(of_class) {
-            // A role makes a known token special, and leaves its other flags.
-            let token = match self.added(&token.content) {
-                Some(_) if *lists_all && !listed.iter().any(|one| one.content == token.content) => continue,
-                Some(known) => known.clone(),
-                None => token.clone(),
-            };
-            self.inner.add_tokens([AddedToken { special: true, ..token }])?;
-        }
+        // A role makes a known token special, and leaves its other flags.
+        let by_role = |token: &AddedToken| match self.added(&token.content) {
+            Some(_) if *lists_all && !listed.iter().any(|one| one.content == token.content) => None,
+            known => Some(AddedToken { special: true, ..known.unwrap_or(token).clone() }),
+        };
+        let by_role: Vec<_> = named.iter().chain(of_class).filter_map(by_role).collect();
+        self.inner.add_tokens(by_role)?;
         let is_new = |token: &&AddedToken| self.added(&token.content).is_none();
         let extra: Vec<_> = extra.iter().filter(is_new).cloned().collect();
         self.inner.add_tokens(extra)?;

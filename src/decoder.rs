@@ -116,10 +116,13 @@ pub fn decoder(
     let ids = buffers.declare("ids", Content::Ids);
     let layers = Layers { architecture, a, partials, rope_tables };
     let attention_weights = layers.a.weights;
+    // Where a prefill leaves what its last norm, if there is one, gives.
+    let hidden = if weights.final_norm.is_some() { layers.a.h } else { layers.a.x };
     let decoder = Decoder { layers, weights, features, logits, scores, caches, candidates, ids };
     let plans = Phase::ALL.map(|phase| decoder.plan(phase)).into();
-    let [logits, scores] = [logits, scores].map(Some);
-    let ports = Ports { logits, scores, ids: Some(ids), attention_weights, features, ..Ports::default() };
+    let [logits, scores, hidden] = [logits, scores, hidden].map(Some);
+    let ids = Some(ids);
+    let ports = Ports { logits, scores, hidden, ids, attention_weights, features, ..Ports::default() };
     Ok(Plans { buffers, sizes, plans, ports })
 }
 

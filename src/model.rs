@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     families,
     files::{read_json, read_text},
+    sampling::{Penalties, Sampling},
     tokenizer::{Settings, Tokenizer},
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
@@ -48,6 +49,23 @@ pub struct Defaults {
 }
 
 impl Defaults {
+    /// The settings, with [`Sampling::default`] where nothing is recommended.
+    pub fn sampling(&self) -> Sampling {
+        let plain = Sampling::default();
+        Sampling {
+            temperature: self.temperature.unwrap_or(plain.temperature),
+            top_k: self.top_k.unwrap_or(plain.top_k),
+            top_p: self.top_p.unwrap_or(plain.top_p),
+            min_p: self.min_p.unwrap_or(plain.min_p),
+            typical_p: self.typical_p.unwrap_or(plain.typical_p),
+            penalties: Penalties {
+                repetition: self.repetition_penalty.unwrap_or(plain.penalties.repetition),
+                ..plain.penalties
+            },
+            ..plain
+        }
+    }
+
     fn read(path: &Path) -> Result<Self> {
         let (name, value) = (path.display().to_string(), read_json(path)?);
         let config = Config::new(&name, &value)?;

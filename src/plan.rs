@@ -65,6 +65,8 @@ pub struct Ports {
     pub logits: Option<Rows>,
     /// The log-probabilities of the step's targets, `[outputs]`.
     pub scores: Option<Rows>,
+    /// The hidden states of a prefill's rows after the final norm, `[rows, hidden]`.
+    pub hidden: Option<Rows>,
     /// The ids picked last, one for each sequence.
     pub ids: Option<Buffer>,
     /// How much each token of a prefill attends to each position, for the layer that ran last:
@@ -106,6 +108,10 @@ impl Plans {
     /// Where the log-probabilities of a step's targets come out, `[outputs]`.
     pub fn scores(&self) -> Rows {
         self.ports.scores.expect("a language model's plans")
+    }
+    /// Where the hidden states of a prefill come out, `[rows, hidden]`.
+    pub fn hidden(&self) -> Rows {
+        self.ports.hidden.expect("a language model's plans")
     }
     /// Where the ids that were picked last are.
     pub fn ids(&self) -> Buffer {

@@ -9,7 +9,7 @@ use wgpt::{
     buffers::Sizes,
     engine::plans,
     model::Model,
-    sampling::{Dry, Mirostat, Penalties, Sampling, Xtc},
+    sampling::{Dry, Logprobs, Mirostat, Penalties, Sampling, Xtc},
     scheduler::{Batch, Goal, Happened, NewSequence, Outcome, Scheduler, SequenceId},
     weights::Random,
     workload::Phase,
@@ -94,13 +94,17 @@ impl Came {
     fn take(&mut self, happened: Happened) {
         match happened {
             Happened::Token(id) => self.tokens.push(id),
-            Happened::Scores(values) | Happened::Logits(values) => {
+            Happened::Scores(values) | Happened::Logits(values) | Happened::Hidden(values) => {
                 self.bits.extend(values.iter().map(|value| value.to_bits()));
+            }
+            Happened::Logprobs(Logprobs { chosen, top }) => {
+                self.bits.push(chosen.to_bits());
+                self.bits.extend(top.into_iter().flat_map(|(id, logprob)| [id, logprob.to_bits()]));
             }
             Happened::Finished(_) => self.finished = true,
             Happened::NotNumbers => panic!("the fixtures' logits are numbers"),
             Happened::Preempted => self.preempted += 1,
-            Happened::Read { .. } => (),
+            Happened::Started { .. } | Happened::Read { .. } => (),
         }
     }
 }
@@ -154,10 +158,12 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
             let targets = (from..tokens.len()).map(|_| dice.below(vocab as usize) as u32).collect();
             Goal::Score { from, targets }
         }
+        2 => Goal::Hidden { from: dice.below(tokens.len()) },
         _ => Goal::Generate {
             max_tokens: [8, 8, 8, 40][dice.below(4)] - dice.below(8),
             sampling: sampling(dice),
             ends: vec![dice.below(vocab as usize) as u32],
+            logprobs: (dice.below(4) == 0).then(|| dice.below(4)),
         },
     };
     NewSequence { tokens, images: Vec::new(), goal }
@@ -269,7 +275,7 @@ fn a_shared_beginning_is_computed_once() {
     let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20 };
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
-    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new() };
+    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new(), logprobs: None };
     let new = NewSequence { tokens, images: Vec::new(), goal };
     // Two sequences at once, then one more after both have ended.
     for (count, most) in [(2, 104 + 32), (1, 4)] {

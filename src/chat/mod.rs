@@ -18,6 +18,7 @@ use crate::{
     engine::Features,
     error::{Error, Result},
     model::Model,
+    tokenizer::Tokenizer,
 };
 use minijinja::{Environment, Value, context, value::Serde};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,20 @@ impl Template {
         Ok(Self { environment, special_tokens, is_plain: false, in_parts: false })
     }
 
+    /// The ids that end an answer: the token that the template writes after one, and those that any file of
+    /// the model names. Not all files name the one that the model was taught to end its turns with.
+    ///
+    /// # Errors
+    /// Of the kind Request where the tokenizer cannot encode what the template writes.
+    pub fn ends(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let mut ends = model.all_eos(tokenizer);
+        for after in self.after_answers() {
+            let first = tokenizer.encode(after.trim_start(), false)?.into_iter().next();
+            ends.extend(first.filter(|id| tokenizer.is_added(*id)));
+        }
+        Ok(ends)
+    }
+
     /// Whether the template renders a message's parts as text, rather than as a literal list or an error.
     fn takes_parts(&self) -> bool {
         const TEXT: &str = "A text of no other use";
@@ -154,7 +169,7 @@ impl Template {
     /// The texts that follow an answer: where it is the last message, and where another one follows. A
     /// template may write the token that ends a turn only where another turn begins. Empty where the template
     /// refuses such a conversation.
-    pub fn after_answers(&self) -> [String; 2] {
+    fn after_answers(&self) -> [String; 2] {
         const ANSWER: &str = "An answer of no other use";
         let last = vec![Message::new("user", "Hello"), Message::new("assistant", ANSWER)];
         let followed = [&last[..], &[Message::new("user", "Hello")]].concat();

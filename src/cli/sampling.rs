@@ -112,18 +112,15 @@ fn bias(text: &str) -> Result<(u32, f32)> {
 
 impl SamplingArgs {
     pub fn sampling(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Sampling> {
-        let defaults = &model.defaults;
-        let temperature = match self.greedy {
-            true => 0.0,
-            false => self.temperature.or(defaults.temperature).unwrap_or(0.8),
-        };
+        let defaults = model.defaults.sampling();
+        let temperature = if self.greedy { 0.0 } else { self.temperature.unwrap_or(defaults.temperature) };
         let banned = self.ban.iter().chain(model.eos.iter().filter(|_| self.ignore_eos));
         let sampling = Sampling {
             temperature,
-            top_k: self.top_k.or(defaults.top_k).unwrap_or(0),
-            top_p: self.top_p.or(defaults.top_p).unwrap_or(0.95),
-            min_p: self.min_p.or(defaults.min_p).unwrap_or(0.0),
-            typical_p: self.typical.or(defaults.typical_p).unwrap_or(1.0),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            typical_p: self.typical.unwrap_or(defaults.typical_p),
             xtc: Xtc { probability: self.xtc_probability, threshold: self.xtc_threshold },
             mirostat: (self.mirostat == "2")
                 .then_some(Mirostat { target: self.mirostat_ent, rate: self.mirostat_lr }),
@@ -131,10 +128,10 @@ impl SamplingArgs {
                 0 => Penalties::NONE,
                 last => Penalties {
                     // Greedy decoding has no penalty unless a flag sets one.
-                    repetition: self
-                        .repeat_penalty
-                        .or(defaults.repetition_penalty.filter(|_| temperature > 0.0))
-                        .unwrap_or(1.0),
+                    repetition: match self.repeat_penalty {
+                        None if temperature == 0.0 => 1.0,
+                        penalty => penalty.unwrap_or(defaults.penalties.repetition),
+                    },
                     frequency: self.frequency_penalty,
                     presence: self.presence_penalty,
                     last: last.max(0) as u32,
@@ -166,7 +163,7 @@ impl SamplingArgs {
         }
         let given: Vec<&str> = self.dry_sequence_breaker.iter().map(String::as_str).collect();
         match given.as_slice() {
-            [] => tokenizer.with_any(&["\n", ":", "\"", "*"]),
+            [] => tokenizer.with_any(&Dry::BREAKERS),
             ["none"] => BTreeSet::new(),
             texts => tokenizer.with_any(texts),
         }

@@ -8,7 +8,7 @@ use crate::{
     decoder::MAX_INSIGHT_TOKENS,
     error::{Error, Result},
     plan::{Mark, Plan},
-    sampling::log_total,
+    sampling::{highest, log_total},
     workload::Phase,
 };
 use std::ops::{ControlFlow, Range};
@@ -36,15 +36,8 @@ impl Candidate {
     /// The `count` most probable tokens, the most probable first.
     fn best(logits: &[f32], count: usize) -> Vec<Self> {
         let total = log_total(logits);
-        let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-        if count < ids.len() {
-            ids.select_nth_unstable_by(count, by_logit);
-            ids.truncate(count);
-        }
-        ids.sort_unstable_by(by_logit);
         let probability = |id: u32| (f64::from(logits[id as usize]) - total).exp() as f32;
-        ids.into_iter().map(|id| Self { id, probability: probability(id) }).collect()
+        highest(logits, count).into_iter().map(|id| Self { id, probability: probability(id) }).collect()
     }
 }
 

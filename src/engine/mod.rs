@@ -13,13 +13,13 @@ mod worker;
 pub use crate::{
     decoder::MAX_INSIGHT_TOKENS,
     prompt::{Features, Placed, Prompt},
-    scheduler::{Event, FinishReason, Goal, Happened, SequenceId},
+    scheduler::{Event, FinishReason, Goal, Happened, SequenceId, Usage},
 };
 pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
 pub use predictions::{Predictions, Scores};
 pub use vision::vision_plans;
-pub use worker::{Running, Worker};
+pub use worker::{Running, Sink, Ticket, Worker};
 
 use crate::{
     backend::{Backend, Device, DeviceInfo, wait},
@@ -28,12 +28,14 @@ use crate::{
     decoder::decoder,
     error::{Error, Remedy, Result, Setting},
     model::Model,
-    plan::Plans,
+    plan::{Mark, Plans},
     scheduler::{Batch, NewSequence, Outcome, Scheduler},
     weights::Weights,
+    workload::Phase,
 };
 use std::{
     collections::{BTreeSet, VecDeque},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -214,8 +216,10 @@ impl Engine {
         let outcome = self.try_advance().await;
         if outcome.is_err() {
             // The other steps in flight are useless now, but the backend needs their buffers back.
-            while self.in_flight.pop_front().is_some() {
-                let _ = self.backend.picked().await;
+            while let Some(batch) = self.in_flight.pop_front() {
+                if !batch.reads.logits {
+                    let _ = self.backend.picked().await;
+                }
             }
             self.scheduler.clear();
             self.events.clear();
@@ -229,21 +233,47 @@ impl Engine {
         {
             let Some(batch) = self.scheduler.schedule() else { break };
             self.write_images(&batch)?;
-            self.backend.submit(batch.phase, &batch.step)?;
+            match batch.reads.logits {
+                true => {
+                    let (to_logits, _) = self.around_logits(batch.phase);
+                    self.backend.submit_passes(batch.phase, to_logits, &batch.step)?;
+                }
+                false => self.backend.submit(batch.phase, &batch.step)?,
+            }
             self.in_flight.push_back(batch);
         }
         let Some(batch) = self.in_flight.pop_front() else { return Ok(()) };
-        let picked = self.backend.picked().await?;
-        let mut outcome = Outcome { picked, ..Outcome::default() };
-        let outputs = batch.step.outputs.len();
+        let (mut outcome, outputs) = (Outcome::default(), batch.step.outputs.len());
+        if batch.reads.logits {
+            // They are read before biases and penalties change them.
+            let (_, from_logits) = self.around_logits(batch.phase);
+            outcome.logits = self.backend.read(self.backend.plans().logits(), outputs).await?;
+            self.backend.submit_passes(batch.phase, from_logits, &batch.step)?;
+            outcome.picked = self.backend.read_ids().await?;
+        } else {
+            outcome.picked = self.backend.picked().await?;
+        }
         if batch.reads.scores {
             outcome.scores = self.backend.read(self.backend.plans().scores(), outputs).await?;
         }
-        if batch.reads.logits {
-            outcome.logits = self.backend.read(self.backend.plans().logits(), outputs).await?;
+        if batch.reads.hidden {
+            let rows = batch.step.rows.len();
+            outcome.hidden = self.backend.read(self.backend.plans().hidden(), rows).await?;
         }
         self.events.extend(self.scheduler.commit(&batch, &outcome));
         Ok(())
+    }
+
+    /// The passes of a phase up to the one that gives the logits, and those after it.
+    fn around_logits(&self, phase: Phase) -> (Range<usize>, Range<usize>) {
+        let plan = self.backend.plans().of(phase);
+        let after = plan.marked(Mark::Head).expect("a language model's plans") + 1;
+        (0..after, after..plan.passes.len())
+    }
+
+    /// How busy the engine is.
+    pub fn usage(&self) -> Usage {
+        self.scheduler.usage()
     }
 
     /// The error for logits that are not numbers.
@@ -301,10 +331,10 @@ impl Engine {
                 }
                 self.check_ids(targets, "the targets hold")
             }
-            Goal::Predict { from } if *from >= tokens => Err(Error::request(format!(
-                "predictions are asked for from token {from} on, but the prompt has {tokens}"
-            ))),
-            Goal::Predict { .. } => Ok(()),
+            Goal::Predict { from } | Goal::Hidden { from } if *from >= tokens => Err(Error::request(
+                format!("outputs are asked for from token {from} on, but the prompt has {tokens}"),
+            )),
+            Goal::Predict { .. } | Goal::Hidden { .. } => Ok(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An engine on a thread of its own, for servers. Any thread can send requests, and each request receives its
 //! own events.
 
-use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId};
+use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId, Usage};
 use crate::{
     error::{Error, Result},
     prompt::Features,
@@ -9,7 +9,7 @@ use crate::{
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
@@ -18,12 +18,15 @@ use std::{
 /// An event of a request, or the error that ends it.
 pub type Outcome = Result<Happened, Arc<Error>>;
 
+/// Takes the outcomes of a request, on the engine's thread: it must not block.
+pub type Sink = Box<dyn FnMut(Outcome) + Send>;
+
 /// The number of a request. It is assigned before the engine adds the sequence.
-type Ticket = u64;
+type Number = u64;
 
 enum Command {
-    Run { ticket: Ticket, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sender<Outcome> },
-    Cancel(Ticket),
+    Run { ticket: Number, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sink },
+    Cancel(Number),
     EncodeImage { pixels: Vec<f32>, to: Sender<Result<Features>> },
 }
 
@@ -31,6 +34,7 @@ enum Command {
 pub struct Worker {
     commands: Sender<Command>,
     next: AtomicU64,
+    usage: Arc<Mutex<Usage>>,
 }
 
 impl Worker {
@@ -40,21 +44,36 @@ impl Worker {
     /// Of the kind Run if the thread cannot be started.
     pub fn start(engine: Engine) -> Result<Self> {
         let (commands, incoming) = channel();
+        let usage = Arc::new(Mutex::new(engine.usage()));
+        let (running, ids) = (HashMap::new(), HashMap::new());
+        let state = Loop { engine, running, ids, usage: usage.clone() };
         std::thread::Builder::new()
             .name("wgpt engine".to_owned())
-            .spawn(move || Loop { engine, running: HashMap::new(), ids: HashMap::new() }.run(&incoming))
+            .spawn(move || state.run(&incoming))
             .map_err(|e| Error::run(format!("the engine's thread could not be started: {e}")).because(e))?;
-        Ok(Self { commands, next: AtomicU64::new(0) })
+        Ok(Self { commands, next: AtomicU64::new(0), usage })
     }
 
     /// Adds a sequence. If the request is invalid, its first and only outcome is an error.
     pub fn run(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal) -> Running {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         let (to, outcomes) = channel();
+        // Sending fails if the request was dropped in the meantime.
+        let ticket = self.send(tokens, images, goal, Box::new(move |outcome| drop(to.send(outcome))));
+        Running { _ticket: ticket, outcomes, ended: false }
+    }
+
+    /// The same as [`Worker::run`], for programs that must not block: `to` is called with each outcome. If
+    /// the engine's thread has ended, it is dropped without a last one.
+    pub fn send(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sink) -> Ticket {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let commands = self.commands.clone();
-        // If the thread has ended, the first outcome says so.
-        let _ = commands.send(Command::Run { ticket, tokens, images, goal, to });
-        Running { commands, ticket, outcomes, ended: false }
+        let _ = commands.send(Command::Run { ticket: number, tokens, images, goal, to });
+        Ticket { commands, number }
+    }
+
+    /// How busy the engine was after its last step.
+    pub fn usage(&self) -> Usage {
+        *self.usage.lock().expect("no thread fails while it holds the lock")
     }
 
     /// The same as [`Engine::encode_image`].
@@ -68,11 +87,22 @@ impl Worker {
     }
 }
 
+/// Stands for a request: dropping it cancels the request.
+pub struct Ticket {
+    commands: Sender<Command>,
+    number: Number,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Cancel(self.number));
+    }
+}
+
 /// A running request: an iterator over its outcomes, which blocks until the next one. Dropping it cancels the
 /// request.
 pub struct Running {
-    commands: Sender<Command>,
-    ticket: Ticket,
+    _ticket: Ticket,
     outcomes: Receiver<Outcome>,
     ended: bool,
 }
@@ -91,17 +121,12 @@ impl Iterator for Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.commands.send(Command::Cancel(self.ticket));
-    }
-}
-
 /// The thread's state. It takes commands between steps.
 struct Loop {
     engine: Engine,
-    running: HashMap<SequenceId, (Ticket, Sender<Outcome>)>,
-    ids: HashMap<Ticket, SequenceId>,
+    running: HashMap<SequenceId, (Number, Sink)>,
+    ids: HashMap<Number, SequenceId>,
+    usage: Arc<Mutex<Usage>>,
 }
 
 impl Loop {
@@ -118,24 +143,24 @@ impl Loop {
                 Err(error) => {
                     let error = Arc::new(error);
                     self.ids.clear();
-                    for (_, (_, to)) in self.running.drain() {
-                        let _ = to.send(Err(error.clone()));
+                    for (_, (_, mut to)) in self.running.drain() {
+                        to(Err(error.clone()));
                     }
                 }
             }
+            *self.usage.lock().expect("no thread fails while it holds the lock") = self.engine.usage();
         }
     }
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Run { ticket, tokens, images, goal, to } => {
+            Command::Run { ticket, tokens, images, goal, mut to } => {
                 match self.engine.add(Prompt { tokens: &tokens, images: &images }, goal) {
                     Ok(id) => {
                         self.ids.insert(ticket, id);
                         self.running.insert(id, (ticket, to));
                     }
-                    // Sending fails if the request was dropped in the meantime.
-                    Err(error) => drop(to.send(Err(Arc::new(error)))),
+                    Err(error) => to(Err(Arc::new(error))),
                 }
             }
             Command::Cancel(ticket) => {
@@ -149,14 +174,13 @@ impl Loop {
     }
 
     fn tell(&mut self, id: SequenceId, happened: Happened) {
-        let Some((ticket, to)) = self.running.get(&id) else { return };
+        let Some((ticket, to)) = self.running.get_mut(&id) else { return };
         let is_last = matches!(happened, Happened::Finished(_) | Happened::NotNumbers);
         let outcome = match happened {
             Happened::NotNumbers => Err(Arc::new(self.engine.not_numbers())),
             happened => Ok(happened),
         };
-        // If the request was dropped, its cancel command is on its way.
-        let _ = to.send(outcome);
+        to(outcome);
         if is_last {
             self.ids.remove(ticket);
             self.running.remove(&id);

@@ -1,6 +1,6 @@
 //! Conversations with a model. Their earlier turns stay in the KV cache.
 
-use super::{LanguageModel, Request, Text};
+use super::{Detokenizer, LanguageModel, Request, Text};
 use crate::{
     chat::{Message, Template},
     engine::{Features, Placed, Prompt},
@@ -25,14 +25,7 @@ pub struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     pub(super) fn new(language_model: &'a mut LanguageModel, request: Request) -> Result<Self> {
         let template = Template::of(&language_model.model)?;
-        let tokenizer = &language_model.tokenizer;
-        // The token that the template writes after an answer, and those that any file of the model names: not
-        // all of them name the one that the model was taught to end its turns with.
-        let mut ends = language_model.model.all_eos(tokenizer);
-        for after in template.after_answers() {
-            let first = tokenizer.encode(after.trim_start(), false)?.into_iter().next();
-            ends.extend(first.filter(|id| tokenizer.is_added(*id)));
-        }
+        let ends = template.ends(&language_model.model, &language_model.tokenizer)?;
         Ok(Self { language_model, template, ends, said: Vec::new(), request, pending_images: Vec::new() })
     }
 
@@ -98,7 +91,7 @@ impl<'a> Conversation<'a> {
         let generation = engine.generate(whole, request.sampling.clone(), request.max_tokens)?;
         let mut stops = request.stop.clone();
         stops.extend(template.stop().map(str::to_owned));
-        let text = Text::new(generation, tokenizer.stream(&prompt), &stops).until(ends);
+        let text = Text::new(generation, Detokenizer::new(tokenizer.stream(&prompt), &stops, ends.clone()));
         let before = std::mem::replace(before, said);
         let said = &mut self.said;
         Ok(Answer {

@@ -1,11 +1,13 @@
 //! Models that generate text: what the command line is built on, and what programs embed.
 
 mod conversation;
+mod detokenizer;
 mod images;
 mod stopping;
 mod text;
 
 pub use conversation::{Answer, Conversation};
+pub use detokenizer::Detokenizer;
 pub use text::Text;
 
 use crate::{
@@ -88,7 +90,8 @@ impl LanguageModel {
     ) -> Result<Text<'_>> {
         let prompt = prompt.into();
         let generation = self.engine.generate(prompt, request.sampling.clone(), request.max_tokens)?;
-        Ok(Text::new(generation, self.tokenizer.stream(prompt.tokens), &request.stop))
+        let stream = self.tokenizer.stream(prompt.tokens);
+        Ok(Text::new(generation, Detokenizer::new(stream, &request.stop, Vec::new())))
     }
 
     /// Starts a conversation with the model's chat template or, if it has none, in the plain form of "User:

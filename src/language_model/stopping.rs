@@ -11,7 +11,8 @@ pub(super) struct Stopping {
     special: Vec<(usize, usize)>,
     /// The number of bytes of `text` that were returned.
     shown: usize,
-    pub stopped: bool,
+    /// The stop string that the text ended before.
+    pub stopped_by: Option<String>,
 }
 
 impl Stopping {
@@ -23,7 +24,7 @@ impl Stopping {
             spelt: String::new(),
             special: Vec::new(),
             shown: 0,
-            stopped: false,
+            stopped_by: None,
         }
     }
 
@@ -50,13 +51,16 @@ impl Stopping {
         // What was shown holds no beginning of a stop string.
         let spelt_from = self.spelt_from();
         let first = |text: &str, from: usize| {
-            self.stops.iter().filter_map(|stop| text[from..].find(stop.as_str())).min().map(|at| from + at)
+            let found =
+                self.stops.iter().filter_map(|stop| Some((from + text[from..].find(stop.as_str())?, stop)));
+            found.min_by_key(|(at, _)| *at)
         };
-        let in_spelt = first(&self.spelt, spelt_from).map(|at| self.in_text(at));
-        let end = match first(&self.text, self.shown).into_iter().chain(in_spelt).min() {
-            Some(at) => {
+        let in_spelt = first(&self.spelt, spelt_from).map(|(at, stop)| (self.in_text(at), stop));
+        let both = first(&self.text, self.shown).into_iter().chain(in_spelt);
+        let end = match both.min_by_key(|(at, _)| *at) {
+            Some((at, stop)) => {
+                self.stopped_by = Some(stop.clone());
                 self.text.truncate(at);
-                self.stopped = true;
                 at
             }
             None => {
@@ -110,12 +114,12 @@ mod tests {
             shown.push(
                 if is_special { stopping.push_special(piece) } else { stopping.push(piece) }.to_owned(),
             );
-            if stopping.stopped {
+            if stopping.stopped_by.is_some() {
                 break;
             }
         }
         shown.push(stopping.finish().to_owned());
-        (shown, stopping.text.clone(), stopping.stopped)
+        (shown, stopping.text.clone(), stopping.stopped_by.is_some())
     }
 
     #[test]

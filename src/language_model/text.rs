@@ -1,42 +1,24 @@
-//! Turns generated ids into text, up to where the text ends.
+//! A text that a model generates.
 
-use super::Stopping;
+use super::Detokenizer;
 use crate::{
     engine::{FinishReason, Generation, Timing},
     error::Result,
-    tokenizer::TextStream,
+    tokenizer::Tokenizer,
 };
 
 /// A text in progress: an iterator over its pieces, one per token. A piece is empty if its token completes no
 /// character, or if the text may be the beginning of a stop string.
 pub struct Text<'a> {
     generation: Generation<'a>,
-    stream: TextStream<'a>,
-    stopping: Stopping,
+    detokenizer: Detokenizer<&'a Tokenizer>,
     tokens: Vec<u32>,
-    /// The ids that end the text, besides those that end any text of the model.
-    ends: Vec<u32>,
-    ended: bool,
-    flushed: bool,
+    has_failed: bool,
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(generation: Generation<'a>, stream: TextStream<'a>, stop: &[String]) -> Self {
-        let stopping = Stopping::new(stop);
-        Self {
-            generation,
-            stream,
-            stopping,
-            tokens: Vec::new(),
-            ends: Vec::new(),
-            ended: false,
-            flushed: false,
-        }
-    }
-
-    /// Makes these ids end the text, too.
-    pub(super) fn until(self, ends: &[u32]) -> Self {
-        Self { ends: ends.to_vec(), ..self }
+    pub(super) fn new(generation: Generation<'a>, detokenizer: Detokenizer<&'a Tokenizer>) -> Self {
+        Self { generation, detokenizer, tokens: Vec::new(), has_failed: false }
     }
 
     /// Waits until the next chunk of the prompt is read. Returns how many prompt tokens are read and how many
@@ -53,12 +35,12 @@ impl<'a> Text<'a> {
 
     /// The text so far, including what is held back.
     pub fn text(&self) -> &str {
-        &self.stopping.text
+        self.detokenizer.text()
     }
 
     /// Why the text ended; `None` while it is in progress.
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        if self.ended { Some(FinishReason::Stop) } else { self.generation.finish_reason() }
+        if self.detokenizer.has_ended() { Some(FinishReason::Stop) } else { self.generation.finish_reason() }
     }
 
     pub fn timing(&self) -> Timing {
@@ -68,14 +50,7 @@ impl<'a> Text<'a> {
     /// Returns the text that is held back, for callers that take no more pieces. A second call returns
     /// nothing.
     pub fn finish(&mut self) -> String {
-        if self.stopping.stopped || std::mem::replace(&mut self.flushed, true) {
-            return String::new();
-        }
-        let pending = self.stream.finish();
-        let mut rest = self.stopping.push(&pending).to_owned();
-        rest += self.stopping.finish();
-        self.ended |= self.stopping.stopped;
-        rest
+        if self.has_failed { String::new() } else { self.detokenizer.finish() }
     }
 }
 
@@ -83,28 +58,15 @@ impl Iterator for Text<'_> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
-        let next = if self.ended { None } else { self.generation.next() };
-        let id = match next {
-            Some(Ok(id)) => id,
-            Some(Err(e)) => {
-                (self.ended, self.flushed) = (true, true);
-                return Some(Err(e));
-            }
-            None => return Some(self.finish()).filter(|rest| !rest.is_empty()).map(Ok),
-        };
-        self.tokens.push(id);
-        // The token that ends a text is one of its tokens, but not part of its text.
-        let is_end = self.generation.finish_reason() == Some(FinishReason::Stop) || self.ends.contains(&id);
-        if is_end {
-            self.ended = true;
-            return Some(Ok(self.finish()));
+        if self.has_failed {
+            return None;
         }
-        let piece = self.stream.push(id);
-        let mut shown = self.stopping.push(&piece).to_owned();
-        if let Some(spelling) = self.stream.special(id) {
-            shown += self.stopping.push_special(&spelling);
-        }
-        self.ended = self.stopping.stopped;
-        Some(Ok(shown))
+        let next = if self.detokenizer.has_ended() { None } else { self.generation.next() };
+        let Some(next) = next else { return Some(self.finish()).filter(|rest| !rest.is_empty()).map(Ok) };
+        self.has_failed = next.is_err();
+        Some(next.map(|id| {
+            self.tokens.push(id);
+            self.detokenizer.push(id, self.generation.finish_reason() == Some(FinishReason::Stop))
+        }))
     }
 }

@@ -74,6 +74,9 @@ impl Dry {
     pub const NONE: Self =
         Self { multiplier: 0.0, base: 1.75, allowed: 2, last: 0, breakers: BTreeSet::new() };
 
+    /// The texts whose tokens end a repetition if no others are named, as in DRY's original implementation.
+    pub const BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
+
     /// Whether it changes anything.
     pub fn is_some(&self) -> bool {
         self.multiplier > 0.0

@@ -14,8 +14,8 @@ mod sampler;
 
 pub use adjust::{Adjusted, Dry, MAX_BIASES, Penalties};
 pub use draw::{Draw, Picked};
-pub(crate) use probability::log_total;
-pub use probability::{divergence, greedy, logprob};
+pub use probability::{Logprobs, divergence, greedy, logprob};
+pub(crate) use probability::{highest, log_total};
 pub use sampler::{Pick, Sampler};
 
 use crate::error::{Error, Result, Setting};

@@ -3,6 +3,36 @@
 
 use super::NO_ID;
 
+/// The natural logarithms of the probability of a generated token, and of the most probable ones in its
+/// place, before the filters of sampling and before the temperature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logprobs {
+    pub chosen: f32,
+    /// The most probable tokens and theirs, the most probable first.
+    pub top: Vec<(u32, f32)>,
+}
+
+impl Logprobs {
+    /// From logits, `[vocab]`: those of the token `id` and of the `count` most probable ones.
+    pub fn new(logits: &[f32], id: u32, count: usize) -> Self {
+        let total = log_total(logits);
+        let of = |id: u32| (f64::from(logits[id as usize]) - total) as f32;
+        Self { chosen: of(id), top: highest(logits, count).into_iter().map(|id| (id, of(id))).collect() }
+    }
+}
+
+/// The ids of the `count` highest logits, the highest first; among equal ones, the lowest id first.
+pub fn highest(logits: &[f32], count: usize) -> Vec<u32> {
+    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    if count < ids.len() {
+        ids.select_nth_unstable_by(count, by_logit);
+        ids.truncate(count);
+    }
+    ids.sort_unstable_by(by_logit);
+    ids
+}
+
 /// The id of the highest logit; among equal logits, the lowest id. [`NO_ID`] if no logit is greater than
 /// minus infinity.
 pub fn greedy(logits: &[f32]) -> u32 {

@@ -1,7 +1,12 @@
 //! Batches: the next step for a backend, its results, and the events that follow from them.
 
 use super::{FinishReason, SequenceId, Slot};
-use crate::{prompt::Features, sampling::Picked, step::Step, workload::Phase};
+use crate::{
+    prompt::Features,
+    sampling::{Logprobs, Picked},
+    step::Step,
+    workload::Phase,
+};
 use std::ops::Range;
 
 /// A step, and the sequences whose tokens it runs.
@@ -37,12 +42,14 @@ impl Batch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     pub scores: bool,
+    /// The logits before biases and penalties change them.
     pub logits: bool,
+    pub hidden: bool,
 }
 
 impl Reads {
     /// Whether another step may be submitted before these results are read. It may not if it would overwrite
-    /// them: scores and logits lie in buffers that later steps write.
+    /// them: they lie in buffers that later steps write.
     pub fn allow_more(self) -> bool {
         self == Self::default()
     }
@@ -54,6 +61,8 @@ pub struct Part {
     pub sequence: SequenceId,
     pub(super) epoch: u32,
     pub slot: Slot,
+    /// The number of its first row in the step.
+    pub(super) first_row: usize,
     /// The indices of the sequence's tokens that run.
     pub tokens: Range<usize>,
     /// The number of outputs that belong to the sequence. They are those of its last tokens in the batch.
@@ -69,6 +78,8 @@ pub struct Outcome {
     pub scores: Vec<f32>,
     /// The logits, `[outputs, vocab]`, if the batch reads them; else empty.
     pub logits: Vec<f32>,
+    /// The hidden states after the final norm, `[rows, hidden]`, if the batch reads them; else empty.
+    pub hidden: Vec<f32>,
 }
 
 /// Something that happened to a sequence.
@@ -81,15 +92,21 @@ pub struct Event {
 /// What can happen to a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happened {
+    /// It got a slot and runs.
+    Started { slot: Slot },
     /// The first `tokens` tokens of the prompt are in the cache now. `cached` of them were found there, not
     /// computed.
     Read { tokens: usize, cached: usize },
+    /// The log-probabilities of the token that the next event tells, if the goal asks for them.
+    Logprobs(Logprobs),
     /// The next generated token.
     Token(u32),
     /// The log-probabilities of its next targets, in order.
     Scores(Vec<f32>),
     /// The logits of its next outputs, `[outputs, vocab]`.
     Logits(Vec<f32>),
+    /// The hidden states of its next tokens after the final norm, `[tokens, hidden]`.
+    Hidden(Vec<f32>),
     /// The sequence ended. All its results are in the events before this one.
     Finished(FinishReason),
     /// The sequence went back to the queue because the cache was full. It will continue after the last token

@@ -15,7 +15,7 @@ pub use sequence::{FinishReason, Goal, NewSequence, SequenceId};
 use crate::{
     buffers::{BLOCK, Sizes},
     cache_blocks::Blocks,
-    sampling::{NO_ID, Pick},
+    sampling::{Logprobs, NO_ID, Pick},
     step::{FEATURE, Row},
     workload::Phase,
 };
@@ -24,6 +24,17 @@ use std::{collections::VecDeque, ops::Range};
 
 /// The place of a running sequence: the index of its block table and of its sampled id.
 pub type Slot = u32;
+
+/// How busy a scheduler is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The number of sequences that have a slot, and of those that wait for one.
+    pub running: usize,
+    pub waiting: usize,
+    /// The number of blocks of the cache, and of those that sequences hold.
+    pub blocks: usize,
+    pub blocks_in_use: usize,
+}
 
 /// The sequences that run, and those that wait for a slot.
 #[derive(Debug)]
@@ -111,6 +122,17 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.iter().all(Option::is_none)
     }
 
+    /// How busy it is.
+    pub fn usage(&self) -> Usage {
+        let blocks = self.sizes.blocks as usize;
+        Usage {
+            running: self.running.iter().flatten().count(),
+            waiting: self.waiting.len(),
+            blocks,
+            blocks_in_use: blocks - self.blocks.available(),
+        }
+    }
+
     /// The next step to submit. `None` if there is nothing to run, or nothing until a step in flight is
     /// committed.
     ///
@@ -165,9 +187,21 @@ impl Scheduler {
         let picked = outcome.picked[part.slot as usize];
         let is_lost = part.outputs > 0 && sequence.kind == Kind::Generate && picked.id == NO_ID;
         let finished = match sequence.kind {
+            Kind::Hidden if part.tokens.end > sequence.outputs_from => {
+                let width = outcome.hidden.len() / batch.step.rows.len();
+                let before = sequence.outputs_from.saturating_sub(part.tokens.start);
+                let rows = part.first_row + before..part.first_row + part.tokens.len();
+                happened
+                    .push(Happened::Hidden(outcome.hidden[rows.start * width..rows.end * width].to_vec()));
+                sequence.gave_outputs(part.tokens.end)
+            }
             _ if is_lost || part.outputs == 0 => None,
             Kind::Generate => {
                 sequence.in_flight -= 1;
+                if let Some(count) = sequence.logprobs {
+                    let logits = logits_of(batch, outcome, outputs);
+                    happened.push(Happened::Logprobs(Logprobs::new(logits, picked.id, count)));
+                }
                 happened.push(Happened::Token(picked.id));
                 sequence.push(picked.id, picked.probability)
             }
@@ -177,11 +211,10 @@ impl Scheduler {
                 sequence.gave_outputs(part.tokens.end)
             }
             Kind::Predict => {
-                let width = outcome.logits.len() / batch.step.outputs.len();
-                let logits = &outcome.logits[outputs.start * width..outputs.end * width];
-                happened.push(Happened::Logits(logits.to_vec()));
+                happened.push(Happened::Logits(logits_of(batch, outcome, outputs).to_vec()));
                 sequence.gave_outputs(part.tokens.end)
             }
+            Kind::Hidden => None,
         };
         happened.extend(is_lost.then_some(Happened::NotNumbers));
         happened.extend(finished.map(Happened::Finished));
@@ -229,6 +262,8 @@ impl Scheduler {
             if needed > self.blocks.available() {
                 return;
             }
+            let happened = Happened::Started { slot: slot as Slot };
+            self.events.push(Event { sequence: next.id, happened });
             self.running[slot] = self.waiting.pop_front();
         }
     }
@@ -271,9 +306,8 @@ impl Scheduler {
             // layer writes them before any row reads them.
             let Some(sequence) = &mut self.running[slot] else { continue };
             sequence.find(&mut self.blocks, self.share_decoded);
-            // A step has a limited number of outputs. Tokens before the first wanted output need none.
-            let before_outputs = sequence.outputs_from.saturating_sub(sequence.computed);
-            let count = shares[slot].min(sequence.prompt_left()).min(before_outputs + outputs);
+            // A step has a limited number of outputs.
+            let count = shares[slot].min(sequence.prompt_left()).min(sequence.within(outputs));
             outputs -= self.take(&mut batch, slot, count);
         }
         self.filled(batch)
@@ -331,6 +365,7 @@ impl Scheduler {
             return 0;
         }
         let (step, now) = (&mut batch.step, self.steps + 1);
+        let first_row = step.rows.len();
         let sequence = self.running[slot].as_mut().expect("a sequence at work");
         let mut outputs = 0;
         for index in start..start + count {
@@ -350,19 +385,25 @@ impl Scheduler {
         (sequence.computed, sequence.last_step) = (start + count, now);
         if outputs > 0 {
             match sequence.kind {
-                Kind::Generate => sequence.in_flight += 1,
+                Kind::Generate => {
+                    sequence.in_flight += 1;
+                    batch.reads.logits |= sequence.logprobs.is_some();
+                }
                 Kind::Score => batch.reads.scores = true,
                 Kind::Predict => batch.reads.logits = true,
+                Kind::Hidden => (),
             }
         }
+        let tokens = start..start + count;
+        batch.reads.hidden |= sequence.kind == Kind::Hidden && tokens.end > sequence.outputs_from;
         if batch.phase == Phase::Prefill {
             sequence.name_blocks(&mut self.blocks, false);
         }
-        let tokens = start..start + count;
         batch.parts.push(Part {
             sequence: sequence.id,
             epoch: sequence.epoch,
             slot: slot as u32,
+            first_row,
             tokens,
             outputs,
         });
@@ -392,6 +433,12 @@ impl Scheduler {
         }
         Some(batch)
     }
+}
+
+/// The logits of some of a batch's outputs, `[outputs, vocab]`.
+fn logits_of<'o>(batch: &Batch, outcome: &'o Outcome, outputs: Range<usize>) -> &'o [f32] {
+    let width = outcome.logits.len() / batch.step.outputs.len();
+    &outcome.logits[outputs.start * width..outputs.end * width]
 }
 
 #[cfg(test)]

@@ -16,12 +16,16 @@ pub struct SequenceId(pub(super) u64);
 #[derive(Clone, Debug)]
 pub enum Goal {
     /// Up to `max_tokens` new tokens. Any of the ids `ends` ends the text earlier.
-    Generate { sampling: Sampling, max_tokens: usize, ends: Vec<u32> },
+    /// With `logprobs`, also the log-probabilities of each and of so many that are the most probable in its
+    /// place.
+    Generate { sampling: Sampling, max_tokens: usize, ends: Vec<u32>, logprobs: Option<usize> },
     /// For each prompt token from index `from` on, the log-probability (natural) of its target as the next
     /// token. There is one target for each of these tokens.
     Score { from: usize, targets: Vec<u32> },
     /// For each prompt token from index `from` on, the logits of the next token, `[vocab]`.
     Predict { from: usize },
+    /// For each prompt token from index `from` on, its hidden state after the final norm, `[hidden]`.
+    Hidden { from: usize },
 }
 
 /// A sequence to add to a scheduler.
@@ -50,6 +54,7 @@ pub(super) enum Kind {
     Generate,
     Score,
     Predict,
+    Hidden,
 }
 
 /// A sequence that runs or waits.
@@ -63,12 +68,15 @@ pub(super) struct Sequence {
     pub prompt: usize,
     images: Vec<Placed>,
     pub sampler: Sampler,
+    /// How many alternatives to each token are asked for, with their log-probabilities.
+    pub logprobs: Option<usize>,
     ends: Vec<u32>,
     /// The number of tokens, prompt included, at which the sequence ends.
     max_len: usize,
     /// The targets of the outputs that have not come back yet.
     pub targets: Vec<u32>,
-    /// The index of the first token whose output (the prediction of the next token) has not come back yet.
+    /// The index of the first token whose output (the prediction of the next token, or its hidden state) has
+    /// not come back yet.
     pub outputs_from: usize,
 
     /// The number of tokens that are in the cache once all steps in flight have run.
@@ -92,26 +100,18 @@ impl Sequence {
     pub fn new(id: SequenceId, new: NewSequence, context: usize) -> Self {
         let NewSequence { tokens, images, goal } = new;
         let prompt = tokens.len();
-        let (kind, sampling, max_len, ends, outputs_from, targets) = match goal {
-            Goal::Generate { sampling, max_tokens, ends } => {
-                (Kind::Generate, sampling, prompt + max_tokens, ends, prompt - 1, Vec::new())
-            }
-            Goal::Score { from, targets } => {
-                (Kind::Score, Sampling::GREEDY, prompt, Vec::new(), from, targets)
-            }
-            Goal::Predict { from } => (Kind::Predict, Sampling::GREEDY, prompt, Vec::new(), from, Vec::new()),
-        };
-        Self {
+        let mut sequence = Self {
             id,
-            kind,
+            kind: Kind::Generate,
             tokens,
             prompt,
             images,
-            sampler: Sampler::new(sampling),
-            ends,
-            max_len: max_len.min(context),
-            targets,
-            outputs_from,
+            sampler: Sampler::new(Sampling::GREEDY),
+            logprobs: None,
+            ends: Vec::new(),
+            max_len: prompt,
+            targets: Vec::new(),
+            outputs_from: prompt - 1,
             computed: 0,
             cached: 0,
             in_flight: 0,
@@ -119,14 +119,27 @@ impl Sequence {
             blocks: Vec::new(),
             names: Vec::new(),
             last_step: 0,
+        };
+        match goal {
+            Goal::Generate { sampling, max_tokens, ends, logprobs } => {
+                (sequence.sampler, sequence.logprobs, sequence.ends) =
+                    (Sampler::new(sampling), logprobs, ends);
+                sequence.max_len = context.min(prompt + max_tokens);
+            }
+            Goal::Score { from, targets } => {
+                (sequence.kind, sequence.outputs_from, sequence.targets) = (Kind::Score, from, targets);
+            }
+            Goal::Predict { from } => (sequence.kind, sequence.outputs_from) = (Kind::Predict, from),
+            Goal::Hidden { from } => (sequence.kind, sequence.outputs_from) = (Kind::Hidden, from),
         }
+        sequence
     }
 
     /// The number of tokens, including those that steps in flight will sample.
     pub fn len(&self) -> usize {
         match self.kind {
             Kind::Generate => self.tokens.len() + self.in_flight,
-            Kind::Score | Kind::Predict => self.prompt,
+            Kind::Score | Kind::Predict | Kind::Hidden => self.prompt,
         }
     }
 
@@ -151,6 +164,16 @@ impl Sequence {
         match self.kind {
             Kind::Generate => index + 1 == self.len(),
             Kind::Score | Kind::Predict => index >= self.outputs_from,
+            Kind::Hidden => false,
+        }
+    }
+
+    /// How many of the next tokens can run in a step that has room for so many more outputs.
+    pub fn within(&self, outputs: usize) -> usize {
+        match self.kind {
+            Kind::Hidden => usize::MAX,
+            // Tokens before the first wanted output need none.
+            _ => self.outputs_from.saturating_sub(self.computed) + outputs,
         }
     }
 

@@ -12,7 +12,7 @@ fn scheduler(rows: [u32; 2], sequences: u32, context: u32, blocks: u32) -> Sched
 }
 
 fn generate(tokens: Range<u32>, max_tokens: usize) -> NewSequence {
-    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens, ends: Vec::new() };
+    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens, ends: Vec::new(), logprobs: None };
     NewSequence { tokens: tokens.collect(), images: Vec::new(), goal }
 }
 
@@ -115,8 +115,8 @@ fn a_long_prompt_stops_nobody() {
 fn steps_run_ahead_unless_a_sampler_looks_back() {
     let mut scheduler = scheduler([10, 4], 2, 96, 6);
     let penalties = Penalties { repetition: 1.5, ..Penalties::NONE };
-    let goal =
-        Goal::Generate { sampling: Sampling { penalties, ..Sampling::GREEDY }, max_tokens: 5, ends: vec![9] };
+    let sampling = Sampling { penalties, ..Sampling::GREEDY };
+    let goal = Goal::Generate { sampling, max_tokens: 5, ends: vec![9], logprobs: None };
     let free = scheduler.add(generate(5..7, 3));
     let bound = scheduler.add(NewSequence { goal, ..generate(5..7, 1) });
     let batches: Vec<_> = std::iter::from_fn(|| scheduler.schedule()).collect();
@@ -147,11 +147,12 @@ fn what_is_in_flight_for_those_who_left_is_ignored() {
     let other = scheduler.add(generate(10..14, 5));
     let next = scheduler.schedule().expect("the other's prompt");
     let outcome = outcome(&scheduler, 3);
-    assert_eq!(scheduler.commit(&batch, &outcome), []);
+    let started = Event { sequence: other, happened: Happened::Started { slot: 0 } };
+    assert_eq!(scheduler.commit(&batch, &outcome), [started.clone()]);
     scheduler.preempt(other);
     let again = scheduler.schedule().expect("once more");
     let events = scheduler.commit(&next, &outcome);
-    assert_eq!(events, [Event { sequence: other, happened: Happened::Preempted }]);
+    assert_eq!(events, [Event { sequence: other, happened: Happened::Preempted }, started]);
     let events = scheduler.commit(&again, &outcome);
     assert_eq!(events[1], Event { sequence: other, happened: Happened::Token(3) });
     scheduler.clear();

@@ -1,12 +1,13 @@
 //! Turns token ids into text as they come, without splitting a character.
 
 use super::Tokenizer;
+use std::borrow::Borrow;
 
 /// A stream of the text that follows a prompt. What it returns is what decoding the prompt and the ids
 /// together shows beyond the prompt, except that bytes that are no character do not spoil those before and
 /// after them.
-pub struct TextStream<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct TextStream<T> {
+    tokenizer: T,
     /// Ids whose text is complete. They are decoded before the next ones, because a text's first token is
     /// decoded in another way: LLaMA's tokenizers leave out its blank.
     context: Vec<u32>,
@@ -23,23 +24,8 @@ pub struct TextStream<'a> {
 
 impl Tokenizer {
     /// A stream that turns the ids after a prompt into text.
-    pub fn stream(&self, prompt: &[u32]) -> TextStream<'_> {
-        let mut bytes: Vec<u8> = prompt.iter().rev().map_while(|id| self.byte(*id)).take(3).collect();
-        bytes.reverse();
-        // The prompt may end within a character.
-        let cut = (0..bytes.len()).find(|at| is_incomplete(&bytes[*at..])).unwrap_or(bytes.len());
-        bytes.drain(..cut);
-        let whole = &prompt[..prompt.len() - bytes.len()];
-        let context = self.ending(whole).to_vec();
-        TextStream {
-            tokenizer: self,
-            context,
-            pending: Vec::new(),
-            returned: 0,
-            bytes_of_prompt: bytes.len(),
-            bytes,
-            byte_ids: prompt[whole.len()..].to_vec(),
-        }
+    pub fn stream(&self, prompt: &[u32]) -> TextStream<&Self> {
+        TextStream::new(self, prompt)
     }
 
     /// Some of the last ids: they do not begin within a character, and have a text if there is one.
@@ -63,14 +49,35 @@ fn is_incomplete(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
 }
 
-impl TextStream<'_> {
+impl<T: Borrow<Tokenizer>> TextStream<T> {
+    /// A stream that turns the ids after a prompt into text.
+    pub fn new(tokenizer: T, prompt: &[u32]) -> Self {
+        let of = tokenizer.borrow();
+        let mut bytes: Vec<u8> = prompt.iter().rev().map_while(|id| of.byte(*id)).take(3).collect();
+        bytes.reverse();
+        // The prompt may end within a character.
+        let cut = (0..bytes.len()).find(|at| is_incomplete(&bytes[*at..])).unwrap_or(bytes.len());
+        bytes.drain(..cut);
+        let whole = &prompt[..prompt.len() - bytes.len()];
+        let context = of.ending(whole).to_vec();
+        Self {
+            tokenizer,
+            context,
+            pending: Vec::new(),
+            returned: 0,
+            bytes_of_prompt: bytes.len(),
+            bytes,
+            byte_ids: prompt[whole.len()..].to_vec(),
+        }
+    }
+
     /// Adds an id and returns the text that it completes, which may be empty.
     pub fn push(&mut self, id: u32) -> String {
         // Special tokens have no text, and change none.
-        if self.tokenizer.is_special(id) {
+        if self.tokenizer.borrow().is_special(id) {
             return String::new();
         }
-        match self.tokenizer.byte(id) {
+        match self.tokenizer.borrow().byte(id) {
             Some(byte) => self.finish_pending() + &self.push_byte(id, byte),
             None => self.finish_bytes() + &self.push_text(id),
         }
@@ -78,7 +85,7 @@ impl TextStream<'_> {
 
     /// The spelling of a special token, which is not part of the text.
     pub fn special(&self, id: u32) -> Option<String> {
-        self.tokenizer.is_special(id).then(|| self.tokenizer.decode(&[id], false))
+        self.tokenizer.borrow().is_special(id).then(|| self.tokenizer.borrow().decode(&[id], false))
     }
 
     /// The remaining text, once no more ids come.
@@ -140,8 +147,8 @@ impl TextStream<'_> {
 
     /// What `pending` adds to the text of `context`.
     fn pending_text(&self) -> String {
-        let before = self.tokenizer.decode(&self.context, true);
-        let all = self.tokenizer.decode(&[&self.context[..], &self.pending].concat(), true);
+        let before = self.tokenizer.borrow().decode(&self.context, true);
+        let all = self.tokenizer.borrow().decode(&[&self.context[..], &self.pending].concat(), true);
         all[common(&all, &before)..].to_owned()
     }
 

@@ -105,6 +105,8 @@ pub mod scheduler;
 pub mod engine;
 // Conversations ↔ prompts.
 pub mod chat;
+// Hidden states → the embedding of a text.
+pub mod embedding;
 // Text generation and conversations.
 pub mod language_model;
 // The shapes of well-known models, with random weights.
@@ -113,6 +115,9 @@ pub mod shapes;
 pub mod bench;
 // Checks that a device computes what the kernels define.
 pub mod verify;
+// The HTTP server.
+#[cfg(feature = "serve")]
+pub mod serve;
 // The command line.
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -5,6 +5,7 @@ use crate::{
     architecture::Architecture,
     config::Config,
     demo,
+    embedding::Pooling,
     error::{Error, Result},
     families,
     files::{read_json, read_text},
@@ -28,6 +29,8 @@ pub struct Model {
     pub eos: Vec<u32>,
     /// The Jinja template that turns a conversation into a prompt.
     pub chat_template: Option<String>,
+    /// How hidden states become the embedding of a text, if the model's files say it.
+    pub pooling: Option<Pooling>,
     /// Turns images into pixels, for a model that takes images.
     #[cfg(feature = "images")]
     pub preprocessor: Option<crate::image::Preprocessor>,
@@ -184,6 +187,7 @@ impl Model {
         };
         Ok(Self {
             chat_template,
+            pooling: Pooling::of_folder(folder)?,
             #[cfg(feature = "images")]
             preprocessor,
             special_tokens: settings.special_tokens,
@@ -206,7 +210,7 @@ impl Model {
             Some((format!("{name}_token"), token.to_string()))
         });
         let special_tokens = special_tokens.collect();
-        Ok(Self { chat_template, special_tokens, ..model })
+        Ok(Self { chat_template, pooling: Pooling::of_gguf(gguf)?, special_tokens, ..model })
     }
 
     /// The model built into the binary, with its tokenizer.
@@ -248,6 +252,7 @@ impl Model {
             bos,
             eos,
             chat_template: None,
+            pooling: None,
             #[cfg(feature = "images")]
             preprocessor: None,
             special_tokens: BTreeMap::new(),

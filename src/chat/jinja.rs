@@ -64,6 +64,11 @@ pub fn environment(text: &str) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
+/// Whether the text of the template in an environment has a word.
+pub fn mentions(environment: &Environment<'_>, word: &str) -> bool {
+    environment.get_template(NAME).expect("it was added").source().contains(word)
+}
+
 /// The special tokens that the template of an environment names.
 pub fn special_tokens(environment: &Environment<'_>) -> BTreeSet<String> {
     let template = environment.get_template(NAME).expect("it was added");

@@ -22,7 +22,7 @@ use crate::{
 };
 use minijinja::{Environment, Value, context, value::Serde};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
 /// A message, and the role of its author: system, user or assistant.
@@ -33,18 +33,23 @@ pub struct Message {
     /// The features of the images that are shown with the message.
     #[serde(skip)]
     pub images: Vec<Features>,
+    /// What else it says, by the names that templates use: `tool_calls`, `reasoning_content` and so on.
+    #[serde(flatten)]
+    pub fields: Map<String, serde_json::Value>,
 }
 
 impl Message {
     pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.to_owned(), content: content.into(), images: Vec::new() }
+        Self { role: role.to_owned(), content: content.into(), images: Vec::new(), fields: Map::new() }
     }
 
     /// The form that most templates of vision models expect: content as a list of parts, images first.
     fn in_parts(&self) -> serde_json::Value {
         let mut parts = vec![json!({"type": "image"}); self.images.len()];
         parts.push(json!({"type": "text", "text": self.content}));
-        json!({"role": self.role, "content": parts})
+        let mut message = json!({"role": self.role, "content": parts});
+        message.as_object_mut().expect("an object").extend(self.fields.clone());
+        message
     }
 
     /// The form for other templates: the model's image token for each image, then the text.
@@ -59,6 +64,17 @@ impl Message {
 const PLAIN: &str = "{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\n\
     {% else %}{{ message.role | title }}: {{ message.content | trim }}\n{% endif %}{% endfor %}\
     {% if add_generation_prompt %}Assistant:{% endif %}";
+
+/// How to render a conversation.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether the prompt ends where the assistant's answer begins.
+    pub add_generation_prompt: bool,
+    /// Whether the prompt ends with the text of the last message, for an answer that goes on with it.
+    pub continues: bool,
+    /// Further variables of the template, such as `enable_thinking`.
+    pub variables: Map<String, serde_json::Value>,
+}
 
 /// Turns conversations into prompts.
 pub struct Template {
@@ -134,6 +150,11 @@ impl Template {
         self.is_plain
     }
 
+    /// Whether the template's text has a word.
+    pub fn mentions(&self, word: &str) -> bool {
+        jinja::mentions(&self.environment, word)
+    }
+
     /// The text at which an answer in the plain form ends.
     pub fn stop(&self) -> Option<&'static str> {
         self.is_plain.then_some("\nUser:")
@@ -146,6 +167,30 @@ impl Template {
     /// Of the kind Request where the template refuses the conversation, as some do if roles do not alternate,
     /// and where it takes too long or too much memory.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_with(messages, &Options { add_generation_prompt, ..Options::default() })
+    }
+
+    /// The same as [`Template::render`], with more options.
+    ///
+    /// # Errors
+    /// Those of [`Template::render`]; also where the last message is to be continued, but the template does
+    /// not write it as it is.
+    pub fn render_with(&self, messages: &[Message], options: &Options) -> Result<String> {
+        let text = self.rendered(messages, options)?;
+        let Some(last) = messages.last().filter(|_| options.continues) else { return Ok(text) };
+        // As transformers does: templates may drop the blanks around a message. Those at its end are part of
+        // what is continued.
+        let content = last.content.trim();
+        let Some(at) = text.rfind(content) else {
+            return Err(Error::request(
+                "the model's chat template changes the last message, so it cannot be continued",
+            ));
+        };
+        let blanks = &last.content[last.content.trim_end().len()..];
+        Ok(format!("{}{}", &text[..at + content.len()], if content.is_empty() { "" } else { blanks }))
+    }
+
+    fn rendered(&self, messages: &[Message], options: &Options) -> Result<String> {
         let messages = match self.in_parts {
             true => Value::from(Serde(messages.iter().map(Message::in_parts).collect::<Vec<_>>())),
             false => {
@@ -153,12 +198,18 @@ impl Template {
                 Value::from(Serde(messages.iter().map(|message| message.in_words(image)).collect::<Vec<_>>()))
             }
         };
+        // A template that asks for what the options do not say gets nothing.
+        let mut variables: Map<_, _> = ["tools", "documents"]
+            .map(|name| (name.to_owned(), serde_json::Value::Null))
+            .into_iter()
+            .collect();
+        variables
+            .extend(self.special_tokens.iter().map(|(name, token)| (name.clone(), token.clone().into())));
+        variables.extend(options.variables.clone());
         let words = context! {
             messages,
-            add_generation_prompt,
-            tools => (),
-            documents => (),
-            ..Value::from(Serde(&self.special_tokens))
+            add_generation_prompt => options.add_generation_prompt,
+            ..Value::from(Serde(&variables))
         };
         jinja::render(&self.environment, words).map_err(|e| {
             let what = jinja::reason(&e);

@@ -191,10 +191,9 @@ impl Bench {
                 Ok(Line { bandwidth_share: measured.gb_s / bandwidth.read_gb_s, measured, profile })
             })
             .collect::<Result<_>>()?;
-        let entries = || model.checkpoint.entries().map(|(_, entry)| entry);
         Ok(Report {
-            params: entries().map(|e| e.shape.iter().map(|n| *n as u64).product::<u64>()).sum(),
-            size_bytes: entries().map(|e| e.bytes as u64).sum(),
+            params: model.checkpoint.values(),
+            size_bytes: model.checkpoint.entries().map(|(_, entry)| entry.bytes as u64).sum(),
             format: format.map_or("as stored", Format::name).to_owned(),
             model: model.name,
             math: match math {

@@ -14,6 +14,7 @@ mod plan;
 mod prompt;
 mod quantize;
 mod sampling;
+mod serve;
 mod stats;
 mod terminal;
 mod verify;
@@ -76,6 +77,8 @@ enum Command {
     Generate(generate::Generate),
     /// Talk with a model, through its chat template
     Chat(chat::Chat),
+    /// Serve a model over HTTP: OpenAI's, Anthropic's and llama-server's APIs, and a page to chat
+    Serve(serve::Serve),
     /// Tokens per second
     Bench(bench::Bench),
     /// How well the model predicts a text
@@ -106,7 +109,7 @@ enum Command {
 }
 
 /// Which model, where, and how it computes.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct ModelArgs {
     /// A .gguf file; or a Hugging Face folder: config.json, *.safetensors, a tokenizer; or a name on the Hub:
     /// owner/name, owner/name:Q4_K_M. Default: the small model built in
@@ -127,7 +130,7 @@ struct ModelArgs {
 }
 
 /// Which device, and how it is opened.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct DeviceArgs {
     /// auto, cpu, gpu, or a number or part of a name from `wgpt devices`; vulkan, metal, dx12 or gl, alone or
     /// before a colon and a name (dx12:4090), for one API only
@@ -234,6 +237,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(command) => command.run(&terminal),
         Command::Chat(command) => command.run(&terminal),
+        Command::Serve(command) => command.run(&terminal),
         Command::Bench(command) => command.run(&terminal),
         Command::Perplexity(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),

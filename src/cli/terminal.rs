@@ -12,6 +12,7 @@ use std::{
 use tracing_subscriber::filter::LevelFilter;
 
 /// The user's side of the program.
+#[derive(Clone, Copy)]
 pub struct Terminal {
     verbosity: Verbosity,
 }

@@ -8,6 +8,7 @@ mod text;
 
 pub use conversation::{Answer, Conversation};
 pub use detokenizer::Detokenizer;
+pub use images::place;
 pub use text::Text;
 
 use crate::{

@@ -34,6 +34,8 @@ pub struct Usage {
     /// The number of blocks of the cache, and of those that sequences hold.
     pub blocks: usize,
     pub blocks_in_use: usize,
+    /// The number of steps so far.
+    pub steps: u64,
 }
 
 /// The sequences that run, and those that wait for a slot.
@@ -130,6 +132,7 @@ impl Scheduler {
             waiting: self.waiting.len(),
             blocks,
             blocks_in_use: blocks - self.blocks.available(),
+            steps: self.steps,
         }
     }
 

@@ -2,6 +2,7 @@
 //! character.
 
 mod added;
+mod bytes;
 mod classes;
 mod gguf;
 mod sentence_piece;

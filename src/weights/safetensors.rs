@@ -196,6 +196,10 @@ impl Checkpoint {
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
+    /// The number of values in all tensors: the model's parameters.
+    pub fn values(&self) -> u64 {
+        self.entries.values().map(|entry| entry.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+    }
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -338,7 +338,8 @@ mod tests {
 
     /// Words as byte-level BPE spells them, with a bar between them.
     fn in_bytes(words: &str) -> String {
-        let words: Vec<_> = words.split('|').map(|word| super::super::spelt(word.as_bytes())).collect();
+        let words: Vec<_> =
+            words.split('|').map(|word| crate::tokenizer::bytes::spelt(word.as_bytes())).collect();
         words.join("|")
     }
 

@@ -1,6 +1,7 @@
 //! Converts GGUF metadata to an equivalent tokenizer.json for the `tokenizers` crate.
 
-use super::{CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, pre_tokenizers, spelt};
+use super::{CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, pre_tokenizers};
+use crate::tokenizer::bytes::spelt;
 use crate::{
     error::{Error, Result},
     tokenizer::Tokenizer,

@@ -1,0 +1,219 @@
+//! What all requests share: the loaded model, the limits, and what is counted.
+
+use super::{
+    Options,
+    error::{ApiError, Kind, Result},
+    generation::Progress,
+    metrics::Metrics,
+};
+use crate::{
+    chat::Template,
+    engine::{Engine, Worker},
+    model::Model,
+    sampling::Sampling,
+    tokenizer::Tokenizer,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::SystemTime,
+};
+
+/// The model, once it is loaded.
+pub struct Served {
+    /// The name that answers bear.
+    pub name: String,
+    pub model: Model,
+    pub tokenizer: Arc<Tokenizer>,
+    pub template: Template,
+    pub worker: Worker,
+    /// The ids that end an answer in a conversation.
+    pub turn_ends: Vec<u32>,
+    /// The most positions of a sequence.
+    pub context: usize,
+    /// How many sequences run at once.
+    pub parallel: usize,
+    /// How tokens are picked where a request does not say it.
+    pub sampling: Sampling,
+    /// What chance starts from where a request does not say it. None: random.
+    pub seed: Option<u64>,
+    /// The size of the weights on the device in bytes.
+    pub weights_bytes: u64,
+    pub metrics: Metrics,
+    /// The sequences that run, by their own numbers.
+    running: Mutex<HashMap<u64, Progress>>,
+    line_ends: OnceLock<BTreeSet<u32>>,
+}
+
+impl Served {
+    pub(super) fn new(
+        options: &Options,
+        model: Model,
+        tokenizer: Tokenizer,
+        engine: Engine,
+    ) -> crate::error::Result<Self> {
+        let template = match &options.chat_template {
+            Some(text) => Template::new("--chat-template", text, model.special_tokens.clone())?,
+            None => Template::of(&model)?,
+        };
+        let base = model.defaults.sampling();
+        let name = options.alias.clone().unwrap_or_else(|| model.name.clone());
+        Ok(Self {
+            metrics: Metrics::new(&name, engine.usage().blocks),
+            weights_bytes: engine.weights_bytes(),
+            running: Mutex::default(),
+            name,
+            turn_ends: template.ends(&model, &tokenizer)?,
+            tokenizer: Arc::new(tokenizer),
+            template,
+            context: engine.context() as usize,
+            parallel: engine.plans().sizes.sequences as usize,
+            sampling: Sampling { temperature: options.temperature.unwrap_or(base.temperature), ..base },
+            seed: options.seed,
+            worker: Worker::start(engine)?,
+            model,
+            line_ends: OnceLock::new(),
+        })
+    }
+
+    /// The sequences that run.
+    pub fn running(&self) -> Vec<Progress> {
+        self.running.lock().expect("no thread fails while it holds the lock").values().copied().collect()
+    }
+
+    /// Says how far a sequence is; None: that it does not run.
+    pub fn runs(&self, number: u64, progress: Option<Progress>) {
+        let mut running = self.running.lock().expect("no thread fails while it holds the lock");
+        match progress {
+            Some(progress) => drop(running.insert(number, progress)),
+            None => drop(running.remove(&number)),
+        }
+    }
+
+    /// The tokens that interrupt a repetition for DRY where a request names none.
+    pub fn line_ends(&self) -> &BTreeSet<u32> {
+        self.line_ends.get_or_init(|| self.tokenizer.with_any(&crate::sampling::Dry::BREAKERS))
+    }
+}
+
+/// The state of the server.
+pub struct App {
+    pub options: Options,
+    pub started: SystemTime,
+    served: OnceLock<Served>,
+    /// The number of sequences that run or wait.
+    admitted: AtomicUsize,
+    /// Whether the server is about to stop: load balancers should look away.
+    draining: AtomicBool,
+    /// Whether new requests are refused.
+    closed: AtomicBool,
+    /// Told when what still runs must be cut.
+    cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl App {
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            started: SystemTime::now(),
+            served: OnceLock::new(),
+            admitted: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            cut: tokio::sync::watch::Sender::new(false),
+        }
+    }
+
+    /// Makes the model available to requests.
+    pub(super) fn serve(&self, served: Served) {
+        // It is loaded once.
+        let _ = self.served.set(served);
+    }
+
+    /// The model, for a new request.
+    ///
+    /// # Errors
+    /// Unavailable while it is being loaded, and once the server stops.
+    pub fn served(&self) -> Result<&Served> {
+        let unavailable = |what: &str| ApiError::new(Kind::Unavailable, what);
+        if self.closed.load(SeqCst) {
+            return Err(unavailable("the server is about to stop: ask another, or later"));
+        }
+        self.served.get().ok_or_else(|| unavailable("the model is being loaded: ask again in a moment"))
+    }
+
+    /// The model, for a request that was taken in.
+    ///
+    /// # Panics
+    /// If the model is not loaded.
+    pub fn loaded(&self) -> &Served {
+        self.served.get().expect("no request is taken in before the model is loaded")
+    }
+
+    /// Whether it takes requests and will for some time.
+    pub fn is_healthy(&self) -> bool {
+        self.served.get().is_some() && !self.draining.load(SeqCst)
+    }
+
+    /// Says that the server is about to stop. Requests are still taken.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, SeqCst);
+    }
+
+    /// Refuses new requests from now on.
+    pub(super) fn close(&self) {
+        self.closed.store(true, SeqCst);
+    }
+
+    /// Ends what still runs.
+    pub(super) fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Becomes true when what still runs must end.
+    pub fn when_cut(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.cut.subscribe()
+    }
+
+    /// The number of sequences that run or wait.
+    pub fn admitted(&self) -> usize {
+        self.admitted.load(SeqCst)
+    }
+
+    /// Takes in `count` sequences, until the result is dropped.
+    ///
+    /// # Errors
+    /// RateLimit if too many wait already.
+    pub fn admit(self: &Arc<Self>, served: &Served, count: usize) -> Result<Admitted> {
+        let most = served.parallel + self.options.max_queue;
+        if count > most {
+            return Err(ApiError::new(
+                Kind::InvalidRequest,
+                format!("the request is for {count} sequences, but this server takes at most {most} at once"),
+            ));
+        }
+        let fits = |now: usize| (now + count <= most).then_some(now + count);
+        match self.admitted.fetch_update(SeqCst, SeqCst, fits) {
+            Ok(_) => Ok(Admitted { app: self.clone(), count }),
+            Err(waiting) => Err(ApiError::new(
+                Kind::RateLimit,
+                format!("{waiting} sequences run or wait already: ask again in a moment"),
+            )),
+        }
+    }
+}
+
+/// Sequences that were taken in.
+pub struct Admitted {
+    app: Arc<App>,
+    count: usize,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.app.admitted.fetch_sub(self.count, SeqCst);
+    }
+}

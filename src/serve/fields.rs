@@ -1,0 +1,99 @@
+//! Fields that several endpoints have.
+
+use super::error::{ApiError, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// Texts before which an answer ends.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "a text or a list of texts belongs there")]
+pub enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Stop {
+    /// The texts; none where there is no such field.
+    pub fn texts(stop: Option<Self>) -> Vec<String> {
+        match stop {
+            None => Vec::new(),
+            Some(Self::One(text)) => vec![text],
+            Some(Self::Many(texts)) => texts,
+        }
+    }
+}
+
+/// What a stream tells besides text.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct StreamOptions {
+    /// Whether the last chunk tells how many tokens it took.
+    pub include_usage: Option<bool>,
+}
+
+/// The most tokens of an answer, by any of its names: the first that is there counts. -1: to the end of the
+/// context.
+pub fn max_tokens(fields: &[(&str, Option<i64>)], or: Option<usize>) -> Result<Option<usize>> {
+    match fields.iter().find_map(|(name, value)| Some((*name, (*value)?))) {
+        None => Ok(or),
+        Some((_, -1)) => Ok(None),
+        Some((name, count)) => usize::try_from(count).map(Some).map_err(|_| {
+            ApiError::field(
+                name,
+                format_args!("is {count}, but it must be zero or above, or -1 for no limit"),
+            )
+        }),
+    }
+}
+
+/// The number of texts.
+pub fn count(n: Option<i64>) -> Result<usize> {
+    match n.unwrap_or(1) {
+        n @ 1..=128 => Ok(n as usize),
+        n => Err(ApiError::field("n", format_args!("is {n}, but it must be from 1 to 128"))),
+    }
+}
+
+/// A number of alternatives to each token.
+pub fn alternatives(field: &str, count: i64) -> Result<usize> {
+    match count {
+        0..=20 => Ok(count as usize),
+        _ => Err(ApiError::field(field, format_args!("is {count}, but it must be from 0 to 20"))),
+    }
+}
+
+/// Refuses fields that are there, but not supported. Null, false, empty lists and empty objects count as
+/// absent.
+pub fn refuse(fields: &[(&str, &Option<Value>)]) -> Result<()> {
+    let is_set = |value: &Option<Value>| match value {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Number(_) | Value::Bool(true)) => true,
+    };
+    match fields.iter().find(|(_, value)| is_set(value)) {
+        None => Ok(()),
+        Some((name, _)) => Err(ApiError::field(name, "is not supported: leave it away")),
+    }
+}
+
+/// Refuses a format of answers other than plain text.
+pub fn refuse_format(field: &str, format: &Option<Value>) -> Result<()> {
+    match format {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Object(fields)) if fields.get("type").and_then(Value::as_str) == Some("text") => Ok(()),
+        Some(_) => Err(ApiError::field(field, "is not supported but for the type text: leave it away")),
+    }
+}
+
+/// Refuses tools that the model would have to call. They are fine where the request says that none is to be
+/// called.
+pub fn refuse_tools(tools: &Option<Value>, choice: &Option<Value>) -> Result<()> {
+    let is_none = |choice: &Value| choice == "none" || choice["type"] == "none";
+    if choice.as_ref().is_some_and(is_none) {
+        return Ok(());
+    }
+    refuse(&[("tools", tools)])
+}

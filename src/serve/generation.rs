@@ -1,0 +1,457 @@
+//! Runs the sequences of a request and gives their pieces of text as they come.
+
+use super::{
+    app::{Admitted, App, Served},
+    error::{ApiError, Kind, Result},
+};
+use crate::{
+    engine::{FinishReason, Goal, Happened, Placed, Ticket},
+    error::Error,
+    language_model::Detokenizer,
+    sampling::{Logprobs, Sampling},
+    tokenizer::{TextStream, Tokenizer},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
+
+/// The ids of a prompt, and the images that take the place of some.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens {
+    pub ids: Vec<u32>,
+    pub images: Vec<Placed>,
+}
+
+/// What to generate from each of a request's prompts.
+pub struct Job {
+    pub sampling: Sampling,
+    /// None: to the end of the context.
+    pub max_tokens: Option<usize>,
+    /// The texts before which the text ends.
+    pub stops: Vec<String>,
+    /// The ids that end the text.
+    pub ends: Vec<u32>,
+    /// How many alternatives to each token are wanted, with their log-probabilities.
+    pub logprobs: Option<usize>,
+    /// The number of texts for each prompt. The first has the seed of `sampling`, each further one the next.
+    pub count: usize,
+}
+
+/// A generated token.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub id: u32,
+    pub logprobs: Option<Logprobs>,
+}
+
+/// Why a text ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// The model ended it.
+    Eos,
+    /// A stop string came.
+    Stop(String),
+    /// The requested number of tokens is reached, or the context is full.
+    Length,
+}
+
+impl End {
+    /// OpenAI's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Eos | Self::Stop(_) => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// Something that comes of a text.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// So many tokens of the prompt are read.
+    Read { index: usize },
+    /// More text, and the tokens that it is made of.
+    Text { index: usize, text: String, tokens: Vec<Token> },
+    /// The text ended. The rest of it is in here.
+    End { index: usize, text: String, tokens: Vec<Token>, end: End },
+}
+
+/// How a text came about.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub prompt_tokens: usize,
+    /// How many tokens of the prompt are read, and how many of these were found in the cache.
+    pub read: usize,
+    pub cached: usize,
+    pub generated: usize,
+    /// The place among the running sequences that it has or had last.
+    pub slot: u32,
+    sent: Instant,
+    started: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    fn new(prompt_tokens: usize) -> Self {
+        Self {
+            prompt_tokens,
+            read: 0,
+            cached: 0,
+            generated: 0,
+            slot: 0,
+            sent: Instant::now(),
+            started: None,
+            first: None,
+            last: None,
+        }
+    }
+
+    /// The time from the sequence's start to its first token, or to now.
+    pub fn prompt_time(&self) -> Duration {
+        let started = self.started.unwrap_or(self.sent);
+        self.first.unwrap_or_else(Instant::now).duration_since(started)
+    }
+
+    /// The time from the first token to the last one.
+    pub fn decode_time(&self) -> Duration {
+        self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.duration_since(first))
+    }
+
+    /// llama-server's `timings`. The rate of generated tokens is that of those after the first, which the
+    /// prompt gives.
+    pub fn timings(&self) -> Value {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let per = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        let read = self.read.saturating_sub(self.cached) as f64;
+        let steps = self.generated.saturating_sub(1) as f64;
+        let (prompt, decode) = (millis(self.prompt_time()), millis(self.decode_time()));
+        json!({
+            "cache_n": self.cached,
+            "prompt_n": self.read.saturating_sub(self.cached),
+            "prompt_ms": prompt,
+            "prompt_per_token_ms": per(prompt, read),
+            "prompt_per_second": per(1e3 * read, prompt),
+            "predicted_n": self.generated,
+            "predicted_ms": decode,
+            "predicted_per_token_ms": per(decode, steps),
+            "predicted_per_second": per(1e3 * steps, decode),
+        })
+    }
+
+    /// llama-server's `prompt_progress`.
+    pub fn prompt_progress(&self) -> Value {
+        json!({
+            "total": self.prompt_tokens,
+            "cache": self.cached,
+            "processed": self.read,
+            "time_ms": self.prompt_time().as_millis() as u64,
+        })
+    }
+}
+
+/// Whether a prompt leaves room for an answer.
+fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
+    match prompt.ids.len() {
+        0 => {
+            let what = "the prompt is empty, and no token starts it: give it a text";
+            Err(ApiError { param: Some("prompt".into()), ..ApiError::new(Kind::InvalidRequest, what) })
+        }
+        tokens if tokens >= context => Err(ApiError::new(
+            Kind::ContextExceeded { tokens, context },
+            format!(
+                "the prompt has {tokens} tokens, but the context holds {context} together with the answer: \
+                 shorten it, or start the server with a larger --ctx"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The tokens of a prompt with their log-probabilities, and so many alternatives to each. The first token has
+/// none.
+pub async fn score(served: &Served, prompt: &Tokens, alternatives: usize) -> Result<Vec<Token>> {
+    let (to, mut told) = mpsc::unbounded_channel();
+    let (ids, mut next) = (prompt.ids.clone(), 1);
+    let vocab_size = served.model.architecture.vocab_size as usize;
+    let sink = Box::new(move |outcome: Result<Happened, Arc<Error>>| {
+        let scored = outcome.map(|happened| {
+            let Happened::Logits(logits) = happened else { return Vec::new() };
+            let rows = logits.chunks(vocab_size).zip(ids.get(next..).unwrap_or_default());
+            let scored: Vec<_> = rows.map(|(row, id)| Logprobs::new(row, *id, alternatives)).collect();
+            next += logits.len() / vocab_size;
+            scored
+        });
+        drop(to.send(scored));
+    });
+    let goal = Goal::Predict { from: 0 };
+    let _ticket = served.worker.send(prompt.ids.clone(), prompt.images.clone(), goal, sink);
+    let mut scored = vec![None];
+    while scored.len() < prompt.ids.len() {
+        let what = "the engine's thread has ended: start the server again";
+        let more = told.recv().await.ok_or_else(|| ApiError::new(Kind::Server, what))?;
+        scored.extend(more.map_err(|error| ApiError::from(&*error))?.into_iter().map(Some));
+    }
+    Ok(prompt.ids.iter().zip(scored).map(|(id, logprobs)| Token { id: *id, logprobs }).collect())
+}
+
+/// One of the texts of a request.
+struct Text {
+    /// A number that no other text has.
+    number: u64,
+    /// Dropped when the text ends, which cancels the sequence if it runs.
+    ticket: Option<Ticket>,
+    detokenizer: Detokenizer<Arc<Tokenizer>>,
+    /// The tokens whose text was not given yet.
+    pending: Vec<Token>,
+    logprobs: Option<Logprobs>,
+    progress: Progress,
+}
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+type Told = (usize, Instant, Result<Happened, Arc<Error>>);
+
+/// The texts of a request while they are generated. Dropping it cancels them.
+pub struct Generation {
+    app: Arc<App>,
+    told: mpsc::UnboundedReceiver<Told>,
+    texts: Vec<Text>,
+    /// The number of texts for each prompt.
+    per_prompt: usize,
+    pieces: VecDeque<Piece>,
+    cut: watch::Receiver<bool>,
+    _admitted: Admitted,
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.texts.iter().for_each(|text| self.app.loaded().runs(text.number, None));
+    }
+}
+
+impl Generation {
+    /// Sends a job to the engine. The texts of the first prompt come first.
+    ///
+    /// # Errors
+    /// ContextExceeded if the prompt leaves no room for a token, RateLimit if too many wait already.
+    pub fn start(app: &Arc<App>, served: &Served, prompts: Vec<Tokens>, job: &Job) -> Result<Self> {
+        prompts.iter().try_for_each(|prompt| check_length(prompt, served.context))?;
+        let admitted = app.admit(served, prompts.len() * job.count)?;
+        let (to, told) = mpsc::unbounded_channel();
+        let (mut texts, mut pieces) = (Vec::new(), VecDeque::new());
+        for (prompt, number) in prompts.iter().flat_map(|prompt| (0..job.count).map(move |n| (prompt, n))) {
+            let goal = Goal::Generate {
+                sampling: Sampling {
+                    seed: job.sampling.seed.wrapping_add(number as u64),
+                    ..job.sampling.clone()
+                },
+                max_tokens: job.max_tokens.unwrap_or(served.context),
+                ends: job.ends.clone(),
+                logprobs: job.logprobs,
+            };
+            let (index, to) = (texts.len(), to.clone());
+            // Sending fails once the request is dropped.
+            let sink = Box::new(move |outcome| drop(to.send((index, Instant::now(), outcome))));
+            let ticket = match job.max_tokens {
+                Some(0) => {
+                    pieces.push_back(Piece::End {
+                        index,
+                        text: String::new(),
+                        tokens: Vec::new(),
+                        end: End::Length,
+                    });
+                    None
+                }
+                _ => Some(served.worker.send(prompt.ids.clone(), prompt.images.clone(), goal, sink)),
+            };
+            let stream = TextStream::new(served.tokenizer.clone(), &prompt.ids);
+            texts.push(Text {
+                number: NUMBER.fetch_add(1, Relaxed),
+                ticket,
+                detokenizer: Detokenizer::new(stream, &job.stops, job.ends.clone()),
+                pending: Vec::new(),
+                logprobs: None,
+                progress: Progress::new(prompt.ids.len()),
+            });
+        }
+        let (app, cut) = (app.clone(), app.when_cut());
+        Ok(Self { app, told, texts, per_prompt: job.count, pieces, cut, _admitted: admitted })
+    }
+
+    /// How one of the texts came about.
+    pub fn progress(&self, index: usize) -> &Progress {
+        &self.texts[index].progress
+    }
+
+    /// The tokens of the prompts, those of them found in the cache, and the tokens of all texts together.
+    pub fn usage(&self) -> Usage {
+        // A prompt of several texts counts once.
+        let prompts = || self.texts.iter().step_by(self.per_prompt).map(|text| &text.progress);
+        Usage {
+            prompt: prompts().map(|progress| progress.prompt_tokens).sum(),
+            cached: prompts().map(|progress| progress.cached).sum(),
+            generated: self.texts.iter().map(|text| text.progress.generated).sum(),
+        }
+    }
+
+    /// The next piece; None once all texts have ended.
+    ///
+    /// # Errors
+    /// If the engine fails or the server stops. Nothing comes after that.
+    pub async fn next(&mut self) -> Result<Option<Piece>> {
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                return Ok(Some(piece));
+            }
+            if self.texts.iter().all(|text| text.ticket.is_none()) {
+                return Ok(None);
+            }
+            let told = tokio::select! {
+                told = self.told.recv() => told,
+                _ = self.cut.wait_for(|cut| *cut) => {
+                    let what = "the server stops before this answer is complete: ask again";
+                    self.texts.iter_mut().for_each(|text| text.ticket = None);
+                    return Err(ApiError::new(Kind::Unavailable, what));
+                }
+            };
+            let Some((index, at, outcome)) = told else {
+                let what = "the engine's thread has ended: start the server again";
+                return Err(ApiError::new(Kind::Server, what));
+            };
+            match outcome {
+                Ok(happened) => self.take(index, at, happened),
+                Err(error) => {
+                    self.texts.iter_mut().for_each(|text| text.ticket = None);
+                    return Err(ApiError::from(&*error));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize, at: Instant, happened: Happened) {
+        let app = self.app.clone();
+        let served = app.loaded();
+        let metrics = &served.metrics;
+        let text = &mut self.texts[index];
+        if text.ticket.is_none() {
+            return;
+        }
+        let progress = &mut text.progress;
+        match happened {
+            Happened::Started { slot } => {
+                progress.slot = slot;
+                if progress.started.is_none() {
+                    progress.started = Some(at);
+                    metrics.started(at.duration_since(progress.sent));
+                }
+            }
+            Happened::Read { tokens, cached } => {
+                (progress.read, progress.cached) = (tokens, cached);
+                self.pieces.push_back(Piece::Read { index });
+            }
+            Happened::Logprobs(logprobs) => text.logprobs = Some(logprobs),
+            Happened::Token(id) => {
+                match progress.last {
+                    None => {
+                        progress.first = Some(at);
+                        metrics.first_token(progress, at.duration_since(progress.sent));
+                    }
+                    Some(last) => metrics.next_token(at.duration_since(last)),
+                }
+                progress.last = Some(at);
+                progress.generated += 1;
+                let shown = text.detokenizer.push(id, false);
+                text.pending.push(Token { id, logprobs: text.logprobs.take() });
+                if text.detokenizer.has_ended() {
+                    self.end(index, shown, at);
+                } else if !shown.is_empty() {
+                    let tokens = std::mem::take(&mut text.pending);
+                    self.pieces.push_back(Piece::Text { index, text: shown, tokens });
+                }
+            }
+            Happened::Finished(reason) => {
+                debug_assert_eq!(reason, FinishReason::Length, "a token that ends the text came before");
+                let rest = text.detokenizer.finish();
+                self.end(index, rest, at);
+            }
+            Happened::Preempted => {
+                metrics.preempted();
+                served.runs(text.number, None);
+                return;
+            }
+            Happened::Scores(_) | Happened::Logits(_) | Happened::Hidden(_) | Happened::NotNumbers => (),
+        }
+        let text = &self.texts[index];
+        served.runs(text.number, text.ticket.is_some().then_some(text.progress));
+    }
+
+    fn end(&mut self, index: usize, rest: String, at: Instant) {
+        let text = &mut self.texts[index];
+        text.ticket = None;
+        let end = match text.detokenizer.stopped_by() {
+            Some(stop) => End::Stop(stop.to_owned()),
+            None if text.detokenizer.has_ended() => End::Eos,
+            None => End::Length,
+        };
+        let mut tokens = std::mem::take(&mut text.pending);
+        match end {
+            // The token that ends a text is not part of it.
+            End::Eos => drop(tokens.pop()),
+            End::Stop(_) if rest.is_empty() => tokens.clear(),
+            _ => (),
+        }
+        self.app.loaded().metrics.finished(&text.progress, &end, at.duration_since(text.progress.sent));
+        self.pieces.push_back(Piece::End { index, text: rest, tokens, end });
+    }
+
+    /// Waits for all texts to end.
+    ///
+    /// # Errors
+    /// Those of [`Generation::next`].
+    pub async fn complete(&mut self) -> Result<Vec<Complete>> {
+        let mut all =
+            vec![Complete { text: String::new(), tokens: Vec::new(), end: End::Length }; self.texts.len()];
+        while let Some(piece) = self.next().await? {
+            match piece {
+                Piece::Read { .. } => (),
+                Piece::Text { index, text, tokens } => all[index].add(&text, tokens),
+                Piece::End { index, text, tokens, end } => {
+                    all[index].add(&text, tokens);
+                    all[index].end = end;
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What a request took, in tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    pub prompt: usize,
+    pub cached: usize,
+    pub generated: usize,
+}
+
+/// A whole text.
+#[derive(Clone, Debug)]
+pub struct Complete {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    pub end: End,
+}
+
+impl Complete {
+    fn add(&mut self, text: &str, tokens: Vec<Token>) {
+        self.text.push_str(text);
+        self.tokens.extend(tokens);
+    }
+}

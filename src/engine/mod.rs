@@ -228,6 +228,10 @@ impl Engine {
     }
 
     async fn try_advance(&mut self) -> Result<()> {
+        self.events.extend(self.scheduler.start_waiting());
+        if !self.events.is_empty() {
+            return Ok(());
+        }
         while self.in_flight.len() < self.backend.max_in_flight()
             && self.in_flight.back().is_none_or(|batch| batch.reads.allow_more())
         {

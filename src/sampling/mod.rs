@@ -170,14 +170,19 @@ impl Sampling {
                 within_a_million,
             ),
             (Setting::PresencePenalty, penalties.presence, penalties.presence.abs() <= 1e6, within_a_million),
-            (Setting::DryMultiplier, dry.multiplier, dry.multiplier >= 0.0, "zero or above"),
-            (Setting::DryBase, dry.base, dry.base >= 1.0, "1 or above"),
+            (
+                Setting::DryMultiplier,
+                dry.multiplier,
+                (0.0..=1e6).contains(&dry.multiplier),
+                "from 0 to 1000000",
+            ),
+            (Setting::DryBase, dry.base, (1.0..=1e6).contains(&dry.base), "from 1 to 1000000"),
         ] {
             check(setting, value, is_right && value.is_finite(), range)?;
         }
         if let Some(Mirostat { target, rate }) = self.mirostat {
             for (setting, value) in [(Setting::MirostatTarget, target), (Setting::MirostatRate, rate)] {
-                check(setting, value, value > 0.0 && value.is_finite(), "above zero")?;
+                check(setting, value, value > 0.0 && value <= 1e6, "above zero and at most 1000000")?;
             }
         }
         for (token, bias) in &self.biases {

@@ -136,6 +136,13 @@ impl Scheduler {
         }
     }
 
+    /// Gives free slots to waiting sequences and returns the events of that, which come before a step of these
+    /// sequences does.
+    pub fn start_waiting(&mut self) -> Vec<Event> {
+        self.admit();
+        std::mem::take(&mut self.events)
+    }
+
     /// The next step to submit. `None` if there is nothing to run, or nothing until a step in flight is
     /// committed.
     ///

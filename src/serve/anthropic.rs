@@ -2,7 +2,7 @@
 
 use super::{
     app::App,
-    body::{Body, Both},
+    body::Body,
     conversation::{self, ChatMessage, Content, ContentPart, Rendering},
     error::{Dialect, Result},
     fields,
@@ -35,10 +35,11 @@ pub struct MessagesRequest {
     pub system: Option<Content>,
     /// Any name is taken.
     #[serde(default)]
+    #[expect(dead_code, reason = "read only to check its type")]
     pub model: Option<String>,
     /// The most tokens of the answer. Absent: to the end of the context.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub max_tokens: Option<i64>,
     #[serde(default)]
     pub stop_sequences: Option<Vec<String>>,
@@ -150,6 +151,10 @@ impl MessagesRequest {
         fields::refuse_tools(&Some(own.into()), &self.tool_choice)
     }
 
+    fn max_tokens(&self, or: Option<usize>) -> Result<Option<usize>> {
+        fields::max_tokens(&[("max_tokens", self.max_tokens)], or)
+    }
+
     fn messages(&self) -> Vec<ChatMessage> {
         let system = self.system.iter().map(|content| ChatMessage::new("system", without_billing(content)));
         system.chain(self.messages.iter().flat_map(AnthropicMessage::messages)).collect()
@@ -204,19 +209,24 @@ fn usage(usage: Usage) -> Value {
     post,
     path = "/v1/messages",
     request_body = MessagesRequest,
-    responses((status = 200, description = "The answer, or a stream of events", body = Object))
+    responses((
+        status = 200,
+        description = "The answer, or a stream of events",
+        content((Object = "application/json"), (serde_json::Value = "text/event-stream"))
+    ))
 )]
 pub async fn messages(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<super::access::RequestId>,
-    Both(request, sampling): Both<MessagesRequest, SamplingFields>,
+    Body((request, sampling)): Body<(MessagesRequest, SamplingFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     request.check()?;
-    let max_tokens = fields::max_tokens(&[("max_tokens", request.max_tokens)], app.options.max_tokens)?;
+    let max_tokens = request.max_tokens(app.options.max_tokens)?;
     let stops = request.stop_sequences.clone().unwrap_or_default();
-    let job = served.answer_job(&sampling, stops.clone(), max_tokens)?;
-    let prompt = conversation::prompt(&app, request.messages(), request.rendering()).await?;
+    let rendering = request.rendering();
+    let job = served.answer_job(&sampling, stops.clone(), max_tokens, &rendering)?;
+    let prompt = conversation::prompt(&app, request.messages(), rendering).await?;
     let generation = Generation::start(&app, served, vec![prompt], &job)?;
     let reply = Reply { app: app.clone(), id: super::new_id("msg_"), stops, request_id: request_id.0 };
     match request.stream.unwrap_or(false) {
@@ -234,10 +244,11 @@ pub async fn messages(
 )]
 pub async fn count_tokens(
     State(app): State<Arc<App>>,
-    Body(request): Body<MessagesRequest>,
+    Body((request,)): Body<(MessagesRequest,)>,
 ) -> Result<Json<Value>> {
     app.served()?;
     request.check()?;
+    request.max_tokens(None)?;
     let prompt = conversation::prompt(&app, request.messages(), request.rendering()).await?;
     Ok(Json(json!({"input_tokens": prompt.ids.len()})))
 }

@@ -183,19 +183,14 @@ impl App {
         self.admitted.load(SeqCst)
     }
 
-    /// Takes in `count` sequences, until the result is dropped.
+    /// Takes in `count` sequences, until the result is dropped. If no others run, they are taken in however
+    /// many they are.
     ///
     /// # Errors
     /// RateLimit if too many wait already.
     pub fn admit(self: &Arc<Self>, served: &Served, count: usize) -> Result<Admitted> {
         let most = served.parallel + self.options.max_queue;
-        if count > most {
-            return Err(ApiError::new(
-                Kind::InvalidRequest,
-                format!("the request is for {count} sequences, but this server takes at most {most} at once"),
-            ));
-        }
-        let fits = |now: usize| (now + count <= most).then_some(now + count);
+        let fits = |now: usize| (now == 0 || now + count <= most).then_some(now + count);
         match self.admitted.fetch_update(SeqCst, SeqCst, fits) {
             Ok(_) => Ok(Admitted { app: self.clone(), count }),
             Err(waiting) => Err(ApiError::new(

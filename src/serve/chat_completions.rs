@@ -2,8 +2,8 @@
 
 use super::{
     app::{App, Served},
-    body::Both,
-    conversation::{self, ChatMessage, Rendering},
+    body::Body,
+    conversation::{self, ConversationFields},
     error::{ApiError, Dialect, Result},
     fields::{self, Stop, StreamOptions},
     generation::{Generation, Job, Piece, Token, Usage},
@@ -17,29 +17,28 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A conversation to answer.
+/// How a conversation is to be answered.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatRequest {
-    #[schema(min_items = 1)]
-    pub messages: Vec<ChatMessage>,
     /// Any name is taken.
     #[serde(default)]
+    #[expect(dead_code, reason = "read only to check its type")]
     pub model: Option<String>,
     /// The most tokens of the answer; -1, or absent: to the end of the context.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub max_completion_tokens: Option<i64>,
     /// The older name of `max_completion_tokens`.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub max_tokens: Option<i64>,
     /// llama-server's name of `max_completion_tokens`.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub n_predict: Option<i64>,
     #[serde(default)]
     pub stop: Option<Stop>,
@@ -64,15 +63,6 @@ pub struct ChatRequest {
     /// Whether a stream tells how much of the prompt is read.
     #[serde(default)]
     pub return_progress: Option<bool>,
-    /// Whether the answer goes on with the last message. Default: where that is the assistant's.
-    #[serde(default)]
-    pub continue_final_message: Option<bool>,
-    /// Whether the prompt ends where an answer begins.
-    #[serde(default)]
-    pub add_generation_prompt: Option<bool>,
-    /// Variables of the model's chat template.
-    #[serde(default)]
-    pub chat_template_kwargs: Option<Map<String, Value>>,
     #[serde(default)]
     #[schema(ignore)]
     pub tools: Option<Value>,
@@ -106,29 +96,6 @@ impl ChatRequest {
             ("json_schema", &self.json_schema),
             ("audio", &self.audio),
         ])
-    }
-
-    /// How the conversation becomes a prompt.
-    pub fn rendering(&self) -> Result<Rendering> {
-        let is_assistants = self.messages.last().is_some_and(|message| message.role == "assistant");
-        let continues = match (self.continue_final_message, self.add_generation_prompt) {
-            (Some(true), Some(true)) => {
-                let what = "and add_generation_prompt cannot both be true: an answer continues or begins";
-                return Err(ApiError::field("continue_final_message", what));
-            }
-            (Some(true), _) if !is_assistants => {
-                let what = "is true, but the last message is not the assistant's";
-                return Err(ApiError::field("continue_final_message", what));
-            }
-            (Some(continues), _) => continues,
-            (None, Some(true)) => false,
-            (None, _) => is_assistants,
-        };
-        Ok(Rendering {
-            continues,
-            add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
-            variables: self.chat_template_kwargs.clone().unwrap_or_default(),
-        })
     }
 
     fn logprobs(&self) -> Result<Option<usize>> {
@@ -175,11 +142,15 @@ pub fn contents(served: &Served, tokens: &[Token]) -> Vec<Value> {
     post,
     path = "/v1/chat/completions",
     request_body = ChatRequest,
-    responses((status = 200, description = "The answer, or a stream of its chunks", body = Object))
+    responses((
+        status = 200,
+        description = "The answer, or a stream of its chunks",
+        content((Object = "application/json"), (serde_json::Value = "text/event-stream"))
+    ))
 )]
 pub async fn chat_completions(
     State(app): State<Arc<App>>,
-    Both(request, sampling): Both<ChatRequest, SamplingFields>,
+    Body((conversation, request, sampling)): Body<(ConversationFields, ChatRequest, SamplingFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     request.check()?;
@@ -192,10 +163,10 @@ pub async fn chat_completions(
         ],
         app.options.max_tokens,
     )?;
-    let rendering = request.rendering()?;
+    let rendering = conversation.rendering()?;
     let logprobs_of = request.logprobs()?;
     let stops = Stop::texts(request.stop.clone());
-    let job = served.answer_job(&sampling, stops, max_tokens)?;
+    let job = served.answer_job(&sampling, stops, max_tokens, &rendering)?;
     let job = Job { logprobs: logprobs_of, count, ..job };
     let options = StreamFields {
         include_usage: request.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
@@ -203,7 +174,7 @@ pub async fn chat_completions(
         progress: request.return_progress.unwrap_or(false),
         logprobs: logprobs_of.is_some(),
     };
-    let prompt = conversation::prompt(&app, request.messages, rendering).await?;
+    let prompt = conversation::prompt(&app, conversation.messages, rendering).await?;
     let generation = Generation::start(&app, served, vec![prompt], &job)?;
     match request.stream.unwrap_or(false) {
         true => Ok(stream_of(app.clone(), generation, count, options)),

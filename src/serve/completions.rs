@@ -2,7 +2,7 @@
 
 use super::{
     app::{App, Served},
-    body::Both,
+    body::Body,
     chat_completions::usage,
     error::{ApiError, Dialect, Result},
     fields::{self, Stop, StreamOptions},
@@ -26,18 +26,18 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CompletionRequest {
     /// A text, a list of token ids, a list of texts and ids, or a list of such prompts.
-    #[schema(value_type = Value)]
     pub prompt: Prompts,
     /// Any name is taken.
     #[serde(default)]
+    #[expect(dead_code, reason = "read only to check its type")]
     pub model: Option<String>,
     /// The most tokens of a continuation; -1, or absent: to the end of the context.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub max_tokens: Option<i64>,
     /// llama-server's name of `max_tokens`.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub n_predict: Option<i64>,
     #[serde(default)]
     pub stop: Option<Stop>,
@@ -126,11 +126,15 @@ pub async fn tokens(app: &Arc<App>, prompts: &Prompts) -> Result<Vec<Tokens>> {
     post,
     path = "/v1/completions",
     request_body = CompletionRequest,
-    responses((status = 200, description = "The continuations, or a stream of their chunks", body = Object))
+    responses((
+        status = 200,
+        description = "The continuations, or a stream of their chunks",
+        content((Object = "application/json"), (serde_json::Value = "text/event-stream"))
+    ))
 )]
 pub async fn completions(
     State(app): State<Arc<App>>,
-    Both(request, sampling): Both<CompletionRequest, SamplingFields>,
+    Body((request, sampling)): Body<(CompletionRequest, SamplingFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     let count = fields::count(request.n)?;
@@ -156,6 +160,7 @@ pub async fn completions(
         ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
         logprobs: alternatives,
         count,
+        trims: false,
     };
     let prompts = tokens(&app, &request.prompt).await?;
     let mut echoes = Vec::new();

@@ -125,6 +125,42 @@ fn data_of(url: &str) -> Result<&str> {
     })
 }
 
+/// A conversation, and how it becomes a prompt.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ConversationFields {
+    #[schema(min_items = 1)]
+    pub messages: Vec<ChatMessage>,
+    /// Whether the answer goes on with the last message. Default: where that is the assistant's.
+    #[serde(default)]
+    pub continue_final_message: Option<bool>,
+    /// Whether the prompt ends where an answer begins. Default: true.
+    #[serde(default)]
+    pub add_generation_prompt: Option<bool>,
+    /// Variables of the model's chat template.
+    #[serde(default)]
+    pub chat_template_kwargs: Option<Map<String, Value>>,
+}
+
+impl ConversationFields {
+    pub fn rendering(&self) -> Result<Rendering> {
+        let is_assistants = self.messages.last().is_some_and(|message| message.role == "assistant");
+        let continues = match (self.continue_final_message, self.add_generation_prompt) {
+            (Some(true), Some(true)) => {
+                let what = "and add_generation_prompt cannot both be true: an answer continues or begins";
+                return Err(ApiError::field("continue_final_message", what));
+            }
+            (Some(continues), _) => continues,
+            (None, Some(true)) => false,
+            (None, _) => is_assistants,
+        };
+        Ok(Rendering {
+            continues,
+            add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
+            variables: self.chat_template_kwargs.clone().unwrap_or_default(),
+        })
+    }
+}
+
 /// What a conversation is rendered with.
 #[derive(Clone, Debug, Default)]
 pub struct Rendering {
@@ -143,6 +179,7 @@ impl Served {
         sampling: &SamplingFields,
         mut stops: Vec<String>,
         max_tokens: Option<usize>,
+        rendering: &Rendering,
     ) -> Result<Job> {
         let ends = self.turn_ends.clone();
         stops.extend(self.template.stop().map(str::to_owned));
@@ -153,6 +190,8 @@ impl Served {
             ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
             logprobs: None,
             count: 1,
+            // Where the plain form ends, an answer begins with a blank.
+            trims: self.template.is_plain() && !rendering.continues,
         })
     }
 

@@ -25,10 +25,10 @@ use utoipa::ToSchema;
 pub struct EmbeddingsRequest {
     /// A text, a list of token ids, or a list of texts or of such lists.
     #[serde(alias = "content")]
-    #[schema(value_type = Value)]
     pub input: Prompts,
     /// Any name is taken.
     #[serde(default)]
+    #[expect(dead_code, reason = "read only to check its type")]
     pub model: Option<String>,
     /// Default: float.
     #[serde(default)]
@@ -79,7 +79,7 @@ impl PoolingName {
 )]
 pub async fn embeddings(
     State(app): State<Arc<App>>,
-    Body(request): Body<EmbeddingsRequest>,
+    Body((request,)): Body<(EmbeddingsRequest,)>,
 ) -> Result<Json<Value>> {
     let served = app.served()?;
     let hidden = served.model.architecture.hidden_size as usize;

@@ -35,16 +35,16 @@ pub struct StreamOptions {
 /// The most tokens of an answer, by any of its names: the first that is there counts. -1: to the end of the
 /// context.
 pub fn max_tokens(fields: &[(&str, Option<i64>)], or: Option<usize>) -> Result<Option<usize>> {
-    match fields.iter().find_map(|(name, value)| Some((*name, (*value)?))) {
-        None => Ok(or),
-        Some((_, -1)) => Ok(None),
-        Some((name, count)) => usize::try_from(count).map(Some).map_err(|_| {
-            ApiError::field(
-                name,
-                format_args!("is {count}, but it must be zero or above, or -1 for no limit"),
-            )
-        }),
+    let mut first = None;
+    for (name, value) in fields {
+        let Some(count) = *value else { continue };
+        if count < -1 {
+            let what = format!("is {count}, but it must be zero or above, or -1 for no limit");
+            return Err(ApiError::field(name, what));
+        }
+        first = first.or(Some(usize::try_from(count).ok()));
     }
+    Ok(first.unwrap_or(or))
 }
 
 /// The number of texts.

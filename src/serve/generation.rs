@@ -42,6 +42,8 @@ pub struct Job {
     pub logprobs: Option<usize>,
     /// The number of texts for each prompt. The first has the seed of `sampling`, each further one the next.
     pub count: usize,
+    /// Whether blanks at the beginning of a text are dropped.
+    pub trims: bool,
 }
 
 /// A generated token.
@@ -212,7 +214,17 @@ struct Text {
     /// The tokens whose text was not given yet.
     pending: Vec<Token>,
     logprobs: Option<Logprobs>,
+    /// Whether blanks are dropped until something else comes.
+    trims: bool,
     progress: Progress,
+}
+
+impl Text {
+    fn trimmed(&mut self, piece: String) -> String {
+        let piece = if self.trims { piece.trim_start().to_owned() } else { piece };
+        self.trims &= piece.is_empty();
+        piece
+    }
 }
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -279,6 +291,7 @@ impl Generation {
                 detokenizer: Detokenizer::new(stream, &job.stops, job.ends.clone()),
                 pending: Vec::new(),
                 logprobs: None,
+                trims: job.trims,
                 progress: Progress::new(prompt.ids.len()),
             });
         }
@@ -369,6 +382,7 @@ impl Generation {
                 progress.last = Some(at);
                 progress.generated += 1;
                 let shown = text.detokenizer.push(id, false);
+                let shown = text.trimmed(shown);
                 text.pending.push(Token { id, logprobs: text.logprobs.take() });
                 if text.detokenizer.has_ended() {
                     self.end(index, shown, at);
@@ -380,6 +394,7 @@ impl Generation {
             Happened::Finished(reason) => {
                 debug_assert_eq!(reason, FinishReason::Length, "a token that ends the text came before");
                 let rest = text.detokenizer.finish();
+                let rest = text.trimmed(rest);
                 self.end(index, rest, at);
             }
             Happened::Preempted => {

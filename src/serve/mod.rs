@@ -10,6 +10,8 @@
 //! `generation` (sequences → pieces of text), `conversation` and `prompt` (→ token ids), `sampling` (the
 //! fields that say how tokens are picked), `body` (JSON → fields) and `error`.
 
+#![allow(unused_qualifications, reason = "utoipa's macros write them")]
+
 mod access;
 mod anthropic;
 mod app;
@@ -136,5 +138,5 @@ fn now() -> u64 {
 
 /// What answered, as OpenAI's `system_fingerprint`: the same program on the same model gives the same answers.
 fn fingerprint() -> String {
-    format!("build-{}", env!("WGPT_VERSION").replace(' ', "-"))
+    format!("build-{}", env!("WGPT_VERSION").replace(" (", "-").replace(')', ""))
 }

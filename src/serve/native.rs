@@ -2,7 +2,7 @@
 
 use super::{
     app::{App, Served},
-    body::Both,
+    body::Body,
     chat_completions::contents,
     completions,
     error::{ApiError, Dialect, Result},
@@ -28,15 +28,14 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct NativeRequest {
     /// A text, a list of token ids, a list of texts and ids, or a list of such prompts.
-    #[schema(value_type = Value)]
     pub prompt: Prompts,
     /// The most tokens of the continuation; -1, or absent: to the end of the context.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub n_predict: Option<i64>,
     /// OpenAI's name of `n_predict`.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub max_tokens: Option<i64>,
     #[serde(default)]
     pub stop: Option<Stop>,
@@ -102,11 +101,15 @@ pub fn settings(sampling: &Sampling, max_tokens: Option<usize>, stops: &[String]
     post,
     path = "/completion",
     request_body = NativeRequest,
-    responses((status = 200, description = "The continuation, or a stream of its chunks", body = Value))
+    responses((
+        status = 200,
+        description = "The continuation, or a stream of its chunks",
+        content((serde_json::Value = "application/json"), (serde_json::Value = "text/event-stream"))
+    ))
 )]
 pub async fn completion(
     State(app): State<Arc<App>>,
-    Both(request, sampling): Both<NativeRequest, SamplingFields>,
+    Body((request, sampling)): Body<(NativeRequest, SamplingFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     fields::refuse(&[
@@ -128,6 +131,7 @@ pub async fn completion(
         ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
         logprobs: (alternatives > 0).then_some(alternatives),
         count: 1,
+        trims: false,
     };
     let is_stream = request.stream.unwrap_or(false);
     if is_stream && matches!(request.prompt, Prompts::Many(_)) {

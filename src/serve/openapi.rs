@@ -1,14 +1,20 @@
 //! `GET /openapi.json`: the endpoints, described from the types that read them.
 
 use super::{
-    anthropic, chat_completions, completions, embeddings, metrics, models, native, responses,
-    sampling::SamplingFields, slots, tokens,
+    anthropic,
+    app::{App, Served},
+    chat_completions, completions, embeddings,
+    error::Result,
+    metrics, models, native,
+    prompt::TokenId,
+    responses,
+    sampling::SamplingFields,
+    slots, tokens,
 };
-use axum::Json;
-use utoipa::{
-    OpenApi,
-    openapi::{AllOfBuilder, OpenApi as Document, Ref, RefOr},
-};
+use axum::{Json, extract::State};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use utoipa::OpenApi;
 
 /// Language models on any GPU, behind OpenAI's, Anthropic's and llama-server's APIs.
 #[derive(OpenApi)]
@@ -31,32 +37,62 @@ use utoipa::{
         tokens::detokenize,
         tokens::apply_template,
     ),
-    components(schemas(SamplingFields))
+    components(schemas(SamplingFields, TokenId))
 )]
 struct Description;
 
-/// The endpoints whose requests also have the fields of [`SamplingFields`].
-const SAMPLING: [&str; 5] =
-    ["/v1/chat/completions", "/v1/completions", "/completion", "/v1/responses", "/v1/messages"];
+/// The endpoints whose requests have further groups of fields.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("/v1/chat/completions", &["ConversationFields", "SamplingFields"]),
+    ("/v1/completions", &["SamplingFields"]),
+    ("/completion", &["SamplingFields"]),
+    ("/v1/responses", &["SamplingFields"]),
+    ("/v1/messages", &["SamplingFields"]),
+];
 
-fn description() -> Document {
-    let mut description = Description::openapi();
-    for path in SAMPLING {
-        let post = description.paths.paths.get_mut(path).and_then(|item| item.post.as_mut());
-        let Some(RefOr::T(body)) = post.and_then(|post| post.request_body.as_mut()) else { continue };
-        for content in body.content.values_mut() {
-            if let RefOr::T(content) = content
-                && let Some(own) = content.schema.take()
-            {
-                let both = AllOfBuilder::new().item(own).item(Ref::from_schema_name("SamplingFields"));
-                content.schema = Some(both.into());
-            }
+/// The statuses of errors that any endpoint may answer with.
+const ERRORS: [(u16, &str); 7] = [
+    (400, "The request is wrong"),
+    (401, "A key is needed"),
+    (413, "The body is too large"),
+    (429, "Too many requests wait already"),
+    (500, "The engine failed"),
+    (501, "Switched off"),
+    (503, "The model is being loaded, or the server is about to stop"),
+];
+
+/// The description, with what depends on the model.
+fn description(served: &Served) -> Value {
+    let mut description = json!(Description::openapi());
+    for (path, groups) in GROUPS {
+        let content = &mut description["paths"][path]["post"]["requestBody"]["content"];
+        let schema = &mut content["application/json"]["schema"];
+        let further = groups.iter().map(|group| json!({"$ref": format!("#/components/schemas/{group}")}));
+        *schema = json!({"allOf": std::iter::once(schema.take()).chain(further).collect::<Vec<_>>()});
+    }
+    let methods = description["paths"].as_object_mut().into_iter().flatten();
+    for operation in methods.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
+        for (status, what) in ERRORS {
+            let schema = json!({"type": "object", "required": ["error"]});
+            let content = json!({"application/json": {"schema": schema}});
+            operation.1["responses"][status.to_string()] = json!({"description": what, "content": content});
         }
+    }
+    let schemas = &mut description["components"]["schemas"];
+    schemas["TokenId"]["maximum"] = json!(served.model.architecture.vocab_size - 1);
+    if served.model.architecture.vision.is_none()
+        && let Some(parts) = schemas["ContentPart"]["oneOf"].as_array_mut()
+    {
+        parts.retain(|part| {
+            !part["required"]
+                .as_array()
+                .is_some_and(|fields| fields.iter().any(|field| field == "image_url" || field == "source"))
+        });
     }
     description
 }
 
 /// The description of all endpoints.
-pub async fn openapi() -> Json<Document> {
-    Json(description())
+pub async fn openapi(State(app): State<Arc<App>>) -> Result<Json<Value>> {
+    Ok(Json(description(app.served()?)))
 }

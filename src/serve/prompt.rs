@@ -6,6 +6,13 @@ use super::{
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type, schema::AnyOfBuilder},
+};
+
+/// The most prompts in a request, as in OpenAI's API.
+const MAX_PROMPTS: usize = 2048;
 
 /// A part of a prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +48,11 @@ impl Prompt {
     /// The prompt's ids. Texts may name special tokens. `add_special`: whether a text at the beginning gets
     /// the tokens that start every text of the model.
     pub fn tokens(&self, served: &Served, add_special: bool) -> Result<Vec<u32>> {
+        Ok(served.model.begun(self.ids(served, "prompt", add_special)?))
+    }
+
+    /// The ids of its parts. `field`: where it comes from.
+    pub fn ids(&self, served: &Served, field: &str, add_special: bool) -> Result<Vec<u32>> {
         let mut tokens = Vec::new();
         for (number, part) in self.0.iter().enumerate() {
             match part {
@@ -50,15 +62,8 @@ impl Prompt {
                 Part::Id(id) => tokens.push(*id),
             }
         }
-        let tokens = served.model.begun(tokens);
-        let vocab_size = served.model.architecture.vocab_size;
-        match tokens.iter().find(|id| **id >= vocab_size) {
-            None => Ok(tokens),
-            Some(id) => Err(ApiError::field(
-                "prompt",
-                format_args!("holds the token id {id}, but the vocabulary ends at {}", vocab_size - 1),
-            )),
-        }
+        check_ids(served, field, &tokens)?;
+        Ok(tokens)
     }
 
     /// The prompt as a text, for an answer that repeats it.
@@ -72,6 +77,25 @@ impl Prompt {
             Some::<Vec<u32>>(ids) => served.tokenizer.decode(&ids, false),
             None => self.0.iter().map(spell).collect(),
         }
+    }
+}
+
+/// Whether the vocabulary has these ids. `field`: where they come from.
+pub fn check_ids(served: &Served, field: &str, ids: &[u32]) -> Result<()> {
+    let vocab_size = served.model.architecture.vocab_size;
+    match ids.iter().find(|id| **id >= vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(ApiError::field(
+            field,
+            format_args!("holds the token id {id}, but the vocabulary ends at {}", vocab_size - 1),
+        )),
+    }
+}
+
+impl<'de> Deserialize<'de> for Prompt {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let wrong = || serde::de::Error::custom("a text or a list of texts and token ids belongs there");
+        Self::of(&Value::deserialize(from)?).ok_or_else(wrong)
     }
 }
 
@@ -92,11 +116,49 @@ impl Prompts {
     }
 }
 
+/// A token's id.
+#[derive(ToSchema)]
+#[schema(value_type = u32, minimum = 0)]
+#[expect(dead_code, reason = "describes ids, which are numbers here")]
+pub struct TokenId(u32);
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+impl PartialSchema for Prompt {
+    fn schema() -> RefOr<Schema> {
+        let part = AnyOfBuilder::new().item(text()).item(Ref::from_schema_name("TokenId"));
+        AnyOfBuilder::new()
+            .item(text())
+            .item(ArrayBuilder::new().items(part))
+            .item(ObjectBuilder::new().property("prompt_string", text()).required("prompt_string"))
+            .into()
+    }
+}
+
+impl ToSchema for Prompt {}
+
+impl PartialSchema for Prompts {
+    fn schema() -> RefOr<Schema> {
+        let many = ArrayBuilder::new().items(Prompt::schema()).max_items(Some(MAX_PROMPTS));
+        AnyOfBuilder::new().item(Prompt::schema()).item(many).into()
+    }
+}
+
+impl ToSchema for Prompts {}
+
 impl<'de> Deserialize<'de> for Prompts {
     /// A list of numbers, or of numbers and texts, is one prompt; any other list is many.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(from)?;
         let prompts = match &value {
+            Value::Array(list) if list.len() > MAX_PROMPTS && !list.iter().any(Value::is_number) => {
+                return Err(serde::de::Error::custom(format!(
+                    "there are {} prompts, but at most {MAX_PROMPTS} are taken at once",
+                    list.len()
+                )));
+            }
             Value::Array(list) if !list.is_empty() && !list.iter().any(Value::is_number) => {
                 list.iter().map(Prompt::of).collect::<Option<_>>().map(Self::Many)
             }

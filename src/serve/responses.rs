@@ -2,7 +2,7 @@
 
 use super::{
     app::{App, Served},
-    body::Both,
+    body::Body,
     chat_completions::contents,
     conversation::{self, ChatMessage, Content, Rendering},
     error::{ApiError, Kind, Result},
@@ -20,24 +20,27 @@ use axum::{
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type, schema::AnyOfBuilder},
+};
 
 /// A conversation to answer.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ResponsesRequest {
     /// A text, or a list of messages.
     #[serde(default)]
-    #[schema(value_type = Option<Value>)]
     pub input: Input,
     /// The system's message.
     #[serde(default)]
     pub instructions: Option<String>,
     /// Any name is taken.
     #[serde(default)]
+    #[expect(dead_code, reason = "read only to check its type")]
     pub model: Option<String>,
     /// The most tokens of the answer. Absent: to the end of the context.
     #[serde(default)]
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 9223372036854775807_i64)]
     pub max_output_tokens: Option<i64>,
     #[serde(default)]
     pub stream: Option<bool>,
@@ -77,6 +80,23 @@ pub struct ResponsesRequest {
 /// What is to be answered.
 #[derive(Clone, Debug, Default)]
 pub struct Input(Vec<ChatMessage>);
+
+impl PartialSchema for Input {
+    fn schema() -> RefOr<Schema> {
+        let message = ObjectBuilder::new()
+            .property("type", ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["message"])))
+            .property("role", ObjectBuilder::new().schema_type(Type::String))
+            .property("content", Content::schema())
+            .required("role");
+        AnyOfBuilder::new()
+            .item(ObjectBuilder::new().schema_type(Type::String))
+            .item(ArrayBuilder::new().items(message))
+            .item(ObjectBuilder::new().schema_type(Type::Null))
+            .into()
+    }
+}
+
+impl ToSchema for Input {}
 
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -175,21 +195,25 @@ impl ResponsesRequest {
     post,
     path = "/v1/responses",
     request_body = ResponsesRequest,
-    responses((status = 200, description = "The answer, or a stream of events", body = Object))
+    responses((
+        status = 200,
+        description = "The answer, or a stream of events",
+        content((Object = "application/json"), (serde_json::Value = "text/event-stream"))
+    ))
 )]
 pub async fn responses(
     State(app): State<Arc<App>>,
-    Both(request, sampling): Both<ResponsesRequest, SamplingFields>,
+    Body((request, sampling)): Body<(ResponsesRequest, SamplingFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     request.check()?;
     let max_tokens =
         fields::max_tokens(&[("max_output_tokens", request.max_output_tokens)], app.options.max_tokens)?;
     let logprobs = request.logprobs()?;
-    let job = Job { logprobs, ..served.answer_job(&sampling, Vec::new(), max_tokens)? };
     let messages = request.messages();
     let continues = messages.last().is_some_and(|message| message.role == "assistant");
     let rendering = Rendering { continues, add_generation_prompt: true, ..Rendering::default() };
+    let job = Job { logprobs, ..served.answer_job(&sampling, Vec::new(), max_tokens, &rendering)? };
     let reply = Reply {
         app: app.clone(),
         id: super::new_id("resp_"),

@@ -11,17 +11,23 @@ use std::{
     collections::BTreeSet,
     hash::{BuildHasher, RandomState},
 };
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ArrayBuilder, ObjectBuilder, OneOfBuilder, RefOr, Schema, Type,
+        schema::{AnyOfBuilder, ArrayItems},
+    },
+};
 
 /// How tokens are picked. What is absent is as the server was started with, else as the model's
 /// generation_config.json recommends, else as `wgpt generate` has it.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct SamplingFields {
     /// How adventurous; 0: always the most probable token.
     #[schema(minimum = 0, maximum = 100)]
     pub temperature: Option<f64>,
     /// Consider only the k most probable tokens; 0 or less: all.
+    #[schema(minimum = -9223372036854775808_i64, maximum = 9223372036854775807_i64)]
     pub top_k: Option<i64>,
     /// Consider only the fewest tokens whose probabilities reach p.
     #[schema(minimum = 0, maximum = 1)]
@@ -41,13 +47,13 @@ pub struct SamplingFields {
     #[schema(minimum = 0, maximum = 1)]
     pub xtc_threshold: Option<f64>,
     /// 2: mirostat 2 in place of all filters above; 0: no mirostat.
-    #[schema(minimum = 0, maximum = 2)]
+    #[schema(minimum = 0, maximum = 2, multiple_of = 2)]
     pub mirostat: Option<i64>,
     /// The surprise that mirostat aims at, in bits.
-    #[schema(exclusive_minimum = 0)]
+    #[schema(exclusive_minimum = 0, maximum = 1000000)]
     pub mirostat_tau: Option<f64>,
     /// How quickly mirostat follows what was drawn.
-    #[schema(exclusive_minimum = 0)]
+    #[schema(exclusive_minimum = 0, maximum = 1000000)]
     pub mirostat_eta: Option<f64>,
     /// Divides the logits of tokens that were there before; 1: does not.
     #[serde(alias = "repetition_penalty")]
@@ -63,10 +69,10 @@ pub struct SamplingFields {
     #[schema(minimum = -1, maximum = 4294967295_i64)]
     pub repeat_last_n: Option<i64>,
     /// How much a token costs that would go on with a repetition (DRY); 0: nothing.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1000000)]
     pub dry_multiplier: Option<f64>,
     /// How many times more for each token that the repetition is longer.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000000)]
     pub dry_base: Option<f64>,
     /// How long a repetition must be to cost something.
     #[schema(minimum = 0, maximum = 4294967295_i64)]
@@ -78,9 +84,7 @@ pub struct SamplingFields {
     pub dry_sequence_breakers: Option<Vec<String>>,
     /// Added to the logits of tokens: `{"15": -1.5}`, or `[[15, -1.5], [" word", false]]`, where false means
     /// never.
-    #[schema(value_type = Option<Object>)]
-    #[serde(deserialize_with = "biases")]
-    pub logit_bias: Vec<(Biased, f32)>,
+    pub logit_bias: Option<Biases>,
     /// What chance starts from: the same seed gives the same text. -1 or absent: random.
     #[schema(minimum = -9223372036854775808_i64, maximum = 9223372036854775807_i64)]
     pub seed: Option<i64>,
@@ -96,6 +100,37 @@ pub enum Biased {
     Text(String),
 }
 
+/// What is added to the logits of tokens.
+#[derive(Clone, Debug)]
+pub struct Biases(Vec<(Biased, f32)>);
+
+impl PartialSchema for Biases {
+    fn schema() -> RefOr<Schema> {
+        let never = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]));
+        let bias = OneOfBuilder::new().item(ObjectBuilder::new().schema_type(Type::Number)).item(never);
+        let bias = Schema::from(bias.build());
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let id = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(u32::MAX));
+        let token = OneOfBuilder::new().item(id).item(text);
+        let pair = ArrayBuilder::new()
+            .items(ArrayItems::False)
+            .prefix_items([Schema::from(token.build()), bias.clone()]);
+        let pair = pair.min_items(Some(2)).max_items(Some(2));
+        AnyOfBuilder::new()
+            .item(ObjectBuilder::new().additional_properties(Some(bias)))
+            .item(ArrayBuilder::new().items(pair))
+            .into()
+    }
+}
+
+impl ToSchema for Biases {}
+
+impl<'de> Deserialize<'de> for Biases {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        biases(from).map(Self)
+    }
+}
+
 fn biases<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Biased, f32)>, D::Error> {
     let wrong = |what: &Value| {
         serde::de::Error::custom(format!(
@@ -108,7 +143,6 @@ fn biases<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Biased, f32)>, D::E
         _ => None,
     };
     match Value::deserialize(from)? {
-        Value::Null => Ok(Vec::new()),
         Value::Object(all) => all
             .iter()
             .map(|(key, value)| {
@@ -139,7 +173,12 @@ impl SamplingFields {
     /// The settings for a generation that any of the ids `ends` ends.
     pub fn sampling(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
         let base = &served.sampling;
-        let number = |value: Option<f64>, or: f32| value.map_or(or, |value| value as f32);
+        let number = |value: Option<f64>, or: f32| match value {
+            None => or,
+            // What is above zero stays so.
+            Some(value) if value > 0.0 => (value as f32).max(f32::MIN_POSITIVE),
+            Some(value) => value as f32,
+        };
         let temperature = number(self.temperature, base.temperature);
         let window = |field, value: Option<i64>| match value.unwrap_or(-1) {
             count @ -1..=0xffff_ffff => Ok(count),
@@ -149,12 +188,11 @@ impl SamplingFields {
             window("repeat_last_n", self.repeat_last_n)?,
             window("dry_penalty_last_n", self.dry_penalty_last_n)?,
         );
-        let mirostat = match self.mirostat.unwrap_or(0) {
-            0 => None,
-            2 => Some(Mirostat {
-                target: number(self.mirostat_tau, 5.0),
-                rate: number(self.mirostat_eta, 0.1),
-            }),
+        let mirostat =
+            Mirostat { target: number(self.mirostat_tau, 5.0), rate: number(self.mirostat_eta, 0.1) };
+        let has_mirostat = match self.mirostat.unwrap_or(0) {
+            0 => false,
+            2 => true,
             version => {
                 let what = format!("is {version}, but only 2, and 0 for none, are supported");
                 return Err(ApiError::field("mirostat", what));
@@ -169,7 +207,7 @@ impl SamplingFields {
             )
         })?;
         let mut biases = Vec::new();
-        for (biased, bias) in &self.logit_bias {
+        for (biased, bias) in self.logit_bias.iter().flat_map(|biases| &biases.0) {
             match biased {
                 Biased::Id(id) => biases.push((*id, *bias)),
                 Biased::Text(text) => {
@@ -178,10 +216,12 @@ impl SamplingFields {
                 }
             }
         }
+        // What the vocabulary lacks cannot come.
+        biases.retain(|(id, _)| *id < served.model.architecture.vocab_size);
         if self.ignore_eos == Some(true) {
             biases.extend(ends.iter().map(|id| (*id, f32::NEG_INFINITY)));
         }
-        let sampling = Sampling {
+        let mut sampling = Sampling {
             temperature,
             top_k: self.top_k.map_or(base.top_k, |k| k.clamp(0, u32::MAX.into()) as u32),
             // None but the most probable token is within a share of nothing.
@@ -195,27 +235,24 @@ impl SamplingFields {
                 probability: number(self.xtc_probability, Xtc::NONE.probability),
                 threshold: number(self.xtc_threshold, Xtc::NONE.threshold),
             },
-            mirostat,
+            mirostat: Some(mirostat),
             seed: match self.seed {
                 Some(-1) => random_seed(),
                 Some(seed) => seed as u64,
                 None => served.seed.unwrap_or_else(random_seed),
             },
-            penalties: match penalised {
-                0 => Penalties::NONE,
-                last => Penalties {
-                    // Greedy decoding has no penalty unless one is asked for.
-                    repetition: match self.repeat_penalty {
-                        None if temperature == 0.0 => 1.0,
-                        penalty => number(penalty, base.penalties.repetition),
-                    },
-                    frequency: number(self.frequency_penalty, 0.0),
-                    presence: number(self.presence_penalty, 0.0),
-                    last: last.max(0) as u32,
+            penalties: Penalties {
+                // Greedy decoding has no penalty unless one is asked for.
+                repetition: match self.repeat_penalty {
+                    None if temperature == 0.0 => 1.0,
+                    penalty => number(penalty, base.penalties.repetition),
                 },
+                frequency: number(self.frequency_penalty, 0.0),
+                presence: number(self.presence_penalty, 0.0),
+                last: penalised.max(0) as u32,
             },
             dry: Dry {
-                multiplier: if searched == 0 { 0.0 } else { multiplier },
+                multiplier,
                 base: number(self.dry_base, Dry::NONE.base),
                 allowed,
                 last: searched.max(0) as u32,
@@ -230,7 +267,17 @@ impl SamplingFields {
             },
             biases,
         };
+        // What has no effect must be right, too.
         sampling.check()?;
+        if !has_mirostat {
+            sampling.mirostat = None;
+        }
+        if penalised == 0 {
+            sampling.penalties = Penalties::NONE;
+        }
+        if searched == 0 {
+            sampling.dry = Dry::NONE;
+        }
         Ok(sampling)
     }
 }

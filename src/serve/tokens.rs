@@ -3,10 +3,9 @@
 use super::{
     app::App,
     body::Body,
-    chat_completions::ChatRequest,
-    conversation,
-    error::{ApiError, Result},
-    prompt::{Part, Prompt, Prompts},
+    conversation::{self, ConversationFields},
+    error::Result,
+    prompt::{self, Prompt, TokenId},
 };
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -19,8 +18,7 @@ use utoipa::ToSchema;
 pub struct TokenizeRequest {
     /// A text, or a list of texts and ids.
     #[serde(alias = "prompt")]
-    #[schema(value_type = Value)]
-    pub content: Prompts,
+    pub content: Prompt,
     /// Whether to add the tokens that start every text.
     #[serde(default)]
     pub add_special: Option<bool>,
@@ -32,6 +30,7 @@ pub struct TokenizeRequest {
 /// Tokens to spell.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct DetokenizeRequest {
+    #[schema(value_type = Vec<TokenId>)]
     pub tokens: Vec<u32>,
 }
 
@@ -44,24 +43,13 @@ pub struct DetokenizeRequest {
 )]
 pub async fn tokenize(
     State(app): State<Arc<App>>,
-    Body(request): Body<TokenizeRequest>,
+    Body((request,)): Body<(TokenizeRequest,)>,
 ) -> Result<Json<Value>> {
     app.served()?;
-    let Prompts::One(Prompt(parts)) = request.content else {
-        return Err(ApiError::field("content", "is a list of texts, but one belongs there"));
-    };
     let (add_special, with_pieces) =
         (request.add_special.unwrap_or(false), request.with_pieces.unwrap_or(false));
     super::on_a_thread(&app, move |served| {
-        let mut tokens = Vec::new();
-        for (number, part) in parts.iter().enumerate() {
-            match part {
-                Part::Text(text) => {
-                    tokens.extend(served.tokenizer.encode(text, add_special && number == 0)?);
-                }
-                Part::Id(id) => tokens.push(*id),
-            }
-        }
+        let tokens = request.content.ids(served, "content", add_special)?;
         if !with_pieces {
             return Ok(Json(json!({"tokens": tokens})));
         }
@@ -85,9 +73,10 @@ pub async fn tokenize(
 )]
 pub async fn detokenize(
     State(app): State<Arc<App>>,
-    Body(request): Body<DetokenizeRequest>,
+    Body((request,)): Body<(DetokenizeRequest,)>,
 ) -> Result<Json<Value>> {
     let served = app.served()?;
+    prompt::check_ids(served, "tokens", &request.tokens)?;
     Ok(Json(json!({"content": served.tokenizer.decode(&request.tokens, false)})))
 }
 
@@ -95,15 +84,15 @@ pub async fn detokenize(
 #[utoipa::path(
     post,
     path = "/apply-template",
-    request_body = ChatRequest,
+    request_body = ConversationFields,
     responses((status = 200, description = "The prompt", body = Object))
 )]
 pub async fn apply_template(
     State(app): State<Arc<App>>,
-    Body(request): Body<ChatRequest>,
+    Body((conversation,)): Body<(ConversationFields,)>,
 ) -> Result<Json<Value>> {
     app.served()?;
-    let rendering = request.rendering()?;
-    let prompt = conversation::text(&app, request.messages, rendering).await?;
+    let rendering = conversation.rendering()?;
+    let prompt = conversation::text(&app, conversation.messages, rendering).await?;
     Ok(Json(json!({"prompt": prompt})))
 }

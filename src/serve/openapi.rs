@@ -70,6 +70,12 @@ fn description(served: &Served) -> Value {
         let further = groups.iter().map(|group| json!({"$ref": format!("#/components/schemas/{group}")}));
         *schema = json!({"allOf": std::iter::once(schema.take()).chain(further).collect::<Vec<_>>()});
     }
+    let chat = &mut description["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"];
+    if let Some(all) = chat["application/json"]["schema"]["allOf"].as_array_mut() {
+        let asks = json!({"required": ["top_logprobs"], "properties": {"top_logprobs": {"minimum": 1, "type": "integer"}}});
+        let has = json!({"required": ["logprobs"], "properties": {"logprobs": {"const": true}}});
+        all.push(json!({"if": asks, "then": has}));
+    }
     let methods = description["paths"].as_object_mut().into_iter().flatten();
     for operation in methods.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
         for (status, what) in ERRORS {

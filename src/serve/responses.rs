@@ -88,9 +88,12 @@ impl PartialSchema for Input {
             .property("role", ObjectBuilder::new().schema_type(Type::String))
             .property("content", Content::schema())
             .required("role");
+        let kind = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(?!message$)"));
+        let other = ObjectBuilder::new().property("type", kind).required("type");
+        let item = AnyOfBuilder::new().item(message).item(other);
         AnyOfBuilder::new()
             .item(ObjectBuilder::new().schema_type(Type::String))
-            .item(ArrayBuilder::new().items(message))
+            .item(ArrayBuilder::new().items(item))
             .item(ObjectBuilder::new().schema_type(Type::Null))
             .into()
     }
@@ -119,7 +122,12 @@ impl<'de> Deserialize<'de> for Input {
 /// An item of the input as a message; None for those that say nothing to this model.
 fn message(item: Value) -> Result<Option<ChatMessage>, String> {
     let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
-    match item["type"].as_str() {
+    let kind = match &item["type"] {
+        Value::Null => None,
+        Value::String(kind) => Some(kind.as_str()),
+        other => return Err(format!("its type is {other}, but a text belongs there")),
+    };
+    match kind {
         None | Some("message") => {
             let message = serde_json::from_value::<ChatMessage>(item).map_err(|e| e.to_string())?;
             // Only role and content mean something to templates here.

@@ -173,12 +173,7 @@ impl SamplingFields {
     /// The settings for a generation that any of the ids `ends` ends.
     pub fn sampling(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
         let base = &served.sampling;
-        let number = |value: Option<f64>, or: f32| match value {
-            None => or,
-            // What is above zero stays so.
-            Some(value) if value > 0.0 => (value as f32).max(f32::MIN_POSITIVE),
-            Some(value) => value as f32,
-        };
+        let number = |value: Option<f64>, or: f32| value.map_or(or, to_f32);
         let temperature = number(self.temperature, base.temperature);
         let window = |field, value: Option<i64>| match value.unwrap_or(-1) {
             count @ -1..=0xffff_ffff => Ok(count),
@@ -279,6 +274,16 @@ impl SamplingFields {
             sampling.dry = Dry::NONE;
         }
         Ok(sampling)
+    }
+}
+
+/// The nearest f32, but on the same side of whole numbers, where the limits of settings are.
+fn to_f32(value: f64) -> f32 {
+    let nearest = value as f32;
+    match f64::from(nearest) {
+        rounded if nearest.fract() != 0.0 || rounded == value => nearest,
+        rounded if rounded < value => nearest.next_up(),
+        _ => nearest.next_down(),
     }
 }
 

@@ -117,7 +117,10 @@ impl SamplingArgs {
             true => 0.0,
             false => self.temperature.or(defaults.temperature).unwrap_or(0.8),
         };
-        let banned = self.ban.iter().chain(model.eos.iter().filter(|_| self.ignore_eos));
+        // A bias that a flag sets beats a ban that the file recommends.
+        let biased = |id: &u32| self.logit_bias.iter().any(|(token, _)| token == id);
+        let suppressed = defaults.suppress_tokens.iter().filter(|id| !biased(id));
+        let banned = self.ban.iter().chain(model.eos.iter().filter(|_| self.ignore_eos)).chain(suppressed);
         let sampling = Sampling {
             temperature,
             top_k: self.top_k.or(defaults.top_k).unwrap_or(0),
@@ -153,6 +156,8 @@ impl SamplingArgs {
                 .copied()
                 .chain(banned.map(|id| (*id, f32::NEG_INFINITY)))
                 .collect(),
+            banned_first: defaults.begin_suppress_tokens.clone(),
+            banned_sequences: defaults.bad_words_ids.clone(),
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
         };
         sampling.check()?;

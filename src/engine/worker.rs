@@ -22,7 +22,7 @@ pub type Outcome = Result<Happened, Arc<Error>>;
 type Ticket = u64;
 
 enum Command {
-    Run { ticket: Ticket, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sender<Outcome> },
+    Run { ticket: Ticket, tokens: Vec<u32>, images: Vec<Placed>, goal: Box<Goal>, to: Sender<Outcome> },
     Cancel(Ticket),
     EncodeImage { pixels: Vec<f32>, to: Sender<Result<Features>> },
 }
@@ -53,6 +53,7 @@ impl Worker {
         let (to, outcomes) = channel();
         let commands = self.commands.clone();
         // If the thread has ended, the first outcome says so.
+        let goal = Box::new(goal);
         let _ = commands.send(Command::Run { ticket, tokens, images, goal, to });
         Running { commands, ticket, outcomes, ended: false }
     }
@@ -129,7 +130,7 @@ impl Loop {
     fn take(&mut self, command: Command) {
         match command {
             Command::Run { ticket, tokens, images, goal, to } => {
-                match self.engine.add(Prompt { tokens: &tokens, images: &images }, goal) {
+                match self.engine.add(Prompt { tokens: &tokens, images: &images }, *goal) {
                     Ok(id) => {
                         self.ids.insert(ticket, id);
                         self.running.insert(id, (ticket, to));

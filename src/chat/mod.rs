@@ -9,6 +9,7 @@ mod filters;
 mod jinja;
 mod json;
 mod objects;
+mod percent;
 mod print;
 mod source;
 mod text;

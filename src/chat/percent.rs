@@ -32,8 +32,8 @@ pub fn remainder(state: &mut State, left: &Value, right: &Value) -> Result<Value
     Ok(Value::from(if rest == 0. { rest.copysign(right) } else { rest }))
 }
 
-/// Formats values into a text with places such as `%s`, `%5.1f`, `%*d` and `%(name)r`. minijinja's filter of that
-/// name fills those for numbers.
+/// Formats values into a text with places such as `%s`, `%5.1f`, `%*d` and `%(name)r`. minijinja's filter of
+/// that name fills those for numbers.
 fn format(state: &mut State, pattern: &str, values: &Value) -> Result<Value, Error> {
     let mut given = match values.is_tuple() {
         true => values.try_iter()?.collect(),

@@ -171,7 +171,8 @@ mod tests {
         assert_eq!(after(-1.5), [(4, 0.5), (5, -3.0), (7, NO_CUT), (9, -NO_CUT)]);
     }
 
-    /// A sequence's last token is banned where the others were just there; a ban at the beginning, only there.
+    /// A sequence's last token is banned where the others were just there. A ban at the beginning holds only
+    /// there.
     #[test]
     fn bans_depend_on_the_place() {
         let banned_sequences = vec![vec![7], vec![4, 5, 8], vec![5, 9], vec![3, 5, 6], vec![]];

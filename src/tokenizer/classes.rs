@@ -1,7 +1,7 @@
 //! transformers' classes of tokenizers, which say how a text is split into words and how ids become text
 //! again where a file holds the vocabulary alone: vocab.json with merges.txt, and tokenizer.model. A
-//! tokenizer.json says it itself, but for the blank before a text, for which transformers 5 takes some classes'
-//! word.
+//! tokenizer.json says it itself, but for the blank before a text, for which transformers 5 takes some
+//! classes' word.
 
 use super::{Settings, Tokenizer};
 use serde_json::{Value, json};

@@ -89,8 +89,8 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let failed = |why: &dyn fmt::Display| {
             Error::request(format!(
-                "{} cannot turn this text into tokens ({why}): leave out the text's rare characters, or fetch \
-                 the tokenizer again",
+                "{} cannot turn this text into tokens ({why}): leave out its rare characters, or fetch the \
+                 tokenizer again",
                 self.name
             ))
         };

@@ -130,8 +130,8 @@ fn biases_and_bans_say_what_is_drawn() {
     }
 }
 
-/// Each generation_config.json of tests/fixtures/advice.py gives the tokens that it gives in transformers, and a
-/// flag beats it.
+/// Each generation_config.json of tests/fixtures/advice.py gives the tokens that it gives in transformers, and
+/// a flag beats it.
 #[test]
 fn advice_is_followed_as_transformers_follows_it() {
     let advised = |advice: &Value| {

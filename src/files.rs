@@ -27,13 +27,24 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
+/// The text of a JSON file, without the byte order mark that some editors put before it.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_json_text(path: &Path) -> Result<String> {
+    let mut text = read_text(path)?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
+}
+
 /// A file's JSON, as Python's `json` reads it: NaN and Infinity are allowed, and become texts.
 ///
 /// # Errors
 /// As [`read_text`], and if it is not JSON.
 pub fn read_json(path: &Path) -> Result<Value> {
-    let text = read_text(path)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = &*read_json_text(path)?;
     let parsed = serde_json::from_str(text).or_else(|e| serde_json::from_str(&quoted(text)).map_err(|_| e));
     parsed.map_err(|e| {
         let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default();
@@ -65,7 +76,7 @@ fn quoted(json: &str) -> String {
 }
 
 /// Checks that these bytes, a file's or its beginning, are the file itself and not a stand-in: a pointer of
-/// Git LFS, a web page, nothing.
+/// Git LFS, a web page, a server's refusal, nothing.
 ///
 /// # Errors
 /// Of the kind Model; it says what the file is and what to do.
@@ -79,6 +90,9 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<()> {
          from its web page"
     } else if ["<!doctype html", "<html", "<?xml"].iter().any(|begin| head.starts_with(begin)) {
         "a web page, not the file itself: download it from an address with /resolve/ rather than /blob/"
+    } else if REFUSALS.iter().any(|begin| head.starts_with(begin)) {
+        "what a server says where it has no such file for you, not the file itself: download it again, and \
+         look at its name and your access to it"
     } else if bytes.len() >= 8 && bytes[..bytes.len().min(4096)].iter().all(|byte| *byte == 0) {
         "filled with zeros, as a download that was broken off leaves it: download it again"
     } else {
@@ -86,6 +100,17 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<()> {
     };
     Err(Error::model(format!("{name} is {what}")))
 }
+
+/// How the answers begin with which the Hub and GitHub refuse a file, in lower case.
+const REFUSALS: [&str; 7] = [
+    "entry not found",
+    "repository not found",
+    "invalid username or password",
+    "access to model",
+    "not found",
+    "404: not found",
+    "{\"error\":",
+];
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +130,9 @@ mod tests {
         assert!(said(b"version https://git-lfs.github.com/spec/v1\noid sha256:a").contains("git lfs pull"));
         assert!(said(b"\n<!DOCTYPE html><html>").contains("a web page"));
         assert!(said(b"").contains("empty"));
+        for refusal in [&b"Entry not found"[..], b"404: Not Found", b"{\"error\":\"Repository not found\"}"] {
+            assert!(said(refusal).contains("what a server says"));
+        }
         assert!(said(&[0; 100]).contains("zeros"));
         assert_eq!(said(b"{}"), "");
     }

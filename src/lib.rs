@@ -54,6 +54,8 @@ pub mod families;
 // Models by name, downloaded from the Hub into its cache.
 #[cfg(feature = "hub")]
 pub mod hub;
+// What generation_config.json recommends.
+pub mod defaults;
 // Opens a model's files without loading the weights.
 pub mod model;
 // Text ↔ ids.

@@ -3,18 +3,17 @@
 
 use crate::{
     architecture::Architecture,
-    config::Config,
+    defaults::{self, Defaults},
     demo,
     embedding::Pooling,
     error::{Error, Result},
     families,
     files::{read_json, read_text},
-    sampling::{Penalties, Sampling},
     tokenizer::{Settings, Tokenizer},
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, fs::File, io::Read, ops::RangeInclusive, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 /// A model that can be loaded onto a device.
 pub struct Model {
@@ -36,96 +35,6 @@ pub struct Model {
     pub preprocessor: Option<crate::image::Preprocessor>,
     /// `bos_token`, `eos_token` and so on, by the names that templates use.
     pub special_tokens: BTreeMap<String, String>,
-}
-
-/// The sampling settings that generation_config.json recommends.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Defaults {
-    pub temperature: Option<f32>,
-    pub top_k: Option<u32>,
-    pub top_p: Option<f32>,
-    pub min_p: Option<f32>,
-    pub typical_p: Option<f32>,
-    pub repetition_penalty: Option<f32>,
-    /// The token ids that end a text.
-    pub eos: Vec<u32>,
-}
-
-impl Defaults {
-    /// The settings, with [`Sampling::default`] where nothing is recommended.
-    pub fn sampling(&self) -> Sampling {
-        let plain = Sampling::default();
-        Sampling {
-            temperature: self.temperature.unwrap_or(plain.temperature),
-            top_k: self.top_k.unwrap_or(plain.top_k),
-            top_p: self.top_p.unwrap_or(plain.top_p),
-            min_p: self.min_p.unwrap_or(plain.min_p),
-            typical_p: self.typical_p.unwrap_or(plain.typical_p),
-            penalties: Penalties {
-                repetition: self.repetition_penalty.unwrap_or(plain.penalties.repetition),
-                ..plain.penalties
-            },
-            ..plain
-        }
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let (name, value) = (path.display().to_string(), read_json(path)?);
-        let config = Config::new(&name, &value)?;
-        const UNFOLLOWED: [&str; 13] = [
-            "bad_words_ids",
-            "begin_suppress_tokens",
-            "encoder_repetition_penalty",
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "guidance_scale",
-            "min_length",
-            "min_new_tokens",
-            "no_repeat_ngram_size",
-            "num_beams",
-            "sequence_bias",
-            "stop_strings",
-            "suppress_tokens",
-        ];
-        let changes = |value: &Value| match value {
-            Value::Number(n) => ![0.0, 1.0].contains(&n.as_f64().unwrap_or_default()),
-            Value::Array(list) => !list.is_empty(),
-            _ => true,
-        };
-        let unfollowed: Vec<_> =
-            UNFOLLOWED.into_iter().filter(|field| config.get(field).is_some_and(changes)).collect();
-        if !unfollowed.is_empty() {
-            tracing::warn!("{name}: this advice is not followed: {}", unfollowed.join(", "));
-        }
-        // Advice that makes no sense spoils nothing.
-        let number = |field: &str, range: RangeInclusive<f64>| {
-            let value = config.get(field)?;
-            let number = value.as_f64().filter(|n| range.contains(n));
-            if number.is_none() {
-                let (from, to) = range.into_inner();
-                tracing::warn!(
-                    "{name}: {field} is {value}, and a number from {from} to {to} belongs there: it is \
-                     passed over"
-                );
-            }
-            number.map(|n| n as f32)
-        };
-        let samples = config.bool("do_sample", true).unwrap_or_else(|e| {
-            tracing::warn!("{e}: it is passed over");
-            true
-        });
-        let temperature = if samples { number("temperature", 0.0..=100.0) } else { Some(0.0) };
-        Ok(Self {
-            temperature,
-            // Some files have -1, which means all tokens.
-            top_k: number("top_k", -1.0..=f64::from(u32::MAX)).map(|k| k as u32),
-            top_p: number("top_p", 1e-6..=1.0),
-            min_p: number("min_p", 0.0..=1.0),
-            typical_p: number("typical_p", 1e-6..=1.0),
-            repetition_penalty: number("repetition_penalty", 1e-6..=1e6),
-            eos: config.ids("eos_token_id"),
-        })
-    }
 }
 
 impl Model {
@@ -230,25 +139,20 @@ impl Model {
         checkpoint: Checkpoint,
         generation: Defaults,
     ) -> Self {
-        let within = |role: &str, ids: &[u32]| -> Vec<u32> {
-            let (within, beyond): (Vec<u32>, Vec<u32>) =
-                ids.iter().partition(|id| **id < architecture.vocab_size);
-            for id in beyond {
-                tracing::warn!(
-                    "{role}_token_id {id} is ignored: the vocabulary has {} tokens",
-                    architecture.vocab_size
-                );
-            }
-            within
+        let vocab_size = architecture.vocab_size;
+        let within = |field: &str, ids: &[u32]| -> Vec<u32> {
+            let is_known = |id: &u32| *id < vocab_size || defaults::pass_over(field, id, vocab_size);
+            ids.iter().copied().filter(is_known).collect()
         };
-        let eos = within("eos", if generation.eos.is_empty() { &architecture.eos } else { &generation.eos });
-        let bos = within("bos", &architecture.bos).first().copied();
+        let eos = if generation.eos.is_empty() { &architecture.eos } else { &generation.eos };
+        let eos = within("eos_token_id", eos);
+        let bos = within("bos_token_id", &architecture.bos).first().copied();
         Self {
             name,
             architecture,
             tensors,
             checkpoint,
-            defaults: generation,
+            defaults: generation.within(vocab_size, &eos),
             bos,
             eos,
             chat_template: None,

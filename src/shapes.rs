@@ -5,9 +5,10 @@
 
 use crate::{
     architecture::Architecture,
+    defaults::Defaults,
     error::{Error, Result},
     families,
-    model::{Defaults, Model},
+    model::Model,
     weights::{Checkpoint, Entry, Format, LayerTensors, ModelTensors, Order, Tensor, TensorSpec},
 };
 use serde_json::{Value, json};

@@ -88,6 +88,8 @@ fn templates_are_bounded() {
         ("{{ 'a' * 10**10 }}", "too long or too much memory"),
         ("{{ '{:>10000000000}'.format(1) }}", "too long or too much memory"),
         ("{{ 'a'.ljust(10**12) }}", "too long or too much memory"),
+        ("{{ '%10000000000s' % 1 }}", "too long or too much memory"),
+        ("{{ '%*d' % (10**10, 1) }}", "too long or too much memory"),
         ("{{ [1]|tojson(indent=10**12) }}", "too long or too much memory"),
         ("{% set n = namespace() %}{% set n.x = [n] %}{{ n ~ 'a' }}", "cannot hold a namespace"),
         ("{% for x in [1] %}{% with %}{% break %}{% endwith %}{% endfor %}", "cannot leave a block with"),

@@ -168,6 +168,8 @@ fn a_step_says_finite_numbers() {
         min_p: f32::MIN_POSITIVE,
         top_p: f32::MIN_POSITIVE,
         biases: vec![(1, f32::NEG_INFINITY), (2, f32::INFINITY), (3, f32::MAX), (3, f32::MAX)],
+        banned_first: vec![1],
+        banned_sequences: vec![vec![7, 1], vec![3]],
         penalties: Penalties { repetition: 1e30, frequency: 1e30, presence: -1e30, last: 0 },
         dry: Dry { multiplier: 1e30, base: 1e30, ..Dry::NONE },
         mirostat: Some(Mirostat { target: 1e30, rate: 1.0 }),
@@ -180,7 +182,7 @@ fn a_step_says_finite_numbers() {
         let numbers = [draw.temperature, draw.top_p, draw.min_p_margin, draw.typical_p, draw.mirostat_min_p];
         assert!(numbers.iter().all(|number| number.is_finite()), "{draw:?}");
     }
-    let adjusted = extreme.adjusted(&seen);
+    let adjusted = extreme.adjusted(&seen, true);
     assert_eq!(adjusted.len(), 4);
     assert!(adjusted.iter().all(|to| to.bias.is_finite() && to.dry.is_finite()), "{adjusted:?}");
 }

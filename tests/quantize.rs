@@ -117,6 +117,9 @@ fn tokenizers_that_would_read_back_differently_are_refused() {
         let fixture = path("fixtures/models/gpt2").join(file);
         fs::copy(fixture, folder.path().join(file)).expect("a copy");
     }
+    // Without a class that would decide of itself whether a blank stands before every text.
+    let config = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+    fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).expect("a file");
     let check = |change: &dyn Fn(&mut Value), unsaid: Option<&str>| {
         let mut tokenizer: Value = serde_json::from_str(&bytes_tokenizer()).expect("JSON");
         let ids = &mut tokenizer["model"]["vocab"];

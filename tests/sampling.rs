@@ -50,6 +50,11 @@ fn every_setting_draws_the_same_tokens_on_all_devices() {
         Sampling { mirostat: Some(Mirostat { target: 2.0, rate: 0.3 }), ..plain.clone() },
         Sampling { dry: Dry { multiplier: 0.8, ..Dry::NONE }, ..Sampling::GREEDY },
         Sampling { biases: vec![(261, 2.0), (403, f32::NEG_INFINITY)], ..plain.clone() },
+        Sampling { banned_first: vec![378], ..Sampling::GREEDY },
+        Sampling {
+            banned_sequences: vec![vec![378, 432], vec![261], vec![378, 432, 383]],
+            ..Sampling::GREEDY
+        },
         Sampling {
             penalties: Penalties { repetition: 1.4, frequency: 0.3, presence: 0.5, last: 0 },
             ..plain.clone()
@@ -100,6 +105,7 @@ fn case(case: &Value) -> (Sampling, f32) {
         biases: biases
             .map(|(id, bias)| (id.parse().expect("an id"), bias.as_f64().expect("a bias") as f32))
             .collect(),
+        ..Sampling::GREEDY
     };
     (sampling, number("mirostat_most", 0.0))
 }
@@ -155,7 +161,7 @@ fn every_sampler_draws_as_it_is_defined() {
                     draw: Sampling { seed: u64::from(first + sequence) << 20, ..sampling.clone() }
                         .draw(surprise),
                     penalties: sampling.penalties,
-                    adjusted: sampling.adjusted(&seen),
+                    adjusted: sampling.adjusted(&seen, false),
                 };
                 step.picks = (0..SEQUENCES).map(pick).collect();
                 backend.submit_passes(Phase::Prefill, passes.clone(), &step).expect("a draw");

@@ -2,7 +2,7 @@
 
 use crate::chat::{
     arguments::{bind, optional_whole, pay, refusal, required, text, whole},
-    print, source, text as texts,
+    percent, print, source, text as texts,
 };
 use minijinja::{
     Environment, Error, State, Value,
@@ -33,7 +33,7 @@ pub fn add_to(environment: &mut Environment) {
         let now = chrono::Utc::now().timestamp_subsec_nanos() as usize;
         Ok(items.get(now % items.len().max(1)).cloned().unwrap_or_default())
     });
-    environment.add_filter(source::REMAINDER, remainder);
+    environment.add_filter(source::REMAINDER, percent::remainder);
     environment.add_filter("replace", replace);
     environment.add_filter("round", round);
     environment.add_filter("string", |value: &Value| -> Result<Value, Error> {
@@ -160,7 +160,7 @@ fn file_size(arguments: Arguments) -> Result<String, Error> {
 }
 
 /// What Python's `float` makes of a value; none where it is no number.
-fn float(value: &Value) -> Result<Option<f64>, Error> {
+pub fn float(value: &Value) -> Result<Option<f64>, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(refusal("an undefined value is no number")),
         ValueKind::String => Ok(text(value)?.trim().replace('_', "").parse().ok()),
@@ -235,58 +235,6 @@ fn indent(state: &State, arguments: Arguments) -> Result<Value, Error> {
         out.extend([if is_indented { &*indent } else { "" }, line]);
     }
     Ok(if value.is_safe() { Value::from_safe_string(out) } else { Value::from(out) })
-}
-
-/// Python's operator `%`: it formats values into a text, and is what remains of a division of numbers.
-fn remainder(state: &mut State, left: &Value, right: &Value) -> Result<Value, Error> {
-    if let Some(pattern) = left.as_str() {
-        let values = match right.is_tuple() {
-            true => right.try_iter()?.collect(),
-            false => vec![right.clone()],
-        };
-        let takes_unused = !right.is_tuple() && matches!(right.kind(), ValueKind::Map | ValueKind::Seq);
-        if values.len() > places_of(pattern) && !takes_unused {
-            return Err(refusal("a text is formatted with more values than it has places for"));
-        }
-        return state.apply_filter("format", &[vec![left.clone()], values].concat());
-    }
-    let is_number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
-    if !is_number(left) || !is_number(right) {
-        return Err(refusal("the operator % takes two numbers, or a text and values"));
-    }
-    if !right.is_true() {
-        return Err(refusal("a number cannot be divided by zero"));
-    }
-    let is_whole = |value: &Value| value.is_integer() || value.kind() == ValueKind::Bool;
-    // What remains has the sign of the divisor.
-    if is_whole(left) && is_whole(right) {
-        let (left, right) = (i128::try_from(left.clone())?, i128::try_from(right.clone())?);
-        let rest = left.wrapping_rem(right);
-        return Ok(Value::from(if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }));
-    }
-    let (left, right) = (float(left)?.unwrap_or(f64::NAN), float(right)?.unwrap_or(f64::NAN));
-    let rest = left % right;
-    let rest = if rest != 0. && (rest < 0.) != (right < 0.) { rest + right } else { rest };
-    Ok(Value::from(if rest == 0. { rest.copysign(right) } else { rest }))
-}
-
-/// How many values a pattern of the operator `%` takes.
-fn places_of(pattern: &str) -> usize {
-    let mut parts = pattern.split('%').skip(1);
-    let mut places = 0;
-    while let Some(part) = parts.next() {
-        if part
-            .trim_start_matches(['#', '0', '-', ' ', '+', '.'])
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .is_empty()
-        {
-            // This is a percent sign, which takes two.
-            parts.next();
-        } else {
-            places += 1;
-        }
-    }
-    places
 }
 
 fn replace(state: &State, arguments: Arguments) -> Result<Value, Error> {

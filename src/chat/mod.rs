@@ -9,6 +9,7 @@ mod filters;
 mod jinja;
 mod json;
 mod objects;
+mod percent;
 mod print;
 mod source;
 mod text;
@@ -43,7 +44,8 @@ impl Message {
         Self { role: role.to_owned(), content: content.into(), images: Vec::new(), fields: Map::new() }
     }
 
-    /// The form that most templates of vision models expect: content as a list of parts, images first.
+    /// The form that most templates of vision models expect, and some others: content as a list of parts,
+    /// images first.
     fn in_parts(&self) -> serde_json::Value {
         let mut parts = vec![json!({"type": "image"}); self.images.len()];
         parts.push(json!({"type": "text", "text": self.content}));
@@ -101,9 +103,11 @@ impl Template {
                         );
                     }
                 }
+                let sees = model.architecture.vision.is_some();
+                let needs_parts = sees || !template.keeps_text();
                 let parted = Self { in_parts: true, ..template };
-                let takes_parts = model.architecture.vision.is_some() && parted.takes_parts();
-                Ok(Self { in_parts: takes_parts, ..parted })
+                let in_parts = needs_parts && parted.keeps_text();
+                Ok(Self { in_parts, ..parted })
             }
             None => {
                 let plain = Self::new("the plain form", PLAIN, BTreeMap::new()).expect("a template");
@@ -138,8 +142,8 @@ impl Template {
         Ok(ends)
     }
 
-    /// Whether the template renders a message's parts as text, rather than as a literal list or an error.
-    fn takes_parts(&self) -> bool {
+    /// Whether the template renders a message's text, rather than nothing, a literal list or an error.
+    fn keeps_text(&self) -> bool {
         const TEXT: &str = "A text of no other use";
         let text = self.render(&[Message::new("user", TEXT)], true).unwrap_or_default();
         text.contains(TEXT) && !text.contains("'type'") && !text.contains("\"type\"")
@@ -258,6 +262,25 @@ mod tests {
         let year = chrono::Datelike::year(&chrono::Local::now());
         let indented = "[\n  {\n    \"role\": \"user\",\n    \"content\": \"é\\\"\"\n  }\n]";
         assert_eq!(text, format!("{year} {{\"role\": \"user\", \"content\": \"é\\\"\"}} {indented}"));
+    }
+
+    #[test]
+    fn a_text_reaches_templates_that_read_it_in_parts() {
+        for content in [
+            "{{ message.content }}",
+            "{% for part in message.content %}{{ part.text }}{% endfor %}",
+            "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}",
+            "{{ message.content[0].text }}",
+            "{{ message.content if message.content is string else raise_exception('a list') }}",
+            "{{ raise_exception('a text') if message.content is string else message.content[0].text }}",
+        ] {
+            let (mut model, _) = Model::built_in().expect("the built-in model");
+            let before = "{% for message in messages %}[{{ message.role }}: ";
+            model.chat_template = Some(format!("{before}{content}]{{% endfor %}}"));
+            let said = [Message::new("user", "Hi"), Message::new("assistant", "Well…")];
+            let text = Template::of(&model).expect("a template").render(&said, false).expect("a prompt");
+            assert_eq!(text, "[user: Hi][assistant: Well…]", "{content}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::{
     error::{Error, Result},
     image::Image,
     language_model::{Answer, Conversation, LanguageModel, Request},
+    model::Model,
+    sampling::Sampling,
 };
 use clap::Args;
 use std::{cell::OnceCell, num::NonZero, path::Path, str::FromStr};
@@ -27,11 +29,10 @@ pub struct Chat {
     /// What the model is told before all else
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// The most tokens of an answer
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 1024,
-        value_parser = clap::value_parser!(u64).range(1..))]
-    max_tokens: u64,
-    /// End an answer where it says this; may be given again
+    /// The most tokens of an answer; absent, the max_new_tokens of generation_config.json [default: 1024]
+    #[arg(short = 'n', long, value_name = "TOKENS")]
+    max_tokens: Option<NonZero<usize>>,
+    /// End an answer where it says this, and not where generation_config.json says; may be given again
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     // Last, because its help heading applies to all flags after it.
@@ -94,7 +95,7 @@ impl Chat {
         let options = EngineOptions { share_decoded: true, ..EngineOptions::default() };
         let engine = self.model.load(&model, options, terminal)?;
         let mut language_model = LanguageModel { model, tokenizer, engine };
-        let request = Request { sampling, max_tokens: self.max_tokens as usize, stop: self.stop.clone() };
+        let request = self.request(&language_model.model, sampling);
         let mut conversation = language_model.chat(request)?;
         if conversation.is_plain() {
             tracing::warn!(
@@ -138,6 +139,13 @@ impl Chat {
             }
         }
         Ok(())
+    }
+
+    /// What the flags ask for, else what the model's generation_config.json recommends.
+    fn request(&self, model: &Model, sampling: Sampling) -> Request {
+        let max_tokens = self.max_tokens.map(NonZero::get).or(model.defaults.max_new_tokens).unwrap_or(1024);
+        let stop = if self.stop.is_empty() { &model.defaults.stop_strings } else { &self.stop };
+        Request { sampling, max_tokens, stop: stop.clone() }
     }
 }
 

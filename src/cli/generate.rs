@@ -15,6 +15,8 @@ use crate::{
     error::Result,
     image::Image,
     language_model::{LanguageModel, Request},
+    model::Model,
+    sampling::Sampling,
 };
 use clap::Args;
 use serde::Serialize;
@@ -30,10 +32,10 @@ pub struct Generate {
     /// again
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// The most tokens to generate
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
-    max_tokens: usize,
-    /// Stop where the text says this; may be given again
+    /// The most tokens to generate; absent, as generation_config.json says [default: 256]
+    #[arg(short = 'n', long, value_name = "TOKENS")]
+    max_tokens: Option<usize>,
+    /// Stop where the text says this, and not where generation_config.json says; may be given again
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Say at the end what it took, on stderr
@@ -75,22 +77,22 @@ impl Generate {
         let prompt = self.prompt.tokens(&model, &tokenizer, terminal)?;
         let sampling = self.sampling.sampling(&model, &tokenizer)?;
         let engine = self.model.load(&model, EngineOptions::default(), terminal)?;
-        if model.eos.is_empty() {
-            terminal.say(format_args!(
-                "{} names no token that ends a text: it goes on to {} tokens, which -n sets",
-                model.name, self.max_tokens
-            ));
-        }
         if !sampling.is_greedy() && self.sampling.seed.is_none() {
             terminal.say(format_args!("seed {}", sampling.seed));
         }
         let (device, load_time) = (engine.device().clone(), engine.load_time);
         let mut language_model = LanguageModel { model, tokenizer, engine };
-        let request = Request { sampling, max_tokens: self.max_tokens, stop: self.stop.clone() };
         interrupt::watch();
         let features =
             images.iter().map(|image| language_model.encode_image(image)).collect::<Result<Vec<_>>>()?;
         let (prompt, images) = language_model.place(prompt, &features)?;
+        let request = self.request(&language_model.model, sampling, prompt.len());
+        if language_model.model.eos.is_empty() {
+            terminal.say(format_args!(
+                "{} names no token that ends a text: it goes on to {} tokens, which -n sets",
+                language_model.model.name, request.max_tokens
+            ));
+        }
         let mut answer =
             language_model.generate_from(Prompt { tokens: &prompt, images: &images }, &request)?;
         let bar = terminal.progress("reading the prompt", Unit::Tokens);
@@ -135,6 +137,13 @@ impl Generate {
             terminal::write_stderr(format_args!("{stats}"));
         }
         Ok(())
+    }
+
+    /// What the flags ask for, else what the model's generation_config.json recommends.
+    fn request(&self, model: &Model, sampling: Sampling, prompt: usize) -> Request {
+        let max_tokens = self.max_tokens.or_else(|| model.defaults.max_tokens(prompt)).unwrap_or(256);
+        let stop = if self.stop.is_empty() { &model.defaults.stop_strings } else { &self.stop };
+        Request { sampling, max_tokens, stop: stop.clone() }
     }
 
     /// Shows a piece of the answer, unless the whole answer comes as JSON later. Returns false where nobody

@@ -114,6 +114,9 @@ impl SamplingArgs {
     pub fn sampling(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Sampling> {
         let defaults = model.defaults.sampling();
         let temperature = if self.greedy { 0.0 } else { self.temperature.unwrap_or(defaults.temperature) };
+        // A bias that a flag sets beats a ban that the file recommends.
+        let biased = |id: &u32| self.logit_bias.iter().any(|(token, _)| token == id);
+        let recommended = defaults.biases.iter().filter(|(id, _)| !biased(id));
         let banned = self.ban.iter().chain(model.eos.iter().filter(|_| self.ignore_eos));
         let sampling = Sampling {
             temperature,
@@ -147,9 +150,12 @@ impl SamplingArgs {
             biases: self
                 .logit_bias
                 .iter()
+                .chain(recommended)
                 .copied()
                 .chain(banned.map(|id| (*id, f32::NEG_INFINITY)))
                 .collect(),
+            banned_first: defaults.banned_first,
+            banned_sequences: defaults.banned_sequences,
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
         };
         sampling.check()?;

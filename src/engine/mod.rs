@@ -295,7 +295,7 @@ impl Engine {
             let what = "the prompt is empty, and no token starts it";
             return Err(Error::request(what).with_remedy(Remedy::GiveText));
         }
-        self.check_ids(prompt, "the prompt holds")?;
+        self.check_ids(prompt.iter().copied(), "the prompt holds")?;
         if prompt.len() > self.context() as usize {
             let (tokens, context) = (prompt.len(), self.context());
             let what = format!("the prompt has {tokens} tokens, but the context holds {context}");
@@ -305,8 +305,8 @@ impl Engine {
     }
 
     /// An error if one of the ids is not in the vocabulary. Its message starts with `what`.
-    fn check_ids<'i>(&self, ids: impl IntoIterator<Item = &'i u32>, what: &str) -> Result<()> {
-        match ids.into_iter().find(|id| **id >= self.vocab_size) {
+    fn check_ids(&self, ids: impl IntoIterator<Item = u32>, what: &str) -> Result<()> {
+        match ids.into_iter().find(|id| *id >= self.vocab_size) {
             None => Ok(()),
             Some(id) => Err(Error::request(format!(
                 "{what} the token id {id}, but the vocabulary ends at {}",
@@ -323,7 +323,7 @@ impl Engine {
                 if banned.len() >= self.vocab_size as usize {
                     return Err(Error::request("every token is banned: leave one that can be drawn"));
                 }
-                self.check_ids(sampling.biases.iter().map(|(id, _)| id), "a bias or ban is for")
+                self.check_ids(sampling.biased(), "a bias or ban is for")
             }
             Goal::Score { from, targets } => {
                 if *from >= tokens || targets.len() != tokens - from {
@@ -333,7 +333,7 @@ impl Engine {
                         targets.len()
                     )));
                 }
-                self.check_ids(targets, "the targets hold")
+                self.check_ids(targets.iter().copied(), "the targets hold")
             }
             Goal::Predict { from } | Goal::Hidden { from } if *from >= tokens => Err(Error::request(
                 format!("outputs are asked for from token {from} on, but the prompt has {tokens}"),

@@ -25,7 +25,7 @@ pub type Sink = Box<dyn FnMut(Outcome) + Send>;
 type Number = u64;
 
 enum Command {
-    Run { ticket: Number, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sink },
+    Run { ticket: Number, tokens: Vec<u32>, images: Vec<Placed>, goal: Box<Goal>, to: Sink },
     Cancel(Number),
     EncodeImage { pixels: Vec<f32>, to: Sender<Result<Features>> },
 }
@@ -67,6 +67,7 @@ impl Worker {
     pub fn send(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sink) -> Ticket {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let commands = self.commands.clone();
+        let goal = Box::new(goal);
         let _ = commands.send(Command::Run { ticket: number, tokens, images, goal, to });
         Ticket { commands, number }
     }
@@ -155,7 +156,7 @@ impl Loop {
     fn take(&mut self, command: Command) {
         match command {
             Command::Run { ticket, tokens, images, goal, mut to } => {
-                match self.engine.add(Prompt { tokens: &tokens, images: &images }, goal) {
+                match self.engine.add(Prompt { tokens: &tokens, images: &images }, *goal) {
                     Ok(id) => {
                         self.ids.insert(ticket, id);
                         self.running.insert(id, (ticket, to));

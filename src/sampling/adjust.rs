@@ -1,7 +1,7 @@
 //! Changes to logits before sampling: biases are added, then penalties apply to tokens that occurred before,
 //! then DRY.
 
-use super::NO_CUT;
+use super::{NO_CUT, Sampling};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Penalties that make tokens less likely if they occurred before, in the prompt or after it.
@@ -44,7 +44,7 @@ pub struct Adjusted {
     pub dry: f32,
 }
 
-/// The most tokens that can have a bias. This bounds the size of a step.
+/// The most biases and bans. This bounds the size of a step.
 pub const MAX_BIASES: usize = 1024;
 
 /// Longer repetitions count as this long, as in DRY's original implementation: higher powers make no
@@ -114,20 +114,23 @@ fn last(tokens: &[u32], count: u32) -> &[u32] {
     &tokens[tokens.len() - count..]
 }
 
-/// The tokens whose logits change in the prediction after `tokens`, each once, ordered by id.
-pub(super) fn adjusted(
-    biases: &[(u32, f32)],
-    penalties: &Penalties,
-    dry: &Dry,
-    tokens: &[u32],
-) -> Vec<Adjusted> {
+/// The tokens whose logits change in the prediction after `tokens`, each once, ordered by id. `is_first` says
+/// whether these are the prompt.
+pub(super) fn adjusted(sampling: &Sampling, tokens: &[u32], is_first: bool) -> Vec<Adjusted> {
+    let Sampling { penalties, dry, .. } = sampling;
     let mut all = BTreeMap::new();
     let mut change = |token: u32, by: &dyn Fn(&mut Adjusted)| {
         by(all.entry(token).or_insert(Adjusted { token, count: 0, bias: 0.0, dry: 0.0 }));
     };
-    for (token, bias) in biases {
+    let first = sampling.banned_first.iter().filter(|_| is_first);
+    let next = sampling.banned_sequences.iter().filter_map(|banned| {
+        let (last, before) = banned.split_last()?;
+        tokens.ends_with(before).then_some(last)
+    });
+    let bans = first.chain(next).map(|token| (*token, f32::NEG_INFINITY));
+    for (token, bias) in sampling.biases.iter().copied().chain(bans) {
         // A ban is a bias of minus infinity: clamp it, so that the logit stays a number.
-        change(*token, &|to| to.bias = (to.bias + bias).clamp(NO_CUT, -NO_CUT));
+        change(token, &|to| to.bias = (to.bias + bias).clamp(NO_CUT, -NO_CUT));
     }
     if penalties.are_some() {
         last(tokens, penalties.last).iter().for_each(|token| change(*token, &|to| to.count += 1));
@@ -142,14 +145,14 @@ pub(super) fn adjusted(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampling::Sampling;
 
     /// The last four tokens contain one token twice and two others once; a token that is not among them is
     /// not changed.
     #[test]
     fn penalties_are_for_what_was_there() {
         let penalties = Penalties { repetition: 2.0, frequency: 0.25, presence: 0.5, last: 4 };
-        let of = |penalties, tokens: &[u32]| Sampling { penalties, ..Sampling::GREEDY }.adjusted(tokens);
+        let of =
+            |penalties, tokens: &[u32]| Sampling { penalties, ..Sampling::GREEDY }.adjusted(tokens, false);
         let found = of(penalties, &[9, 9, 9, 5, 3, 5, 8]);
         let counts: Vec<_> = found.iter().map(|to| (to.token, to.count)).collect();
         assert_eq!(counts, [(3, 1), (5, 2), (8, 1)]);
@@ -165,10 +168,30 @@ mod tests {
         let biases = vec![(4, 1.5), (7, f32::NEG_INFINITY), (4, 1.0), (9, f32::INFINITY)];
         let penalties = Penalties { repetition: 2.0, ..Penalties::NONE };
         let sampling = Sampling { biases, penalties, ..Sampling::GREEDY };
-        let found = sampling.adjusted(&[4, 5]);
+        let found = sampling.adjusted(&[4, 5], false);
         let after =
             |logit: f32| found.iter().map(|to| (to.token, penalties.apply(logit, to))).collect::<Vec<_>>();
         assert_eq!(after(-1.5), [(4, 0.5), (5, -3.0), (7, NO_CUT), (9, -NO_CUT)]);
+    }
+
+    /// A sequence's last token is banned where the others were just there. A ban at the beginning holds only
+    /// there.
+    #[test]
+    fn bans_depend_on_the_place() {
+        let banned_sequences = vec![vec![7], vec![4, 5, 8], vec![5, 9], vec![3, 5, 6], vec![]];
+        let sampling = Sampling { banned_first: vec![2], banned_sequences, ..Sampling::GREEDY };
+        let of = |tokens: &[u32], is_first| {
+            let found = sampling.adjusted(tokens, is_first);
+            assert!(found.iter().all(|to| to.bias == NO_CUT));
+            found.iter().map(|to| to.token).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[1, 4, 5], false), [7, 8, 9]);
+        assert_eq!(of(&[5], true), [2, 7, 9]);
+        assert_eq!(of(&[5, 4], false), [7]);
+        assert!(sampling.looks_back());
+        // What is banned at the beginning, or everywhere, needs no token to be known.
+        let alone = Sampling { banned_sequences: vec![vec![7]], ..sampling };
+        assert!(!alone.looks_back());
     }
 
     /// The expectations of llama.cpp's own test (tests/test-sampling.cpp): which tokens are penalised, and by
@@ -178,7 +201,7 @@ mod tests {
         let dry = Dry { multiplier: 1.0, base: 1.1, ..Dry::NONE };
         let cost = |dry: &Dry, tokens: &[u32]| -> Vec<(u32, f32)> {
             let sampling = Sampling { dry: dry.clone(), ..Sampling::GREEDY };
-            let found = sampling.adjusted(tokens);
+            let found = sampling.adjusted(tokens, false);
             found.iter().filter(|to| to.dry > 0.0).map(|to| (to.token, to.dry)).collect()
         };
         assert_eq!(cost(&dry, &[0, 1]), []);

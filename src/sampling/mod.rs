@@ -44,6 +44,11 @@ pub struct Sampling {
     pub dry: Dry,
     /// Added to the logits of these tokens before everything else. Minus infinity bans a token.
     pub biases: Vec<(u32, f32)>,
+    /// Tokens that are never the first one drawn.
+    pub banned_first: Vec<u32>,
+    /// Sequences that are never completed: where a text ends with all tokens of one but the last, that one is
+    /// not drawn.
+    pub banned_sequences: Vec<Vec<u32>>,
 }
 
 /// Exclude top choices (p-e-w, text-generation-webui #6335): with a given probability, drops all candidates
@@ -105,6 +110,8 @@ impl Sampling {
         penalties: Penalties::NONE,
         dry: Dry::NONE,
         biases: Vec::new(),
+        banned_first: Vec::new(),
+        banned_sequences: Vec::new(),
     };
 
     pub fn is_greedy(&self) -> bool {
@@ -113,13 +120,17 @@ impl Sampling {
 
     /// The tokens that are never drawn.
     pub fn banned(&self) -> impl Iterator<Item = u32> {
-        self.biases.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(id, _)| *id)
+        let biases = self.biases.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(id, _)| *id);
+        biases.chain(self.banned_sequences.iter().filter(|banned| banned.len() == 1).map(|banned| banned[0]))
     }
 
     /// Whether the sampling of a token depends on the tokens drawn before it, so that the host must know
     /// these first.
     pub fn looks_back(&self) -> bool {
-        self.penalties.are_some() || self.dry.is_some() || self.mirostat.is_some()
+        self.penalties.are_some()
+            || self.dry.is_some()
+            || self.mirostat.is_some()
+            || self.banned_sequences.iter().any(|banned| banned.len() > 1)
     }
 
     /// The settings for the device. `most` is the maximal surprise in bits, if mirostat is used.
@@ -138,9 +149,16 @@ impl Sampling {
         }
     }
 
-    /// The tokens whose logits change after the sequence `tokens`. Each occurs once.
-    pub fn adjusted(&self, tokens: &[u32]) -> Vec<Adjusted> {
-        adjust::adjusted(&self.biases, &self.penalties, &self.dry, tokens)
+    /// The tokens whose logits change after the sequence `tokens`. Each occurs once. `is_first` says whether
+    /// the next token is the first one drawn.
+    pub fn adjusted(&self, tokens: &[u32], is_first: bool) -> Vec<Adjusted> {
+        adjust::adjusted(self, tokens, is_first)
+    }
+
+    /// The tokens that have a bias or a ban.
+    pub fn biased(&self) -> impl Iterator<Item = u32> {
+        let biased = self.biases.iter().map(|(id, _)| id);
+        biased.chain(&self.banned_first).chain(self.banned_sequences.iter().flatten()).copied()
     }
 
     /// Checks the settings. The error names the first one that is out of range.
@@ -188,10 +206,10 @@ impl Sampling {
         for (token, bias) in &self.biases {
             check(Setting::Bias(*token), *bias, !bias.is_nan(), "a number")?;
         }
-        if self.biases.len() > MAX_BIASES {
+        let biases = self.biases.len() + self.banned_first.len() + self.banned_sequences.len();
+        if biases > MAX_BIASES {
             return Err(Error::request(format!(
-                "there are {} biases and banned tokens, but at most {MAX_BIASES} are possible",
-                self.biases.len()
+                "there are {biases} biases and bans, but at most {MAX_BIASES} are possible"
             )));
         }
         Ok(())
@@ -253,6 +271,7 @@ mod tests {
             ),
             (Sampling { biases: vec![(7, f32::NAN)], ..plain.clone() }, Some(Setting::Bias(7))),
             (Sampling { biases: vec![(7, 1.0); MAX_BIASES + 1], ..plain.clone() }, None),
+            (Sampling { banned_sequences: vec![vec![7, 8]; MAX_BIASES + 1], ..plain.clone() }, None),
         ] {
             let error = sampling.check().expect_err("out of range");
             assert_eq!(error.about(), setting, "{error}");

@@ -35,12 +35,12 @@ impl Sampler {
         self.sampling.looks_back()
     }
 
-    /// How to sample the token after `tokens`.
-    pub fn pick(&self, tokens: &[u32]) -> Pick {
+    /// How to sample the token after `tokens`. `is_first` says whether it is the first one drawn.
+    pub fn pick(&self, tokens: &[u32], is_first: bool) -> Pick {
         Pick {
             draw: self.sampling.draw(self.max_surprise),
             penalties: self.sampling.penalties,
-            adjusted: self.sampling.adjusted(tokens),
+            adjusted: self.sampling.adjusted(tokens, is_first),
         }
     }
 

@@ -434,7 +434,9 @@ impl Scheduler {
             let sequence = self.running[slot].as_ref().expect("a sequence at work");
             step.tables[slot].clone_from(&sequence.blocks);
             if part.outputs > 0 {
-                step.picks[slot] = sequence.sampler.pick(&sequence.tokens);
+                // The token to sample is among the sequence's.
+                let is_first = sequence.len() == sequence.prompt + 1;
+                step.picks[slot] = sequence.sampler.pick(&sequence.tokens, is_first);
             }
         }
         if batch.reads.scores {

@@ -5,7 +5,7 @@ use super::{
     body::Body,
     conversation::{self, ChatMessage, Content, ContentPart, Rendering},
     error::{Dialect, Result},
-    fields,
+    fields::{self, Stop},
     generation::{End, Generation, Piece, Usage},
     sampling::SamplingFields,
     sse,
@@ -223,7 +223,7 @@ pub async fn messages(
     let served = app.served()?;
     request.check()?;
     let max_tokens = request.max_tokens(app.options.max_tokens)?;
-    let stops = request.stop_sequences.clone().unwrap_or_default();
+    let stops = Stop::texts(request.stop_sequences.clone().map(Stop::Many), served);
     let rendering = request.rendering();
     let job = served.answer_job(&sampling, stops.clone(), max_tokens, &rendering)?;
     let prompt = conversation::prompt(&app, request.messages(), rendering).await?;

@@ -156,7 +156,7 @@ pub async fn completions(
     let job = Job {
         sampling: sampling.sampling(served, &ends)?,
         max_tokens,
-        stops: Stop::texts(request.stop),
+        stops: Stop::texts(request.stop, served),
         ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
         logprobs: alternatives,
         count,

@@ -1,6 +1,9 @@
 //! Fields that several endpoints have.
 
-use super::error::{ApiError, Result};
+use super::{
+    app::Served,
+    error::{ApiError, Result},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -14,10 +17,10 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// The texts; none where there is no such field.
-    pub fn texts(stop: Option<Self>) -> Vec<String> {
+    /// The texts; those that the model's files recommend where there is no such field.
+    pub fn texts(stop: Option<Self>, served: &Served) -> Vec<String> {
         match stop {
-            None => Vec::new(),
+            None => served.model.defaults.stop_strings.clone(),
             Some(Self::One(text)) => vec![text],
             Some(Self::Many(texts)) => texts,
         }

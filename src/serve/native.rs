@@ -127,7 +127,7 @@ pub async fn completion(
     let job = Job {
         sampling: sampling.sampling(served, &ends)?,
         max_tokens,
-        stops: Stop::texts(request.stop),
+        stops: Stop::texts(request.stop, served),
         ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
         logprobs: (alternatives > 0).then_some(alternatives),
         count: 1,

@@ -6,7 +6,7 @@ use super::{
     chat_completions::contents,
     conversation::{self, ChatMessage, Content, Rendering},
     error::{ApiError, Kind, Result},
-    fields,
+    fields::{self, Stop},
     generation::{Complete, End, Generation, Job, Piece, Usage},
     sampling::SamplingFields,
     sse,
@@ -221,7 +221,8 @@ pub async fn responses(
     let messages = request.messages();
     let continues = messages.last().is_some_and(|message| message.role == "assistant");
     let rendering = Rendering { continues, add_generation_prompt: true, ..Rendering::default() };
-    let job = Job { logprobs, ..served.answer_job(&sampling, Vec::new(), max_tokens, &rendering)? };
+    let job =
+        Job { logprobs, ..served.answer_job(&sampling, Stop::texts(None, served), max_tokens, &rendering)? };
     let reply = Reply {
         app: app.clone(),
         id: super::new_id("resp_"),

@@ -201,18 +201,21 @@ impl SamplingFields {
                 format_args!("is {allowed}, but it must be from 0 to 2³²-1"),
             )
         })?;
-        let mut biases = Vec::new();
+        let mut asked = Vec::new();
         for (biased, bias) in self.logit_bias.iter().flat_map(|biases| &biases.0) {
             match biased {
-                Biased::Id(id) => biases.push((*id, *bias)),
+                Biased::Id(id) => asked.push((*id, *bias)),
                 Biased::Text(text) => {
                     let ids = served.tokenizer.encode(text, false)?;
-                    biases.extend(ids.into_iter().map(|id| (id, *bias)));
+                    asked.extend(ids.into_iter().map(|id| (id, *bias)));
                 }
             }
         }
         // What the vocabulary lacks cannot come.
-        biases.retain(|(id, _)| *id < served.model.architecture.vocab_size);
+        asked.retain(|(id, _)| *id < served.model.architecture.vocab_size);
+        // A bias that is asked for beats a ban that the model's files recommend.
+        let recommended = base.biases.iter().filter(|(id, _)| !asked.iter().any(|(other, _)| other == id));
+        let mut biases: Vec<_> = recommended.copied().chain(asked.iter().copied()).collect();
         if self.ignore_eos == Some(true) {
             biases.extend(ends.iter().map(|id| (*id, f32::NEG_INFINITY)));
         }
@@ -261,6 +264,8 @@ impl SamplingFields {
                 },
             },
             biases,
+            banned_first: base.banned_first.clone(),
+            banned_sequences: base.banned_sequences.clone(),
         };
         // What has no effect must be right, too.
         sampling.check()?;

@@ -1,9 +1,11 @@
 //! transformers' classes of tokenizers, which say how a text is split into words and how ids become text
 //! again where a file holds the vocabulary alone: vocab.json with merges.txt, and tokenizer.model. A
-//! tokenizer.json says it itself. (transformers 5 takes some classes' word over that of a tokenizer.json.)
+//! tokenizer.json says it itself, but for the blank before a text, for which transformers 5 takes some
+//! classes' word.
 
-use super::Settings;
+use super::{Settings, Tokenizer};
 use serde_json::{Value, json};
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 /// How Qwen2's tokenizers split a text into words.
 const QWEN2: &str = concat!(
@@ -78,4 +80,37 @@ pub fn tokenizer_json(settings: &Settings, vocab: Value, merges: Value) -> Optio
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
     }))
+}
+
+impl Tokenizer {
+    /// Puts a blank before every text, or none, where the class of a tokenizer.json decides that.
+    pub(super) fn obey_class(&mut self, settings: &Settings) -> tokenizers::Result<()> {
+        let spells_bytes = matches!(self.inner.get_model(), ModelWrapper::BPE(bpe) if bpe.byte_fallback);
+        match (settings.class.as_str(), settings.add_prefix_space) {
+            ("GPT2Tokenizer" | "Qwen2Tokenizer" | "GPTNeoXTokenizer" | "CohereTokenizer", prefix) => {
+                let mut splits = json!(self.inner.get_pre_tokenizer());
+                let steps = match splits["pretokenizers"].is_array() {
+                    true => splits["pretokenizers"].as_array_mut().map(Vec::as_mut_slice),
+                    false => Some(std::slice::from_mut(&mut splits)),
+                };
+                for bytes in steps.into_iter().flatten().filter(|step| step["type"] == "ByteLevel") {
+                    bytes["add_prefix_space"] = json!(prefix.unwrap_or(false));
+                }
+                let splits: Option<PreTokenizerWrapper> = serde_json::from_value(splits)?;
+                self.inner.with_pre_tokenizer(splits);
+            }
+            ("LlamaTokenizer" | "CodeLlamaTokenizer", Some(false)) if spells_bytes => {
+                let of_class = tokenizer_json(settings, Value::Null, Value::Null).unwrap_or_default();
+                let part = |name: &str| of_class[name].clone();
+                let normalizer: Option<NormalizerWrapper> = serde_json::from_value(part("normalizer"))?;
+                let splits: Option<PreTokenizerWrapper> = serde_json::from_value(part("pre_tokenizer"))?;
+                let decoder: Option<DecoderWrapper> = serde_json::from_value(part("decoder"))?;
+                self.inner.with_normalizer(normalizer)?;
+                self.inner.with_pre_tokenizer(splits);
+                self.inner.with_decoder(decoder);
+            }
+            _ => (),
+        }
+        Ok(())
+    }
 }

@@ -5,6 +5,7 @@ mod added;
 mod bytes;
 mod classes;
 mod gguf;
+mod panics;
 mod sentence_piece;
 mod settings;
 mod stream;
@@ -18,21 +19,19 @@ use crate::{
     error::{Error, Result},
     files,
 };
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 use tokenizers::Tokenizer as HfTokenizer;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
     inner: HfTokenizer,
+    /// What error messages call it.
+    name: String,
     /// Whether texts lose the blanks before punctuation.
     cleans_up: bool,
 }
 
 impl Tokenizer {
-    fn new(inner: HfTokenizer) -> Self {
-        Self { inner, cleans_up: false }
-    }
-
     /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are
     /// read as the settings' class defines them, and adds the tokens that the settings name.
     ///
@@ -43,7 +42,7 @@ impl Tokenizer {
             ["tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model"].map(|name| folder.join(name));
         let is_json = json.is_file();
         let mut tokenizer = if is_json {
-            Self::from_json(&json.display().to_string(), &files::read(&json)?)?
+            Self::from_json(&json.display().to_string(), files::read_json_text(&json)?.as_bytes())?
         } else if vocab.is_file() && merges.is_file() {
             vocab_merges::read(&vocab, &merges, settings)?
         } else if pieces.is_file() {
@@ -57,8 +56,12 @@ impl Tokenizer {
         };
         // A tokenizer.json has its own start and end tokens.
         let added = tokenizer.add(settings);
-        added.and_then(|()| if is_json { Ok(()) } else { tokenizer.put_ends(settings) }).map_err(|e| {
-            Error::model(format!("{}: its tokens cannot be added: {e}", folder.display())).because(e)
+        let set_up = added.and_then(|()| match is_json {
+            true => tokenizer.obey_class(settings),
+            false => tokenizer.put_ends(settings),
+        });
+        set_up.map_err(|e| {
+            Error::model(format!("{}: its tokenizer cannot be set up: {e}", folder.display())).because(e)
         })?;
         match tokenizer.vocab_size() {
             0 => Err(Error::model(format!("{}: its tokenizer gives no text an id", folder.display()))),
@@ -76,7 +79,7 @@ impl Tokenizer {
         // Training settings do not apply here: a prompt is neither padded nor truncated.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).expect("no truncation is always possible");
-        Ok(Self::new(tokenizer))
+        Ok(Self { inner: tokenizer, name: name.to_owned(), cleans_up: false })
     }
 
     /// A text's token ids. Special tokens that the text spells out become their ids. `add_special` adds the
@@ -85,10 +88,18 @@ impl Tokenizer {
     /// # Errors
     /// Of the kind Request where the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, add_special);
-        encoding
-            .map(|e| e.get_ids().to_vec())
-            .map_err(|e| Error::request(format!("the text cannot be tokenized: {e}")).because(e))
+        let failed = |why: &dyn fmt::Display| {
+            Error::request(format!(
+                "{} cannot turn this text into tokens ({why}): leave out its rare characters, or fetch the \
+                 tokenizer again",
+                self.name
+            ))
+        };
+        let encoding = panics::caught(|| self.inner.encode_fast(text, add_special));
+        match encoding.map_err(|panic| failed(&panic))? {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(e) => Err(failed(&e).because(e)),
+        }
     }
 
     /// The text of token ids. Special tokens are spelt out, or left out with `skip_special`.

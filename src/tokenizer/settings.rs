@@ -103,6 +103,8 @@ impl Settings {
         let class = config["tokenizer_class"].as_str().or(model["tokenizer_class"].as_str());
         let class = class.or(of_family).unwrap_or_default();
         let class = class.strip_suffix("Fast").unwrap_or(class).to_owned();
+        // transformers reads Mistral's tokenizers as the files have them, whatever class they name.
+        let class = if family == "mistral" { String::new() } else { class };
 
         // Special tokens without a role: a list, or texts by further roles.
         let mut extra = Vec::new();
@@ -155,7 +157,9 @@ impl Settings {
             }
         }
         let extra = extra.iter().filter_map(|token| added(token, true)).collect();
-        let flag = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let flag = |name: &str| fields.get(name).is_some_and(is_true);
+        // A text is a token by the name of such a flag.
+        let asked = |name: &str| flag(name) && !fields[name].is_string();
         Ok(Self {
             class,
             special_tokens,
@@ -164,13 +168,25 @@ impl Settings {
             named: named(&fields).collect(),
             extra,
             of_class,
-            add_prefix_space: fields.get("add_prefix_space").and_then(Value::as_bool),
+            add_prefix_space: fields.get("add_prefix_space").filter(|value| !value.is_null()).map(is_true),
             legacy: flag("legacy"),
-            add_bos: flag("add_bos_token"),
-            add_eos: flag("add_eos_token"),
+            add_bos: asked("add_bos_token"),
+            add_eos: asked("add_eos_token"),
             cleans_up: flag("clean_up_tokenization_spaces"),
             config,
         })
+    }
+}
+
+/// Whether Python takes a value for true.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is_true) => *is_true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
     }
 }
 
@@ -185,7 +201,7 @@ fn named(fields: &Map<String, Value>) -> impl Iterator<Item = AddedToken> {
 /// A token as a text, or as an object with its text in `content` and its flags.
 fn added(token: &Value, special: bool) -> Option<AddedToken> {
     let content = token.as_str().or(token["content"].as_str())?;
-    let flag = |name: &str, default: bool| token[name].as_bool().unwrap_or(default);
+    let flag = |name: &str, default: bool| token.get(name).map_or(default, is_true);
     let special = flag("special", special);
     Some(AddedToken {
         content: content.to_owned(),

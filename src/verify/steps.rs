@@ -29,6 +29,7 @@ pub(super) fn steps() -> Vec<(Phase, Step)> {
         penalties: Penalties { repetition: 1.3, frequency: 0.1, presence: -0.2, last: 90 },
         dry: Dry { multiplier: 0.8, ..Dry::NONE },
         biases: vec![(3, 1.5), (VOCAB - 1, f32::NEG_INFINITY)],
+        banned_first: vec![5],
         ..plain.clone()
     };
     let seen: Vec<u32> = (0..100).map(|i| i * i % VOCAB).collect();
@@ -47,7 +48,7 @@ pub(super) fn steps() -> Vec<(Phase, Step)> {
     let pick = |of: &Sampling, seen: &[u32]| Pick {
         draw: of.draw(of.mirostat.map_or(0.0, |mirostat| mirostat.first())),
         penalties: of.penalties,
-        adjusted: of.adjusted(seen),
+        adjusted: of.adjusted(seen, true),
     };
     let step = |rows: Vec<Row>, outputs: &[u32], sampling: [Sampling; 2]| Step {
         rows,

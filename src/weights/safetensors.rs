@@ -1,7 +1,7 @@
 //! Checkpoints in safetensors files (<https://huggingface.co/docs/safetensors>): a single file, or several
 //! with an index.
 
-use super::{Format, Spellings};
+use super::{Format, Spellings, Split};
 use crate::{
     error::{Error, Result},
     files::{self, read_json},
@@ -249,6 +249,13 @@ impl Files {
         let is = |path: &Path, extension: &str| path.extension().is_some_and(|e| e == extension);
         let found: Vec<_> = all.iter().filter(|p| is(p, "safetensors")).cloned().collect();
         if !found.is_empty() {
+            let parts = found.iter().filter_map(|path| Split::parse(path.file_name()?.to_str()?));
+            if let Some(part) = parts.flat_map(Split::parts).find(|part| !folder.join(part).exists()) {
+                return Err(Error::model(format!(
+                    "{} lacks {part}, a part of the weights as the others' names say: download it too",
+                    folder.display()
+                )));
+            }
             return Ok(Self { paths: found, index: BTreeMap::new() });
         }
         let ends = |path: &&PathBuf, ends: &[&str]| ends.iter().any(|end| is(path, end));

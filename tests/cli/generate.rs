@@ -130,6 +130,49 @@ fn biases_and_bans_say_what_is_drawn() {
     }
 }
 
+/// Each generation_config.json of tests/fixtures/advice.py gives the tokens that it gives in transformers, and
+/// a flag beats it.
+#[test]
+fn advice_is_followed_as_transformers_follows_it() {
+    let advised = |advice: &Value| {
+        model(|folder| fs::write(folder.join("generation_config.json"), advice.to_string()).expect("a file"))
+    };
+    let generate = |folder: &TempDir, args: &[&str]| {
+        let folder = folder.path().to_str().expect("UTF-8");
+        json_of(&[&["generate", "--json", "--model", folder, "--raw"], args, CPU].concat())
+    };
+    let cases: Vec<Value> =
+        serde_json::from_slice(&fs::read(path("fixtures/advice.json")).expect("a file")).expect("JSON");
+    assert_eq!(cases.len(), 19);
+    for case in cases {
+        let (advice, prompt) = (&case["advice"], case["prompt"].as_str().expect("a text"));
+        let says_how_long = ["max_new_tokens", "max_length"].iter().any(|field| advice.get(field).is_some());
+        let most = if says_how_long { &[][..] } else { &["-n", "40"] };
+        let folder = advised(advice);
+        let answer = generate(&folder, &[&[&*format!("<s>{prompt}")], most].concat());
+        let tokens = answer["tokens"].as_array().expect("ids");
+        assert_eq!(tokens.len() as u64, case["count"].as_u64().expect("a number"), "{advice}");
+        let expected = case["tokens"].as_array().expect("ids");
+        assert_eq!(tokens[..expected.len()], expected[..], "{advice}");
+    }
+    let folder = advised(&json!({
+        "do_sample": false, "max_new_tokens": 5, "stop_strings": [","], "suppress_tokens": [383, 9999],
+        "bad_words_ids": [["a word"]], "min_new_tokens": 4,
+    }));
+    let prompt = "<s>Once upon a time";
+    assert_eq!(generate(&folder, &[prompt])["tokens"], json!([432]));
+    let plain = ["--stop", "!", "-n", "6", "--logit-bias", "383=0"];
+    assert_eq!(
+        generate(&folder, &[&[prompt][..], &plain].concat())["tokens"],
+        json!([432, 383, 286, 261, 376, 298])
+    );
+    let folder = folder.path().to_str().expect("UTF-8");
+    let (_, _, err) = run(&[&["generate", prompt, "--model", folder], CPU].concat());
+    for words in ["9999", "bad_words_ids is [[\"a word\"]]", "not followed: min_new_tokens"] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
 #[test]
 fn stats_say_what_an_answer_took() {
     let args = [&["generate", "Once upon a time", "-n", "9", "--greedy", "--stats"][..], CPU].concat();

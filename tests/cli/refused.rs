@@ -369,19 +369,62 @@ fn fields_that_change_a_model_are_used_or_refused() {
 fn stand_ins_for_files_are_named() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n";
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-        for (content, word) in [(pointer, "git lfs pull"), ("<!DOCTYPE html><p>", "web page"), ("", "empty")]
-        {
+        for (content, word) in [
+            (pointer, "git lfs pull"),
+            ("<!DOCTYPE html><p>", "web page"),
+            ("", "empty"),
+            ("Entry not found", "what a server says"),
+        ] {
             let folder = model(|folder| fs::write(folder.join(name), content).expect("a file"));
             let folder = folder.path().to_str().expect("UTF-8");
             fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &[name, word]);
         }
     }
+    let marked = model(|folder| {
+        fs::write(folder.join("generation_config.json"), "{}").expect("a file");
+        fs::write(folder.join("tokenizer_config.json"), "{}").expect("a file");
+        let names = ["config.json", "tokenizer.json", "generation_config.json", "tokenizer_config.json"];
+        for file in names.map(|name| folder.join(name)) {
+            let text = fs::read_to_string(&file).expect("a text");
+            fs::write(file, format!("\u{feff}{text}")).expect("a file");
+        }
+    });
+    let folder = marked.path().to_str().expect("UTF-8");
+    let (code, _, err) = run(&["generate", "a", "-n", "1", "--device", "cpu", "--model", folder]);
+    assert_eq!(code, 0, "files with a byte order mark: {err}");
+    let alone = model(|folder| {
+        let path = folder.join("model.safetensors");
+        fs::rename(&path, folder.join("model-00002-of-00003.safetensors")).expect("a file");
+    });
+    let folder = alone.path().to_str().expect("UTF-8");
+    let words = ["model-00001-of-00003.safetensors", "download it too"];
+    fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &words);
     let partial = model(|folder| {
         let path = folder.join("model.safetensors");
         fs::rename(&path, folder.join("model.safetensors.incomplete")).expect("a file");
     });
     let folder = partial.path().to_str().expect("UTF-8");
     fails(&["generate", "a", "--device", "cpu", "--model", folder], 3, &["incomplete", "broken off"]);
+}
+
+/// The library of tokenizers panics where a normalizer leaves nothing of an added token: an error, like any.
+#[test]
+fn texts_that_cannot_be_tokenized_are_refused() {
+    let odd = model(|folder| {
+        let file = folder.join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).expect("a tokenizer")).expect("JSON");
+        json["normalizer"] = json!({"type": "Strip", "strip_left": true, "strip_right": true});
+        let blanks = json!({"id": 512, "content": "  ", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": true, "special": false});
+        json["added_tokens"].as_array_mut().expect("a list").push(blanks);
+        fs::write(file, json.to_string()).expect("a file");
+    });
+    let folder = odd.path().to_str().expect("UTF-8");
+    let (code, out, err) = run(&["generate", "Émile", "--device", "cpu", "--model", folder]);
+    assert_eq!((code, &*out, err.lines().filter(|line| line.contains("error")).count()), (2, "", 1), "{err}");
+    for words in ["tokenizer.json cannot turn this text into tokens", "rare characters"] {
+        assert!(err.contains(words), "{err}");
+    }
 }
 
 /// Python's numbers in config.json are read, and advice that makes no sense is passed over with a warning.

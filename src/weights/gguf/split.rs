@@ -6,31 +6,34 @@ use super::{Gguf, Value};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The file name of a part of a split model, parsed: `STEM-00002-of-00003.gguf`.
+/// The file name of a part of a split model, parsed: `STEM-00002-of-00003.gguf`, or `.safetensors`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split<'a> {
     pub stem: &'a str,
     /// The number of the part, from 1.
     pub number: u32,
     pub count: u32,
+    extension: &'a str,
 }
 
 impl<'a> Split<'a> {
     /// Parses a file name; None if it is not the name of a part.
     pub fn parse(file: &'a str) -> Option<Self> {
-        let (rest, count) = file.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (name, extension) = file.rsplit_once('.')?;
+        let (rest, count) = name.rsplit_once("-of-")?;
         let (stem, number) = rest.rsplit_once('-')?;
         let five = |text: &str| {
             (text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
         };
         let (number, count) = (five(number)?, five(count)?);
-        (1..=count).contains(&number).then_some(Self { stem, number, count })
+        let is_part = (1..=count).contains(&number) && ["gguf", "safetensors"].contains(&extension);
+        is_part.then_some(Self { stem, number, count, extension })
     }
 
     /// The names of all parts, in order.
     pub fn parts(self) -> impl Iterator<Item = String> {
-        let Self { stem, count, .. } = self;
-        (1..=count).map(move |number| format!("{stem}-{number:05}-of-{count:05}.gguf"))
+        let Self { stem, count, extension, .. } = self;
+        (1..=count).map(move |number| format!("{stem}-{number:05}-of-{count:05}.{extension}"))
     }
 
     /// The files that belong to the one at `path`, in order: all parts if it is named as a part, else the
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn names_of_parts() {
         let split = Split::parse("a/b-Q8_0-00002-of-00003.gguf").expect("a part");
-        assert_eq!(split, Split { stem: "a/b-Q8_0", number: 2, count: 3 });
+        assert_eq!((split.stem, split.number, split.count), ("a/b-Q8_0", 2, 3));
         assert_eq!(split.parts().nth(1).as_deref(), Some("a/b-Q8_0-00002-of-00003.gguf"));
         for other in [
             "b.gguf",
@@ -119,6 +122,7 @@ mod tests {
             "b-00000-of-00003.gguf",
             "b-00004-of-00003.gguf",
             "b-00001-of-00003",
+            "b-00001-of-00003.bin",
         ] {
             assert_eq!(Split::parse(other), None, "{other}");
         }

@@ -111,6 +111,8 @@ pub struct Sizes {
     pub rows: [u32; 2],
     pub outputs: u32,
     pub sequences: u32,
+    /// Guessed tokens in one decode step, for all sequences together.
+    pub guesses: u32,
     /// Positions that one sequence can reach.
     pub context: u32,
     /// Blocks of the cache, for all sequences together.
@@ -118,6 +120,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// The block tables and sampled ids of a step: one for each sequence, then one for each guess.
+    pub fn slots(&self) -> u32 {
+        self.sequences + self.guesses
+    }
+
     /// The most tokens in a step of any phase.
     pub fn max_rows(&self) -> u32 {
         self.rows[0].max(self.rows[1])
@@ -174,7 +181,7 @@ impl Buffers {
                 u64::from(sizes.outputs) * u64::from(*stride) * 4
             }
             Content::Cache { stride } => u64::from(sizes.blocks) * u64::from(BLOCK) * u64::from(*stride) * 4,
-            Content::Ids => u64::from(sizes.sequences) * 8,
+            Content::Ids => u64::from(sizes.slots()) * 8,
         }
     }
 

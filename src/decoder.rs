@@ -142,7 +142,8 @@ pub fn vision(
     computed::check_tower(architecture)?;
     let positions = architecture.max_positions;
     let blocks = positions.div_ceil(BLOCK);
-    let sizes = Sizes { rows: [positions, 1], outputs: 1, sequences: 1, context: positions, blocks };
+    let sizes =
+        Sizes { rows: [positions, 1], outputs: 1, sequences: 1, guesses: 0, context: positions, blocks };
     let pixels = buffers.activation("pixels", Per::Row, vision.patch_values());
     let a = Activations::declare(&mut buffers, architecture);
     let projected = buffers.activation("projected", Per::Row, width);

@@ -22,6 +22,7 @@ mod quantize;
 mod sampling;
 mod smollm2;
 mod schedules;
+mod serve;
 mod start;
 mod steps;
 mod tokenizer;

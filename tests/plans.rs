@@ -12,7 +12,7 @@ use wgpt::{
     workload::Phase,
 };
 
-const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, context: 43, blocks: 2 };
+const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, guesses: 0, context: 43, blocks: 2 };
 
 #[test]
 fn plans_are_as_committed() {

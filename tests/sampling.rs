@@ -134,6 +134,7 @@ fn every_sampler_draws_as_it_is_defined() {
             rows: [SEQUENCES * length, 8],
             outputs: 8,
             sequences: SEQUENCES,
+            guesses: 0,
             context: 43,
             blocks: 16,
         };

@@ -23,9 +23,10 @@ struct Room {
     sequences: u32,
     /// The number of cache blocks beyond those of one whole context.
     spare: u32,
+    guesses: u32,
 }
 
-const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0 };
+const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0, guesses: 0 };
 
 /// A model on a device, and its steps in flight.
 struct Machine {
@@ -37,11 +38,12 @@ struct Machine {
 impl Machine {
     fn new(model: &Model, on: On, context: u32, room: Room) -> Option<Self> {
         let device = on.open()?;
-        let Room { chunk, group, sequences, spare } = room;
+        let Room { chunk, group, sequences, spare, guesses } = room;
         let sizes = Sizes {
             rows: [chunk, group],
             outputs: chunk.max(group),
             sequences,
+            guesses,
             context,
             blocks: context.div_ceil(32) + spare,
         };
@@ -75,6 +77,10 @@ impl Machine {
         }
         if batch.reads.logits {
             outcome.logits = wait(self.backend.read(self.backend.plans().logits(), outputs)).expect("logits");
+        }
+        if batch.reads.hidden {
+            let rows = batch.step.rows.len();
+            outcome.hidden = wait(self.backend.read(self.backend.plans().hidden(), rows)).expect("states");
         }
         self.scheduler.commit(&batch, &outcome).into_iter().for_each(|e| told(e.sequence, e.happened));
         true
@@ -175,13 +181,13 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
     let Some(mut alone) = Machine::new(model, on, context, ALONE) else { return };
     let rooms = [
-        Room { chunk: 128, group: 8, sequences: 32, spare: 40 },
-        Room { chunk: 24, group: 8, sequences: 7, spare: 2 },
-        Room { chunk: 7, group: 3, sequences: 32, spare: 0 },
+        Room { chunk: 128, group: 8, sequences: 32, spare: 40, guesses: 7 },
+        Room { chunk: 24, group: 8, sequences: 7, spare: 2, guesses: 4 },
+        Room { chunk: 7, group: 3, sequences: 32, spare: 0, guesses: 2 },
     ];
     let mut machines = rooms.map(|room| Machine::new(model, on, context, room).expect("it opened before"));
     let mut dice = Dice(Random(seed));
-    let (mut preempted, mut cached, mut texts) = (0, 0, Vec::new());
+    let (mut preempted, mut cached, mut guessed, mut texts) = (0, 0, 0, Vec::new());
     for schedule in 0..schedules {
         let machine = &mut machines[schedule % rooms.len()];
         let arrivals = [1, 2, 4, 6, 40][dice.below(5)];
@@ -207,7 +213,12 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
             }
             let mut progress = machine.submit();
             if !progress || dice.in_(2) {
+                let mut last = None;
                 progress |= machine.wait(|id, happened| {
+                    if let Happened::Token(_) = happened {
+                        // A sequence that gets several tokens by one step has guessed them.
+                        guessed += u32::from(last.replace(id) == Some(id));
+                    }
                     if let Happened::Read { cached: found, .. } = happened {
                         cached += found;
                     }
@@ -239,9 +250,13 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
         }
     }
     println!(
-        "{name} on {on:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache"
+        "{name} on {on:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache, \
+         {guessed} guessed"
     );
-    assert!(preempted > 0 && cached > 0, "{name} on {on:?}: the schedules are not what they are meant to be");
+    assert!(
+        preempted > 0 && cached > 0 && guessed > 0,
+        "{name} on {on:?}: the schedules are not what they are meant to be"
+    );
 }
 
 /// A fixture. With rotary positions, its context is long enough for several blocks and splits.
@@ -272,7 +287,7 @@ fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
 #[test]
 fn a_shared_beginning_is_computed_once() {
     let model = model("llama-grouped");
-    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20 };
+    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, guesses: 0 };
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
     let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new(), logprobs: None };

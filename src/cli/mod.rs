@@ -113,7 +113,7 @@ enum Command {
 struct ModelArgs {
     /// A .gguf file; or a Hugging Face folder: config.json, *.safetensors, a tokenizer; or a name on the Hub:
     /// owner/name, owner/name:Q4_K_M. Default: the small model built in
-    #[arg(short, long, value_name = "MODEL")]
+    #[arg(short, long, value_name = "MODEL", alias = "hf-repo")]
     model: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -125,7 +125,7 @@ struct ModelArgs {
     #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
     quantize: Option<Format>,
     /// The most tokens of prompt and answer together. Default: the smaller of the model's context and 4096
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(short, long, value_name = "TOKENS", alias = "ctx-size")]
     ctx: Option<u32>,
 }
 
@@ -231,7 +231,7 @@ pub fn main() -> ExitCode {
     // and complains on stderr where there is none; wgpt chooses among all devices itself.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(std::env::args_os().map(serve::long_name));
     let terminal = Terminal::new(cli.verbosity);
     interrupt::install();
     let result = match &cli.command {

@@ -11,7 +11,7 @@ use crate::{
     serve::{Options, serve},
 };
 use clap::{Args, ValueEnum};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
 
 #[derive(Args, Clone)]
 pub struct Serve {
@@ -27,13 +27,21 @@ pub struct Serve {
     #[arg(long, visible_alias = "served-model-name", value_name = "NAME")]
     alias: Option<String>,
     /// How many sequences run at once
-    #[arg(long, alias = "np", default_value_t = 4, value_name = "N",
+    #[arg(long, default_value_t = 4, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1024))]
     parallel: u32,
     /// How many blocks of 32 positions the cache has for all sequences together. Default: as many as the
     /// sequences can need
     #[arg(long, value_name = "N")]
     cache_blocks: Option<u32>,
+    /// How many tokens of prompts run in one step, beside which answers wait
+    #[arg(long, default_value_t = 128, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
+    prefill_chunk: u32,
+    /// Whether to guess tokens from what came before in a text, which makes texts that repeat themselves
+    /// faster and changes none
+    #[arg(long, value_enum, default_value = "ngram")]
+    spec_type: SpecType,
     /// How many sequences may wait; beyond them requests are refused with 429
     #[arg(long, default_value_t = 64, value_name = "N")]
     max_queue: usize,
@@ -89,6 +97,21 @@ pub struct Serve {
     no_ui: bool,
 }
 
+/// llama-server's short names of more than one letter as the long ones, which is how they are parsed here.
+pub fn long_name(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some("-np") => "--parallel".into(),
+        Some("-hf" | "-hfr") => "--hf-repo".into(),
+        _ => argument,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum SpecType {
+    None,
+    Ngram,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum PoolingArg {
     Mean,
@@ -111,6 +134,8 @@ impl Serve {
             let (model, tokenizer) = command.model.open(&terminal)?;
             let options = EngineOptions {
                 sequences: Some(command.parallel),
+                chunk: Some(command.prefill_chunk),
+                guess: command.spec_type == SpecType::Ngram,
                 cache: command.cache_blocks.map(|blocks| blocks.saturating_mul(crate::buffers::BLOCK)),
                 ..EngineOptions::default()
             };

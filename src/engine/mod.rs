@@ -39,7 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The most prompt tokens in one prefill step.
+/// The most prompt tokens in one prefill step if no other number is requested.
 pub(crate) const CHUNK: u32 = 128;
 /// The most sequences in one decode step.
 pub(crate) const GROUP: u32 = 8;
@@ -56,6 +56,13 @@ pub struct EngineOptions {
     /// The number of positions that the cache holds for all sequences together, at least one context. `None`:
     /// one context per sequence. When the cache is full, the sequence that arrived last has to wait.
     pub cache: Option<u32>,
+    /// The most prompt tokens in one step, at least one. More read prompts faster, and let running texts wait
+    /// longer. `None`: 128.
+    pub chunk: Option<u32>,
+    /// Whether to guess tokens from what came before, to gain several by one step. A text is the same with
+    /// guesses and without, and comes sooner where it repeats itself; where guesses are wrong too often, there
+    /// are none.
+    pub guess: bool,
     /// Whether a prompt also reuses keys and values that decoding wrote to the cache, such as those of the
     /// last answer in a conversation, instead of computing them in a prefill. This saves time for a single
     /// user. But their last bits differ from those of a prefill, so that results depend on what ran before.
@@ -80,8 +87,8 @@ pub struct Engine {
     /// The image encoder, if the model has one.
     vision: Option<vision::Encoder>,
     scheduler: Scheduler,
-    /// The submitted batches, the oldest first.
-    in_flight: VecDeque<Batch>,
+    /// The submitted batches, the oldest first, and when each was submitted.
+    in_flight: VecDeque<(Batch, Instant)>,
     /// Events that have not been returned yet.
     events: VecDeque<Event>,
     info: DeviceInfo,
@@ -216,7 +223,7 @@ impl Engine {
         let outcome = self.try_advance().await;
         if outcome.is_err() {
             // The other steps in flight are useless now, but the backend needs their buffers back.
-            while let Some(batch) = self.in_flight.pop_front() {
+            while let Some((batch, _)) = self.in_flight.pop_front() {
                 if !batch.reads.logits {
                     let _ = self.backend.picked().await;
                 }
@@ -233,10 +240,11 @@ impl Engine {
             return Ok(());
         }
         while self.in_flight.len() < self.backend.max_in_flight()
-            && self.in_flight.back().is_none_or(|batch| batch.reads.allow_more())
+            && self.in_flight.back().is_none_or(|(batch, _)| batch.reads.allow_more())
         {
             let Some(batch) = self.scheduler.schedule() else { break };
             self.write_images(&batch)?;
+            let submitted = Instant::now();
             match batch.reads.logits {
                 true => {
                     let (to_logits, _) = self.around_logits(batch.phase);
@@ -244,9 +252,9 @@ impl Engine {
                 }
                 false => self.backend.submit(batch.phase, &batch.step)?,
             }
-            self.in_flight.push_back(batch);
+            self.in_flight.push_back((batch, submitted));
         }
-        let Some(batch) = self.in_flight.pop_front() else { return Ok(()) };
+        let Some((batch, submitted)) = self.in_flight.pop_front() else { return Ok(()) };
         let (mut outcome, outputs) = (Outcome::default(), batch.step.outputs.len());
         if batch.reads.logits {
             // They are read before biases and penalties change them.
@@ -263,6 +271,10 @@ impl Engine {
         if batch.reads.hidden {
             let rows = batch.step.rows.len();
             outcome.hidden = self.backend.read(self.backend.plans().hidden(), rows).await?;
+        }
+        // Steps behind others take longer than they cost.
+        if batch.phase == Phase::Decode && self.in_flight.is_empty() {
+            self.scheduler.took(&batch, submitted.elapsed());
         }
         self.events.extend(self.scheduler.commit(&batch, &outcome));
         Ok(())
@@ -372,7 +384,8 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
         None => most.min(DEFAULT_CONTEXT),
     };
     let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::buffers::ALIGN)) * 4;
-    let outputs = if options.scores || options.insight { CHUNK } else { GROUP };
+    let chunk = options.chunk.unwrap_or(CHUNK).max(1);
+    let outputs = if options.scores || options.insight { chunk } else { GROUP };
     let outputs = u64::from(outputs).min(can.max_binding / a_row).max(1) as u32;
     let sequences = options.sequences.unwrap_or(1).max(1);
     let a_context = context.div_ceil(BLOCK);
@@ -380,5 +393,7 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
         Some(positions) => positions.div_ceil(BLOCK).max(a_context),
         None => a_context * sequences,
     };
-    Ok(Sizes { rows: [CHUNK, GROUP], outputs, sequences, context, blocks })
+    // A step with guesses has one row at least that is none.
+    let guesses = if options.guess { GROUP.min(outputs) - 1 } else { 0 };
+    Ok(Sizes { rows: [chunk, GROUP], outputs, sequences, guesses, context, blocks })
 }

@@ -61,6 +61,10 @@ pub struct Part {
     pub sequence: SequenceId,
     pub(super) epoch: u32,
     pub slot: Slot,
+    /// Where its sampled token comes out: its own slot, or one for guesses.
+    pub(super) sampled: Slot,
+    /// The guessed token that the part runs, if it runs one.
+    pub(super) guess: Option<u32>,
     /// The number of its first row in the step.
     pub(super) first_row: usize,
     /// The indices of the sequence's tokens that run.

@@ -7,6 +7,7 @@
 //! [`Scheduler::new`].)
 
 mod batch;
+mod guesses;
 mod sequence;
 
 pub use batch::{Batch, Event, Happened, Outcome, Part, Reads};
@@ -19,8 +20,9 @@ use crate::{
     step::{FEATURE, Row},
     workload::Phase,
 };
+use guesses::Costs;
 use sequence::{Kind, Sequence};
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 /// The place of a running sequence: the index of its block table and of its sampled id.
 pub type Slot = u32;
@@ -54,6 +56,8 @@ pub struct Scheduler {
     steps: u64,
     /// How many tokens to decode before the next chunk of a prompt.
     decodes_due: usize,
+    /// What decoding steps cost, by which guesses are judged.
+    costs: Costs,
 }
 
 impl Scheduler {
@@ -73,6 +77,7 @@ impl Scheduler {
             next_id: 0,
             steps: 0,
             decodes_due: 0,
+            costs: Costs::new(sizes.rows[Phase::Decode as usize] as usize),
             sizes,
         }
     }
@@ -190,11 +195,21 @@ impl Scheduler {
         // A sequence that was cancelled or preempted in the meantime ignores the results.
         let of_part = |s: &&mut Sequence| s.id == part.sequence && s.epoch == part.epoch;
         let Some(sequence) = self.running[part.slot as usize].as_mut().filter(of_part) else { return };
+        if let Some(guess) = part.guess {
+            // What is sampled after a guess counts if the guess is what came, as the last token so far.
+            let at = part.tokens.start;
+            if sequence.tokens.len() != at + 1 || sequence.tokens[at] != guess {
+                return;
+            }
+            (sequence.computed, sequence.in_flight) = (at + 1, 1);
+        } else {
+            sequence.guesses.in_flight = false;
+        }
         let mut happened = Vec::new();
         if batch.phase == Phase::Prefill {
             happened.push(Happened::Read { tokens: part.tokens.end, cached: sequence.cached });
         }
-        let picked = outcome.picked[part.slot as usize];
+        let picked = outcome.picked[part.sampled as usize];
         let is_lost = part.outputs > 0 && sequence.kind == Kind::Generate && picked.id == NO_ID;
         let finished = match sequence.kind {
             Kind::Hidden if part.tokens.end > sequence.outputs_from => {
@@ -359,12 +374,62 @@ impl Scheduler {
         }
         chosen.sort();
         let mut batch = Batch::new(Phase::Decode);
-        for (_, slot, count) in chosen {
-            if self.running[slot].is_some() {
-                self.take(&mut batch, slot, count);
+        for (_, slot, count) in &chosen {
+            if self.running[*slot].is_some() {
+                self.take(&mut batch, *slot, *count);
             }
         }
+        self.add_guesses(&mut batch, room.min(self.sizes.guesses as usize));
         self.filled(batch)
+    }
+
+    /// Adds at most `room` guesses to a decode step, as far as they pay.
+    fn add_guesses(&mut self, batch: &mut Batch, mut room: usize) {
+        if self.sizes.guesses == 0 {
+            return;
+        }
+        let mut sampled = self.sizes.sequences;
+        for number in 0..batch.parts.len() {
+            let Part { slot, epoch, sequence: id, .. } = batch.parts[number].clone();
+            let Some(sequence) = &mut self.running[slot as usize] else { continue };
+            let guesses = sequence.guess(room).to_vec();
+            let count = sequence.guesses.worth(&self.costs, batch.step.rows.len(), guesses.len());
+            // The token before them, which the step samples, has this index.
+            let first = sequence.tokens.len();
+            for (index, guess) in (first..).zip(guesses.into_iter().take(count)) {
+                let has_room = sequence.blocks_missing(index + 1) == 0;
+                // Nobody is preempted for a guess, nor kept waiting.
+                if !has_room && !self.waiting.is_empty() {
+                    break;
+                }
+                if !has_room {
+                    let Some(block) = self.blocks.take() else { break };
+                    sequence.blocks.push(block);
+                }
+                let row = batch.step.rows.len();
+                batch.step.rows.push(Row { token: guess, position: index as u32, sequence: sampled });
+                batch.step.outputs.push(row as u32);
+                batch.targets.push(None);
+                batch.parts.push(Part {
+                    sequence: id,
+                    epoch,
+                    slot,
+                    sampled,
+                    guess: Some(guess),
+                    first_row: row,
+                    tokens: index..index + 1,
+                    outputs: 1,
+                });
+                sequence.guesses.in_flight = true;
+                sampled += 1;
+                room -= 1;
+            }
+        }
+    }
+
+    /// Takes note of how long a decode step took.
+    pub fn took(&mut self, batch: &Batch, time: Duration) {
+        self.costs.observe(batch.step.rows.len(), time.as_secs_f32());
     }
 
     /// Adds the next `count` tokens of a sequence to a batch, unless the cache has no room for them. Returns
@@ -413,6 +478,8 @@ impl Scheduler {
             sequence: sequence.id,
             epoch: sequence.epoch,
             slot: slot as u32,
+            sampled: slot as u32,
+            guess: None,
             first_row,
             tokens,
             outputs,
@@ -427,11 +494,11 @@ impl Scheduler {
             return None;
         }
         let step = &mut batch.step;
-        step.tables = vec![Vec::new(); self.running.len()];
-        step.picks = vec![Pick::GREEDY; self.running.len()];
+        step.tables = vec![Vec::new(); self.sizes.slots() as usize];
+        step.picks = vec![Pick::GREEDY; self.sizes.slots() as usize];
         for part in &batch.parts {
-            let slot = part.slot as usize;
-            let sequence = self.running[slot].as_ref().expect("a sequence at work");
+            let slot = part.sampled as usize;
+            let sequence = self.running[part.slot as usize].as_ref().expect("a sequence at work");
             step.tables[slot].clone_from(&sequence.blocks);
             if part.outputs > 0 {
                 // The token to sample is among the sequence's.

@@ -1,5 +1,6 @@
 //! A sequence: the tokens of one request, its goal and its progress.
 
+use super::guesses::Guesses;
 use crate::{
     buffers::BLOCK,
     cache_blocks::{Blocks, Content, Name},
@@ -85,6 +86,7 @@ pub(super) struct Sequence {
     pub cached: usize,
     /// The number of tokens that steps in flight will sample.
     pub in_flight: usize,
+    pub guesses: Guesses,
     /// How often the sequence was preempted. Results of steps from before the last preemption are ignored.
     pub epoch: u32,
     /// The cache blocks that hold the sequence's positions, in order.
@@ -115,6 +117,7 @@ impl Sequence {
             computed: 0,
             cached: 0,
             in_flight: 0,
+            guesses: Guesses::new(),
             epoch: 0,
             blocks: Vec::new(),
             names: Vec::new(),
@@ -150,8 +153,17 @@ impl Sequence {
 
     /// Whether a generated token can run now.
     pub fn can_decode(&self) -> bool {
-        let waits = self.in_flight > 0 && self.sampler.looks_back();
+        let waits = self.in_flight > 0 && (self.sampler.looks_back() || self.guesses.wait());
         self.prompt_left() == 0 && self.computed < self.len() && self.len() < self.max_len && !waits
+    }
+
+    /// The tokens that may come after the one that a step in flight will sample, at most `most`.
+    pub fn guess(&mut self, most: usize) -> &[u32] {
+        // What is guessed must be sampled as what is known: without regard to the tokens before it.
+        let can_guess = self.kind == Kind::Generate && self.in_flight == 1 && !self.sampler.looks_back();
+        let room = self.max_len.saturating_sub(self.tokens.len() + 1);
+        let most = if can_guess { most.min(room) } else { 0 };
+        self.guesses.look_up(&self.tokens, most)
     }
 
     /// The token at an index, or [`SAMPLED`] if only the device knows it yet.
@@ -240,6 +252,7 @@ impl Sequence {
         blocks.release(&std::mem::take(&mut self.blocks));
         self.names.clear();
         (self.computed, self.cached, self.in_flight) = (0, 0, 0);
+        self.guesses.in_flight = false;
         self.epoch += 1;
     }
 
@@ -255,6 +268,7 @@ impl Sequence {
         self.tokens.push(token);
         self.outputs_from = self.tokens.len() - 1;
         self.sampler.observe(probability);
+        self.guesses.observe(token);
         if self.ends.contains(&token) {
             Some(FinishReason::Stop)
         } else {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 fn scheduler(rows: [u32; 2], sequences: u32, context: u32, blocks: u32) -> Scheduler {
-    Scheduler::new(Sizes { rows, outputs: rows[1], sequences, context, blocks }, false)
+    Scheduler::new(Sizes { rows, outputs: rows[1], sequences, guesses: 0, context, blocks }, false)
 }
 
 fn generate(tokens: Range<u32>, max_tokens: usize) -> NewSequence {

@@ -76,6 +76,10 @@ fn description(served: &Served) -> Value {
         let has = json!({"required": ["logprobs"], "properties": {"logprobs": {"const": true}}});
         all.push(json!({"if": asks, "then": has}));
     }
+    let both = json!({"continue_final_message": {"const": true}, "add_generation_prompt": {"const": true}});
+    let required = json!(["continue_final_message", "add_generation_prompt"]);
+    description["components"]["schemas"]["ConversationFields"]["not"] =
+        json!({"required": required, "properties": both});
     let methods = description["paths"].as_object_mut().into_iter().flatten();
     for operation in methods.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten()) {
         for (status, what) in ERRORS {

@@ -122,10 +122,10 @@ impl<'de> Deserialize<'de> for Input {
 /// An item of the input as a message; None for those that say nothing to this model.
 fn message(item: Value) -> Result<Option<ChatMessage>, String> {
     let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
-    let kind = match &item["type"] {
-        Value::Null => None,
-        Value::String(kind) => Some(kind.as_str()),
-        other => return Err(format!("its type is {other}, but a text belongs there")),
+    let kind = match item.get("type") {
+        None => None,
+        Some(Value::String(kind)) => Some(kind.as_str()),
+        Some(other) => return Err(format!("its type is {other}, but a text belongs there")),
     };
     match kind {
         None | Some("message") => {

@@ -26,7 +26,7 @@ pub struct Agreement {
 pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<Agreement> {
     let context = tokens.len() as u32;
     let blocks = context.div_ceil(BLOCK);
-    let sizes = Sizes { rows: [1, 1], outputs: 1, sequences: 1, context, blocks };
+    let sizes = Sizes { rows: [1, 1], outputs: 1, sequences: 1, guesses: 0, context, blocks };
     let mut backends = Vec::new();
     for device in devices {
         let plans = engine::plans(model, &device.capabilities(), sizes)?;

@@ -46,8 +46,14 @@ const WIDE: u32 = 2304;
 const VOCAB: u32 = 391;
 /// Longer than two splits of the context in attention.
 const CONTEXT: u32 = 544;
-const SIZES: Sizes =
-    Sizes { rows: [128, 8], outputs: 8, sequences: 2, context: CONTEXT, blocks: 2 * CONTEXT.div_ceil(BLOCK) };
+const SIZES: Sizes = Sizes {
+    rows: [128, 8],
+    outputs: 8,
+    sequences: 2,
+    guesses: 0,
+    context: CONTEXT,
+    blocks: 2 * CONTEXT.div_ceil(BLOCK),
+};
 
 /// Checks a device. If it has subgroups, the programs for devices without them are checked, too, and if it
 /// has fast math, that is, too. `open` opens the device.

@@ -1,0 +1,391 @@
+//! The HTTP server: its answers under load, its care, and what OpenAI's and Anthropic's clients get of it.
+
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A server of the built-in model on a free port.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+/// An answer: its status, its headers in small letters, and its body.
+struct Answer {
+    status: u16,
+    headers: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    fn error(&self) -> (u16, String) {
+        (self.status, self.json()["error"]["type"].as_str().expect("a type").to_owned())
+    }
+}
+
+impl Server {
+    /// Starts a server and waits until its model is loaded.
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wgpt"))
+            .args(["serve", "--device", "cpu", "--threads", "2", "--port", "0"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let address = lines
+            .find_map(|line| line.expect("text").strip_prefix("listening on http://").map(str::to_owned));
+        std::thread::spawn(move || lines.for_each(drop));
+        let server = Self { child, address: address.expect("it says where it listens") };
+        let start = Instant::now();
+        while server.get("/health").status != 200 {
+            assert!(start.elapsed() < Duration::from_secs(60), "the model is loaded");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a limit");
+        stream
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        )
+        .expect("it listens");
+        // It may answer before it has read all.
+        let _ = stream.write_all(body);
+        answer(stream)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", b"")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, "", body.to_string().as_bytes())
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// The exit status, once it has ended.
+    fn ended(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads an answer to its end. Chunks are joined.
+fn answer(mut stream: TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an answer");
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let headers = head.to_lowercase();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let body = match headers.contains("transfer-encoding: chunked") {
+        true => unchunked(body),
+        false => body.to_owned(),
+    };
+    Answer { status, headers, body }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+fn chat(text: &str, fields: Value) -> Value {
+    let mut request = json!({"messages": [{"role": "user", "content": text}], "max_tokens": 30});
+    request.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    request
+}
+
+/// A Python with the clients, if `tests/run` could fetch them.
+fn clients() -> Option<PathBuf> {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
+    if packages.join("openai").is_dir() && packages.join("anthropic").is_dir() {
+        return Some(packages);
+    }
+    eprintln!("skipped: {} holds no clients; tests/run fetches them with pip", packages.display());
+    None
+}
+
+#[test]
+fn the_clients_of_openai_and_anthropic_get_what_they_expect() {
+    let Some(packages) = clients() else { return };
+    let server = Server::start(&["--api-key", "a key", "--alias", "owner/name"]);
+    let script = crate::support::path("serve/clients.py");
+    let mut python = Command::new("python3");
+    python.arg(script).args([&format!("http://{}", server.address), "a key"]).env("PYTHONPATH", packages);
+    let output = python.output().expect("python3");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+/// Forty requests at once, with room for three of their texts in the cache: each gets the tokens and the
+/// log-probabilities that it gets alone.
+#[test]
+fn an_answer_does_not_depend_on_what_else_runs() {
+    let server = Server::start(&["--parallel", "8", "--cache-blocks", "24"]);
+    let request = |number: u64| {
+        let text = ["Tell me of Lily.", "Who is Tom? ", "Once, in the park,"][number as usize % 3];
+        let fields = json!({
+            "seed": number,
+            "temperature": ([0.0, 1.0, 0.7][number as usize % 3]),
+            "logprobs": true,
+            "top_logprobs": number % 3,
+            "frequency_penalty": if number.is_multiple_of(4) { 0.5 } else { 0.0 },
+            "max_tokens": 20 + number * 3,
+        });
+        chat(&text.repeat(1 + number as usize % 5), fields)
+    };
+    let of = |number| {
+        let answer = server.post("/v1/chat/completions", &request(number));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["choices"].clone()
+    };
+    let alone: Vec<Value> = (0..40).map(of).collect();
+    std::thread::scope(|scope| {
+        let together: Vec<_> = (0..40).map(|number| scope.spawn(move || of(number))).collect();
+        for (number, together) in together.into_iter().enumerate() {
+            assert_eq!(together.join().expect("an answer"), alone[number], "request {number}");
+        }
+    });
+}
+
+/// A client that goes away frees its slot at once, and requests beyond the queue are told to come back.
+#[test]
+fn the_queue_is_bounded_and_those_who_leave_make_room() {
+    let server = Server::start(&["--parallel", "1", "--max-queue", "1"]);
+    let endless =
+        chat("Tell me of Lily.", json!({"max_tokens": 480, "ignore_eos": true, "stream": true})).to_string();
+    let begin = || {
+        let mut stream = server.connect();
+        let length = endless.len();
+        let head =
+            format!("POST /v1/chat/completions HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all((head + &endless).as_bytes()).expect("it listens");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 200");
+        stream
+    };
+    let busy = |server: &Server| {
+        let slots = server.get("/slots").json();
+        slots.as_array().expect("slots").iter().filter(|slot| slot["is_processing"] == true).count()
+    };
+    // The built-in model is quick: some of these may have ended before the others came.
+    for _ in 0..20 {
+        let streams = [begin(), begin()];
+        let refused = server.post("/v1/completions", &json!({"prompt": "Once", "max_tokens": 1}));
+        if refused.status == 429 {
+            assert_eq!(refused.error(), (429, "rate_limit_error".to_owned()));
+            assert!(refused.headers.contains("retry-after: "), "{}", refused.headers);
+            drop(streams);
+            let start = Instant::now();
+            while busy(&server) > 0 {
+                assert!(start.elapsed() < Duration::from_secs(10), "their slots are free");
+            }
+            return;
+        }
+    }
+    panic!("the queue was never full");
+}
+
+#[test]
+fn a_server_with_keys_opens_to_these_alone() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, "one\n\n two \n").expect("written");
+    let path = file.path().to_str().expect("a name");
+    let server = Server::start(&["--api-key", "three", "--api-key-file", path]);
+    for (headers, status) in [
+        ("", 401),
+        ("Authorization: Bearer four\r\n", 401),
+        ("Authorization: Bearer thre\r\n", 401),
+        ("Authorization: Basic three\r\n", 401),
+        ("Authorization: Bearer one\r\n", 200),
+        ("Authorization: bearer two\r\n", 200),
+        ("X-Api-Key: three\r\n", 200),
+    ] {
+        let answer = server.ask("GET", "/v1/models", headers, b"");
+        assert_eq!(answer.status, status, "{headers}");
+    }
+    assert_eq!(server.get("/v1/models").error(), (401, "authentication_error".to_owned()));
+    let error = server.post("/v1/messages", &json!({})).json();
+    assert_eq!((&error["type"], &error["error"]["type"]), (&json!("error"), &json!("authentication_error")));
+    assert_eq!([server.get("/health").status, server.get("/").status], [200, 200]);
+}
+
+#[test]
+fn pages_of_other_origins_ask_only_where_they_may() {
+    let server = Server::start(&["--cors-origins", "localhost,https://chat.example"]);
+    for (origin, is_allowed) in [
+        ("http://localhost:3000", true),
+        ("http://127.0.0.1", true),
+        ("http://[::1]:8080", true),
+        ("https://chat.example", true),
+        ("https://localhost.evil.com", false),
+        ("https://chat.example.evil.com", false),
+        ("null", false),
+    ] {
+        for method in ["GET", "OPTIONS"] {
+            let answer = server.ask(method, "/v1/models", &format!("Origin: {origin}\r\n"), b"");
+            let allows = format!("access-control-allow-origin: {}", origin.to_lowercase());
+            assert_eq!(answer.headers.contains(&allows), is_allowed, "{method} {origin}: {}", answer.headers);
+        }
+    }
+    let server = Server::start(&[]);
+    let answer = server.ask("GET", "/v1/models", "Origin: http://localhost\r\n", b"");
+    assert!(!answer.headers.contains("access-control"), "{}", answer.headers);
+}
+
+/// Whatever comes, it is an error in words, and the next request is answered.
+#[test]
+fn what_is_no_request_is_refused_in_words() {
+    let server = Server::start(&["--max-body", "1", "--no-slots", "--no-metrics"]);
+    let chat = "/v1/chat/completions";
+    let nested = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+    for body in
+        [&b""[..], b"{", b"[]", b"\"text\"", b"{\"messages\": \xff}", b"{\"messages\": 1e999}", &nested]
+    {
+        assert_eq!(server.ask("POST", chat, "", body).error(), (400, "invalid_request_error".to_owned()));
+    }
+    let large = vec![b' '; (1 << 20) + 1];
+    assert_eq!(server.ask("POST", chat, "", &large).status, 413);
+    for (method, path, status, kind) in [
+        ("GET", "/nothing", 404, "not_found_error"),
+        ("GET", "/v1/models/other%2Fname", 404, "not_found_error"),
+        ("PUT", "/v1/models", 405, "invalid_request_error"),
+        ("GET", chat, 405, "invalid_request_error"),
+        ("GET", "/slots", 501, "not_supported_error"),
+        ("GET", "/metrics", 501, "not_supported_error"),
+    ] {
+        let answer = server.ask(method, path, "", b"");
+        assert_eq!(answer.error(), (status, kind.to_owned()), "{method} {path}");
+        assert!(answer.headers.contains("x-request-id: "), "{}", answer.headers);
+    }
+    assert!(server.get("/slots").headers.contains("x-should-retry: false"));
+    // Connections that never finish their request hold up nobody.
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(b"POST / HTTP/1.1\r\nHost:").expect("it listens");
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(server.post("/tokenize", &json!({"content": "Once"})).status, 200);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(silent);
+}
+
+/// After SIGTERM requests are taken for a while, then refused, and what runs is finished.
+#[test]
+#[cfg(unix)]
+fn sigterm_lets_answers_end() {
+    let mut server = Server::start(&[]);
+    let asked = Instant::now();
+    server.signal("-TERM");
+    while server.get("/health").status == 200 {
+        assert!(asked.elapsed() < Duration::from_secs(1), "it looks unhealthy at once");
+    }
+    assert_eq!(server.post("/v1/completions", &json!({"prompt": "Once", "max_tokens": 1})).status, 200);
+    assert_eq!(server.ended(), Some(0));
+    assert!(asked.elapsed() >= Duration::from_millis(1900), "load balancers look away slowly");
+    // A second SIGTERM does not wait.
+    let mut server = Server::start(&[]);
+    server.signal("-TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    let again = Instant::now();
+    server.signal("-TERM");
+    assert_eq!(server.ended(), Some(0));
+    assert!(again.elapsed() < Duration::from_millis(1500));
+    let mut server = Server::start(&[]);
+    server.signal("-INT");
+    assert_eq!(server.ended(), Some(130));
+}
+
+#[test]
+fn what_is_counted_bears_the_names_that_routers_know() {
+    let server = Server::start(&["--alias", "a model"]);
+    let request = json!({"prompt": "Once upon a time ".repeat(20), "max_tokens": 5});
+    assert_eq!(server.post("/v1/completions", &request).status, 200);
+    let again = server.post("/v1/completions", &request).json();
+    let cached = again["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().expect("a number");
+    assert!(cached >= 32, "the second request finds the prefix: {again}");
+    let metrics = server.get("/metrics").body;
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a number")
+    };
+    assert_eq!(value("llamacpp:tokens_predicted_total"), 10.0);
+    assert_eq!(value("llamacpp:prompt_tokens_cached_total"), cached as f64);
+    assert_eq!(value("vllm:prefix_cache_hits_total{"), cached as f64);
+    assert_eq!(value("vllm:num_requests_running{"), 0.0);
+    assert_eq!(value("vllm:kv_cache_usage_perc{"), 0.0);
+    assert_eq!(value("vllm:request_success_total{"), 2.0);
+    assert!(metrics.contains("block_size=\"32\"") && metrics.contains("model_name=\"a model\""), "{metrics}");
+    for histogram in
+        ["time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds"]
+    {
+        assert!(value(&format!("vllm:{histogram}_count{{")) > 0.0);
+    }
+}
+
+#[test]
+fn the_description_names_every_endpoint_that_takes_a_body() {
+    let server = Server::start(&[]);
+    let description = server.get("/openapi.json").json();
+    for path in [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/embeddings",
+        "/completion",
+        "/tokenize",
+        "/detokenize",
+        "/apply-template",
+    ] {
+        let body =
+            &description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+        assert!(body.is_object(), "{path}");
+    }
+    assert_eq!(description["components"]["schemas"]["TokenId"]["maximum"], 511);
+}

@@ -175,11 +175,12 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
     NewSequence { tokens, images: Vec::new(), goal }
 }
 
-/// Checks a number of random schedules of a model on a device.
-fn check(model: &Model, on: On, schedules: usize, seed: u64) {
+/// Checks a number of random schedules of a model on a device. Returns how many tokens were guessed; none where
+/// there is no such device.
+fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
     let (name, context, vocab) =
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
-    let Some(mut alone) = Machine::new(model, on, context, ALONE) else { return };
+    let Some(mut alone) = Machine::new(model, on, context, ALONE) else { return None };
     let rooms = [
         Room { chunk: 128, group: 8, sequences: 32, spare: 40, guesses: 7 },
         Room { chunk: 24, group: 8, sequences: 7, spare: 2, guesses: 4 },
@@ -253,10 +254,8 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) {
         "{name} on {on:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache, \
          {guessed} guessed"
     );
-    assert!(
-        preempted > 0 && cached > 0 && guessed > 0,
-        "{name} on {on:?}: the schedules are not what they are meant to be"
-    );
+    assert!(preempted > 0 && cached > 0, "{name} on {on:?}: the schedules are not what they are meant to be");
+    Some(guessed)
 }
 
 /// A fixture. With rotary positions, its context is long enough for several blocks and splits.
@@ -273,15 +272,17 @@ fn model(name: &str) -> Model {
 #[test]
 fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
     for (seed, name) in (1..).zip(["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"]) {
-        check(&model(name), On::Cpu, 130, seed);
+        assert!(check(&model(name), On::Cpu, 130, seed) > Some(0), "{name}: no guess came true");
     }
 }
 
 #[test]
 fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
-    for (seed, name) in (1..).zip(["gpt2-f16", "gpt-neo", "llama-grouped", "qwen3"]) {
-        check(&model(name), On::Gpu, 55, seed);
-    }
+    let names = ["gpt2-f16", "gpt-neo", "llama-grouped", "qwen3"];
+    let guessed = (1..).zip(names).map(|(seed, name)| check(&model(name), On::Gpu, 55, seed));
+    // Steps run ahead of the host there, and only what it knows lets guesses be looked up.
+    let guessed: Option<u32> = guessed.sum();
+    assert!(guessed.is_none_or(|guessed| guessed > 0), "no guess came true");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod settings;
 mod stream;
 mod vocab_merges;
 
-pub use gguf::{ends as gguf_ends, write as write_gguf};
+pub use gguf::{ends as gguf_ends, role as gguf_role, write as write_gguf};
 pub use settings::Settings;
 pub use stream::TextStream;
 
@@ -25,11 +25,13 @@ pub struct Tokenizer {
     inner: HfTokenizer,
     /// Whether texts lose the blanks before punctuation.
     cleans_up: bool,
+    /// Tokens that stand for no text, whatever their spelling is.
+    silent: BTreeSet<u32>,
 }
 
 impl Tokenizer {
     fn new(inner: HfTokenizer) -> Self {
-        Self { inner, cleans_up: false }
+        Self { inner, cleans_up: false, silent: BTreeSet::new() }
     }
 
     /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are
@@ -92,7 +94,8 @@ impl Tokenizer {
 
     /// The text of token ids. Special tokens are spelt out, or left out with `skip_special`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        let text = self.inner.decode(ids, skip_special).unwrap_or_default();
+        let shown: Vec<_> = ids.iter().copied().filter(|id| !self.silent.contains(id)).collect();
+        let text = self.inner.decode(&shown, skip_special).unwrap_or_default();
         if self.cleans_up { clean_up(text) } else { text }
     }
 

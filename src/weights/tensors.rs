@@ -46,7 +46,7 @@ impl TensorSpec {
         Self { order, ..self }
     }
     /// Whether a tensor of this shape is the one. Some GGUF files store a vector as one row, or one column.
-    fn fits(&self, shape: &[usize]) -> bool {
+    pub fn fits(&self, shape: &[usize]) -> bool {
         let wanted: Vec<_> = self.shape.iter().map(|n| *n as usize).collect();
         match (&wanted[..], shape) {
             ([len], [1, n] | [n, 1]) => n == len,

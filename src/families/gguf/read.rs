@@ -8,7 +8,7 @@ use crate::{
     },
     error::{Error, Result},
     families::norm,
-    tokenizer::gguf_ends,
+    tokenizer::{gguf_ends, gguf_role},
     weights::{AttentionTensors, Gguf, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec},
 };
 use std::{cell::RefCell, collections::BTreeSet};
@@ -140,7 +140,7 @@ impl Fields<'_> {
             layers: vec![layer; n_layers as usize],
             final_norm: Some(by),
             logits: Logits::PLAIN,
-            bos: self.gguf.id("tokenizer.ggml.bos_token_id").into_iter().collect(),
+            bos: gguf_role(self.gguf, "bos")?.into_iter().collect(),
             eos: gguf_ends(self.gguf)?,
             vision: None,
         })
@@ -336,7 +336,8 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
 /// The divisor of each rotary pair's frequency: `[head_dim / 2]`.
 fn factors(fields: &Fields, head_dim: u32) -> Result<Vec<f32>> {
     let tensor = fields.gguf.checkpoint.get("rope_freqs.weight").and_then(|entry| entry.tensor.as_ref());
-    let fits = tensor.filter(|tensor| tensor.shape == [head_dim as usize / 2]);
+    let pairs = TensorSpec::vector("rope_freqs.weight", head_dim / 2);
+    let fits = tensor.filter(|tensor| pairs.fits(&tensor.shape));
     let tensor = fits.ok_or_else(|| {
         let pairs = head_dim / 2;
         Error::model(format!("{}: rope_freqs.weight must hold {pairs} numbers, one a pair", fields.gguf.name))

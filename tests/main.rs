@@ -25,5 +25,6 @@ mod schedules;
 mod start;
 mod steps;
 mod tokenizer;
+mod unread;
 mod windows;
 mod worker;

@@ -35,7 +35,8 @@ impl Tokenizer {
     }
 
     /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are
-    /// read as the settings' class defines them, and adds the tokens that the settings name.
+    /// read as the settings' class defines them (the last also without one), and adds the tokens that the
+    /// settings name.
     ///
     /// # Errors
     /// Of the kind Model where a file is missing, damaged or not supported.

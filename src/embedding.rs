@@ -55,7 +55,7 @@ impl Pooling {
     /// What a GGUF file says in its architecture's `pooling_type`, as llama.cpp numbers them.
     pub(crate) fn of_gguf(gguf: &Gguf) -> Result<Option<Self>> {
         let Some(architecture) = gguf.string("general.architecture")? else { return Ok(None) };
-        Ok(match gguf.id(&format!("{architecture}.pooling_type")) {
+        Ok(match gguf.id(&format!("{architecture}.pooling_type"))? {
             Some(1) => Some(Self::Mean),
             Some(2) => Some(Self::Cls),
             Some(3) => Some(Self::Last),

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     families,
     files::{read_json, read_text},
-    tokenizer::{Settings, Tokenizer},
+    tokenizer::{Settings, Tokenizer, gguf_role},
     weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
 use serde_json::Value;
@@ -114,11 +114,11 @@ impl Model {
         let model = Self::new(name, architecture, tensors, gguf.checkpoint.clone(), Defaults::default());
         let tokens = gguf.strings("tokenizer.ggml.tokens")?.unwrap_or_default();
         let roles = [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")];
-        let special_tokens = roles.into_iter().filter_map(|(name, role)| {
-            let token = tokens.get(gguf.id(&format!("tokenizer.ggml.{role}_token_id"))? as usize)?;
-            Some((format!("{name}_token"), token.to_string()))
-        });
-        let special_tokens = special_tokens.collect();
+        let mut special_tokens = BTreeMap::new();
+        for (name, role) in roles {
+            let token = gguf_role(gguf, role)?.and_then(|id| tokens.get(id as usize));
+            special_tokens.extend(token.map(|token| (format!("{name}_token"), token.to_string())));
+        }
         Ok(Self { chat_template, pooling: Pooling::of_gguf(gguf)?, special_tokens, ..model })
     }
 

@@ -304,29 +304,41 @@ fn parts_of_a_split_model_are_one() {
     assert!(error.contains("one of 3 parts"), "{error}");
 }
 
-/// A vector that is stored as one row, or one column, is that vector.
+/// The file of `llama` with other shapes, and with further tensors.
+pub fn changed(shape: impl Fn(Vec<usize>) -> Vec<usize>, more: Vec<(String, Made)>) -> Vec<u8> {
+    let whole = Gguf::read("whole", Bytes::new(llama(&[Format::Q8_0]))).expect("a GGUF file");
+    let mut file = Writer::default();
+    whole.entries().for_each(|(key, entry)| file.copy(key, entry));
+    for (name, entry) in whole.checkpoint.entries() {
+        let made = made(entry);
+        file.tensor(name, Made { shape: shape(made.shape), ..made });
+    }
+    more.into_iter().for_each(|(name, made)| file.tensor(name, made));
+    bytes(&file)
+}
+
+/// What the model in a file says of a text.
+pub fn logprobs(file: Vec<u8>) -> Vec<f64> {
+    let fixture = fixture("file".to_owned(), file);
+    let options = EngineOptions { scores: true, ..EngineOptions::default() };
+    let mut engine = engine(&fixture.model, On::Cpu, options).expect("the CPU");
+    engine.logprobs(&fixture.tokens, 1).expect("tokens that fit")
+}
+
+/// A vector that is stored as one row, or one column, is that vector, and further dimensions of 1 say
+/// nothing.
 #[test]
-fn vectors_may_be_rows_or_columns() {
-    let bytes_of = |shape: fn(usize) -> Vec<usize>| {
-        let whole = Gguf::read("whole", Bytes::new(llama(&[Format::Q8_0]))).expect("a GGUF file");
-        let mut file = Writer::default();
-        whole.entries().for_each(|(key, entry)| file.copy(key, entry));
-        for (name, entry) in whole.checkpoint.entries() {
-            let made = made(entry);
-            let shape = if made.shape.len() == 1 { shape(made.shape[0]) } else { made.shape };
-            file.tensor(name, Made { shape, ..made });
-        }
-        bytes(&file)
-    };
-    let logprobs = |shape: fn(usize) -> Vec<usize>| {
-        let fixture = fixture("vectors".to_owned(), bytes_of(shape));
-        let options = EngineOptions { scores: true, ..EngineOptions::default() };
-        let mut engine = engine(&fixture.model, On::Cpu, options).expect("the CPU");
-        engine.logprobs(&fixture.tokens, 1).expect("tokens that fit")
-    };
-    let expected = logprobs(|n| vec![n]);
-    assert_eq!(logprobs(|n| vec![1, n]), expected);
-    assert_eq!(logprobs(|n| vec![n, 1]), expected);
+fn tensors_may_have_more_dimensions() {
+    let with = |shape: fn(Vec<usize>) -> Vec<usize>| logprobs(changed(shape, Vec::new()));
+    let expected = with(|shape| shape);
+    for shape in [
+        |shape: Vec<usize>| if shape.len() == 1 { vec![1, shape[0]] } else { shape },
+        |shape: Vec<usize>| if shape.len() == 1 { vec![shape[0], 1] } else { shape },
+        |shape: Vec<usize>| [&[1][..], &shape].concat(),
+        |shape: Vec<usize>| [&[1; 3][..], &shape].concat()[shape.len() - 1..].to_vec(),
+    ] {
+        assert_eq!(with(shape), expected);
+    }
 }
 
 /// Files that fuzzing found (tests/fuzz) give a model or an error, never a panic.

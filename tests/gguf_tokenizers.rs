@@ -154,6 +154,38 @@ fn a_name_says_more_than_how_texts_are_split() {
     }
 }
 
+/// Files of before GGUF named the special tokens, or had scores, are read as llama.cpp reads them.
+#[test]
+fn what_old_files_do_not_say_is_as_llama_cpp_takes_it() {
+    let tokens: &[&[u8]] = &[b"<unk>", b"<s>", b"</s>", "\u{2581}".as_bytes(), b"a", b"b", b"ab", b"abb"];
+    let mut file = Writer::default();
+    file.text("tokenizer.ggml.model", "llama");
+    texts(&mut file, "tokens", tokens);
+    let gguf = Gguf::read("file", Bytes::new(file.header())).expect("a GGUF file");
+    let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
+    // With equal scores, the pair on the left merges first.
+    encodes(&tokenizer, "abb", &[1, 3, 7]);
+    encodes(&tokenizer, "c", &[1, 3, 0]);
+    assert_eq!(gguf_ends(&gguf).expect("ids"), [2]);
+}
+
+/// Unused tokens, and those of no type, are never shown; llama.cpp's `token_to_piece` leaves them out too.
+#[test]
+fn unused_tokens_have_no_text() {
+    let tokens: &[&[u8]] = &[b"a", b"b", b"[PAD2]", b"[PAD3]"];
+    for model in ["gpt2", "llama"] {
+        let gguf = gguf(model, tokens, |file| {
+            texts(file, "merges", &[]);
+            file.counts("tokenizer.ggml.token_type", &[1, 1, 5, 0]);
+        });
+        let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
+        assert_eq!(tokenizer.decode(&[0, 2, 1, 3, 0], false), "aba", "{model}");
+        let mut stream = tokenizer.stream(&[0]);
+        let text: String = [2, 1, 3].iter().map(|id| stream.push(*id)).collect();
+        assert_eq!(text + &stream.finish(), "b", "{model}");
+    }
+}
+
 /// Types, and scores, may be more than the tokens, but not fewer.
 #[test]
 fn lists_that_are_too_short_are_refused() {

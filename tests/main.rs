@@ -26,5 +26,6 @@ mod serve;
 mod start;
 mod steps;
 mod tokenizer;
+mod unread;
 mod windows;
 mod worker;

@@ -180,7 +180,7 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
 fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
     let (name, context, vocab) =
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
-    let Some(mut alone) = Machine::new(model, on, context, ALONE) else { return None };
+    let mut alone = Machine::new(model, on, context, ALONE)?;
     let rooms = [
         Room { chunk: 128, group: 8, sequences: 32, spare: 40, guesses: 7 },
         Room { chunk: 24, group: 8, sequences: 7, spare: 2, guesses: 4 },

@@ -87,6 +87,37 @@ fn tokenizers_are_resolved_as_by_transformers() {
     assert!(wrong.is_empty(), "{} of {} set-ups' cases:\n{}", wrong.len(), setups.len(), wrong.join("\n"));
 }
 
+/// A SentencePiece model of another kind than its class is, or of a class that is not read, is refused.
+#[test]
+fn sentence_piece_models_of_another_class_are_refused() {
+    let setups: Value =
+        serde_json::from_slice(&fs::read("tests/fixtures/setups.json").expect("the set-ups")).expect("JSON");
+    let unigram = setups.as_array().and_then(|all| all.iter().find(|setup| setup["name"] == "unigram"));
+    let file = unhex(unigram.expect("a set-up")["files"]["tokenizer.model"].as_str().expect("a file"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let open = || {
+        let settings = Settings::read(folder.path(), "llama").expect("settings");
+        Tokenizer::open(folder.path(), &settings).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    fs::write(at("tokenizer.model"), &file).expect("a file");
+    assert_eq!(open(), "");
+    for (class, why) in [("LlamaTokenizer", "is not a SentencePiece model of BPE"), ("T5Tokenizer", "only")] {
+        let config = format!("{{\"tokenizer_class\": \"{class}\"}}");
+        fs::write(at("tokenizer_config.json"), config).expect("a file");
+        let error = open();
+        assert!(
+            [why, class, "tokenizer.model", "tokenizer.json"].iter().all(|w| error.contains(w)),
+            "{error}"
+        );
+    }
+    for damaged in [&file[..100], b"", b"no protocol buffer"] {
+        fs::write(at("tokenizer.model"), damaged).expect("a file");
+        let error = open();
+        assert!(error.contains("tokenizer.model") && error.contains("download it again"), "{error}");
+    }
+}
+
 /// The bytes of a text in hexadecimal.
 fn unhex(text: &str) -> Vec<u8> {
     let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");

@@ -1,7 +1,7 @@
 //! GPT-1 (Radford et al. 2018), `openai-gpt`: post-norm, learned positions, no final norm, usually a tied
 //! head.
 
-use super::conv1d_layer;
+use super::{conv1d_layer, masks_and_head};
 use crate::{
     architecture::{
         Activation, Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms,
@@ -57,7 +57,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: (0..n_layers).map(|l| conv1d_layer(l, hidden_size, 4 * hidden_size, Norms::of_sum)).collect(),
         final_norm: None,
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", ".attn.bias"],
+        ignored: masks_and_head(n_layers, "attn.bias"),
     };
     Ok((architecture, tensors))
 }

@@ -1,6 +1,6 @@
 //! GPT-2 (Radford et al. 2019), `gpt2`: pre-norm, learned positions, a final norm.
 
-use super::{conv1d_layer, norm};
+use super::{conv1d_layer, masks_and_head, norm};
 use crate::{
     architecture::{Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms},
     config::Config,
@@ -59,7 +59,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             .collect(),
         final_norm: Some(norm("transformer.ln_f", hidden_size, true)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", ".attn.bias"],
+        ignored: masks_and_head(n_layers, "attn.bias"),
     };
     Ok((architecture, tensors))
 }

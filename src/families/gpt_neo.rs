@@ -1,7 +1,7 @@
 //! GPT-Neo (Black et al. 2021), `gpt_neo`: GPT-3's architecture (Brown et al. 2020), in which dense and
 //! banded local attention alternate. Attention scores are not scaled; q, k and v have no bias.
 
-use super::norm;
+use super::{masks_and_head, norm};
 use crate::{
     architecture::{Architecture, Attention, Embedding, Layer, Logits, Mlp, Norm, NormKind, Norms, Span},
     config::Config,
@@ -83,7 +83,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
         layers: (0..n_layers).map(layer).collect(),
         final_norm: Some(norm("transformer.ln_f", hidden_size, true)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight", "attn.attention.bias"],
+        ignored: masks_and_head(n_layers, "attn.attention.bias"),
     };
     Ok((architecture, tensors))
 }

@@ -44,10 +44,14 @@ pub(super) struct Biases {
 impl Biases {
     pub const NONE: Self = Self { qkv: false, out: false, mlp: false };
 
-    /// Reads `attention_bias` and `mlp_bias`. Not every family has these fields.
-    pub fn read(config: &Config) -> Result<Self> {
+    /// Reads `attention_bias`. Not every family has this field.
+    pub fn of_attention(config: &Config) -> Result<Self> {
         let attention = config.bool("attention_bias", false)?;
-        Ok(Self { qkv: attention, out: attention, mlp: config.bool("mlp_bias", false)? })
+        Ok(Self { qkv: attention, out: attention, mlp: false })
+    }
+    /// Reads `attention_bias` and `mlp_bias`.
+    pub fn read(config: &Config) -> Result<Self> {
+        Ok(Self { mlp: config.bool("mlp_bias", false)?, ..Self::of_attention(config)? })
     }
 }
 
@@ -204,7 +208,7 @@ pub(super) fn read(
         layers: layers.iter().enumerate().map(layer).collect(),
         final_norm: Some(norm(format!("{prefix}norm"), hidden_size, false)),
         head: (!tied).then(|| TensorSpec::matrix("lm_head.weight", vocab_size, hidden_size)),
-        ignored: &["lm_head.weight"],
+        ignored: vec!["lm_head.weight".to_owned()],
         vision: None,
     };
     Ok((architecture, tensors))

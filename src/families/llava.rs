@@ -32,6 +32,8 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
     let (vision, vision_tensors) = vision(config, &text_architecture)?;
     // The head is tied if either this config or the text's own says so.
     let is_tied = config.bool("tie_word_embeddings", false)?;
+    // Of what the tower's last norm makes, nothing is used.
+    let unused_norm = ["weight", "bias"].map(|part| format!("{TOWER}post_layernorm.{part}"));
     let tensors = ModelTensors {
         spellings: &[
             (TEXT, "language_model.model."),
@@ -41,7 +43,7 @@ pub fn read(config: &Config) -> Result<(Architecture, ModelTensors)> {
             (TOWER, "model.vision_tower."),
             ("model.multi_modal_projector.", "multi_modal_projector."),
         ],
-        ignored: &["lm_head.weight", "post_layernorm.weight", "post_layernorm.bias"],
+        ignored: ["lm_head.weight".to_owned()].into_iter().chain(unused_norm).collect(),
         vision: Some(vision_tensors),
         head: text_tensors.head.filter(|_| !is_tied),
         ..text_tensors

@@ -54,10 +54,13 @@ pub fn read(name: &str, json: &Value) -> Result<(Architecture, ModelTensors)> {
     let Some((_, read, classes)) = FAMILIES.iter().find(|(name, ..)| *name == family) else {
         return Err(config.wrong("model_type", format!("the families there are: {}", known())));
     };
-    if let Some(Value::Array(named)) = config.get("architectures")
-        && !named.is_empty()
-        && !named.iter().any(|name| name.as_str().is_some_and(|name| classes.contains(&name)))
-    {
+    let named = match config.get("architectures") {
+        Some(Value::Array(named)) => named.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let is_known = |name: &Value| name.as_str().is_some_and(|name| classes.contains(&name));
+    if !named.is_empty() && !named.iter().any(is_known) {
         let classes = classes.join(", ");
         return Err(
             config.wrong("architectures", format!("the {family} models that are read here are: {classes}"))
@@ -73,6 +76,13 @@ fn norm(name: impl std::fmt::Display, width: u32, bias: bool) -> NormTensors {
         weight: TensorSpec::vector(format!("{name}.weight"), width),
         bias: bias.then(|| TensorSpec::vector(format!("{name}.bias"), width)),
     }
+}
+
+/// Tensors that checkpoints of the first GPTs may have and that are not needed: each layer's causal mask,
+/// which has this name there, and a head that is tied.
+fn masks_and_head(n_layers: u32, mask: &str) -> Vec<String> {
+    let masks = (0..n_layers).map(|layer| format!("transformer.h.{layer}.{mask}"));
+    masks.chain(["lm_head.weight".to_owned()]).collect()
 }
 
 /// A layer of GPT-1 or GPT-2: transposed (Conv1D) matrices, q, k and v fused into one, a bias for every

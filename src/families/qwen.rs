@@ -20,7 +20,7 @@ pub fn qwen2(config: &Config) -> Result<(Architecture, ModelTensors)> {
 }
 
 pub fn qwen3(config: &Config) -> Result<(Architecture, ModelTensors)> {
-    let biases = Biases { mlp: false, ..Biases::read(config)? };
+    let biases = Biases::of_attention(config)?;
     let kin = Kin { family: "qwen3", head_dim: Some(128), biases, ..QWEN };
     let spans = spans(config, kin.layers(config)?)?;
     read(config, kin, |layer, full| Attention {

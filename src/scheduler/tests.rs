@@ -148,7 +148,7 @@ fn what_is_in_flight_for_those_who_left_is_ignored() {
     let next = scheduler.schedule().expect("the other's prompt");
     let outcome = outcome(&scheduler, 3);
     let started = Event { sequence: other, happened: Happened::Started { slot: 0 } };
-    assert_eq!(scheduler.commit(&batch, &outcome), [started.clone()]);
+    assert_eq!(scheduler.commit(&batch, &outcome), std::slice::from_ref(&started));
     scheduler.preempt(other);
     let again = scheduler.schedule().expect("once more");
     let events = scheduler.commit(&next, &outcome);

@@ -10,12 +10,12 @@ impl Tokenizer {
     /// Adds the tokens of the settings.
     pub(super) fn add(&mut self, settings: &Settings) -> tokenizers::Result<()> {
         let Settings { listed, lists_all, named, of_class, extra, .. } = settings;
-        self.inner.add_tokens(listed.iter().cloned())?;
+        self.inner.add_tokens(listed.values().cloned())?;
         let is_in_vocabulary = |token: &&AddedToken| self.inner.token_to_id(&token.content).is_some();
         let of_class: Vec<_> = of_class.iter().filter(is_in_vocabulary).collect();
         // A role makes a known token special, and leaves its other flags.
         let by_role = |token: &AddedToken| match self.added(&token.content) {
-            Some(_) if *lists_all && !listed.iter().any(|one| one.content == token.content) => None,
+            Some(_) if *lists_all && !listed.values().any(|one| one.content == token.content) => None,
             known => Some(AddedToken { special: true, ..known.unwrap_or(token).clone() }),
         };
         let by_role: Vec<_> = named.iter().chain(of_class).filter_map(by_role).collect();

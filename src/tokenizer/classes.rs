@@ -14,8 +14,14 @@ const QWEN2: &str = concat!(
 );
 
 /// The classes that are known.
-pub const KNOWN: [&str; 5] =
-    ["GPT2Tokenizer", "OpenAIGPTTokenizer", "Qwen2Tokenizer", "LlamaTokenizer", "CodeLlamaTokenizer"];
+pub const KNOWN: [&str; 6] = [
+    "GPT2Tokenizer",
+    "OpenAIGPTTokenizer",
+    "Qwen2Tokenizer",
+    "LlamaTokenizer",
+    "CodeLlamaTokenizer",
+    "GemmaTokenizer",
+];
 
 /// The tokenizer.json of BPE with this vocabulary and these merges, as the settings' class defines it; none
 /// where the class is not known.
@@ -32,6 +38,11 @@ pub fn tokenizer_json(settings: &Settings, vocab: Value, merges: Value) -> Optio
         "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
         "byte_fallback": false,
     });
+    let blanks_and_bytes = [
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
     let (normalizer, pre_tokenizer, decoder) = match settings.class.as_str() {
         "GPT2Tokenizer" => (Value::Null, bytes(true), bytes(true)),
         // BPE on lower-case words whose last piece ends in `</w>`.
@@ -54,19 +65,27 @@ pub fn tokenizer_json(settings: &Settings, vocab: Value, merges: Value) -> Optio
             (json!({"type": "NFC"}), steps, bytes(true))
         }
         // SentencePiece's: blanks are "▁", and rare characters are spelt as bytes.
+        "GemmaTokenizer" => {
+            model["unk_token"] =
+                json!(settings.special_tokens.get("unk_token").map_or("<unk>", String::as_str));
+            model["fuse_unk"] = json!(true);
+            model["byte_fallback"] = json!(true);
+            let normalizer = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+            let words = json!({
+                "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                "invert": false,
+            });
+            (normalizer, words, json!({"type": "Sequence", "decoders": blanks_and_bytes}))
+        }
         "LlamaTokenizer" | "CodeLlamaTokenizer" => {
             model["fuse_unk"] = json!(true);
             model["byte_fallback"] = json!(true);
-            let scheme = match (prefix(true), settings.legacy) {
+            let scheme = match (prefix(true), settings.legacy.unwrap_or(false)) {
                 (false, _) => "never",
                 (true, true) => "always",
                 (true, false) => "first",
             };
-            let mut decoders = vec![
-                json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
-                json!({"type": "ByteFallback"}),
-                json!({"type": "Fuse"}),
-            ];
+            let mut decoders = blanks_and_bytes.to_vec();
             if prefix(true) {
                 decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
             }

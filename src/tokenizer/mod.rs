@@ -11,7 +11,7 @@ mod settings;
 mod stream;
 mod vocab_merges;
 
-pub use gguf::{ends as gguf_ends, write as write_gguf};
+pub use gguf::{ends as gguf_ends, role as gguf_role, write as write_gguf};
 pub use settings::Settings;
 pub use stream::TextStream;
 
@@ -29,11 +29,14 @@ pub struct Tokenizer {
     name: String,
     /// Whether texts lose the blanks before punctuation.
     cleans_up: bool,
+    /// Tokens that stand for no text, whatever their spelling is.
+    silent: BTreeSet<u32>,
 }
 
 impl Tokenizer {
     /// Opens a folder's tokenizer.json, or its vocab.json and merges.txt, or its tokenizer.model, which are
-    /// read as the settings' class defines them, and adds the tokens that the settings name.
+    /// read as the settings' class defines them (the last also without one), and adds the tokens that the
+    /// settings name.
     ///
     /// # Errors
     /// Of the kind Model where a file is missing, damaged or not supported.
@@ -79,7 +82,7 @@ impl Tokenizer {
         // Training settings do not apply here: a prompt is neither padded nor truncated.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).expect("no truncation is always possible");
-        Ok(Self { inner: tokenizer, name: name.to_owned(), cleans_up: false })
+        Ok(Self { inner: tokenizer, name: name.to_owned(), cleans_up: false, silent: BTreeSet::new() })
     }
 
     /// A text's token ids. Special tokens that the text spells out become their ids. `add_special` adds the
@@ -104,7 +107,8 @@ impl Tokenizer {
 
     /// The text of token ids. Special tokens are spelt out, or left out with `skip_special`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        let text = self.inner.decode(ids, skip_special).unwrap_or_default();
+        let shown: Vec<_> = ids.iter().copied().filter(|id| !self.silent.contains(id)).collect();
+        let text = self.inner.decode(&shown, skip_special).unwrap_or_default();
         if self.cleans_up { clean_up(text) } else { text }
     }
 

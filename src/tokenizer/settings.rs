@@ -2,6 +2,7 @@
 //! special_tokens_map.json and added_tokens.json, resolved as transformers 5 does
 //! (`PreTrainedTokenizerBase._from_pretrained`).
 
+use super::sentence_piece;
 use crate::{
     error::{Error, Result},
     files::read_json,
@@ -20,19 +21,21 @@ pub struct Settings {
     pub(super) class: String,
     /// `bos_token`, `eos_token` and so on, by the names that templates use.
     pub special_tokens: BTreeMap<String, String>,
-    /// Tokens that a file lists with their ids, ordered by id. They count before those of tokenizer.json.
-    pub(super) listed: Vec<AddedToken>,
+    /// Whether tokenizer.model is read by what it says, whatever the class is.
+    pub(super) by_file: bool,
+    /// Tokens that a file lists with their ids. They count before those of tokenizer.json.
+    pub(super) listed: BTreeMap<u32, AddedToken>,
     /// Whether these are all that count, also of those in tokenizer.json.
     pub(super) lists_all: bool,
     /// Tokens that a file names by their role.
     pub(super) named: Vec<AddedToken>,
-    /// Special tokens without a role.
+    /// Special tokens without a role, by a file or by tokenizer.model.
     pub(super) extra: Vec<AddedToken>,
-    /// The class's special tokens, which count only where the vocabulary has them.
+    /// The special tokens of the class, or of tokenizer.model, which count only where the vocabulary has them.
     pub(super) of_class: Vec<AddedToken>,
     pub(super) add_prefix_space: Option<bool>,
-    /// Whether a LLaMA tokenizer puts a blank before every piece of text between special tokens.
-    pub(super) legacy: bool,
+    /// Whether SentencePiece puts a blank before every piece of text between special tokens, if a file says.
+    pub(super) legacy: Option<bool>,
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
     /// Whether decoded texts lose the blanks before punctuation, as models with WordPiece want it.
@@ -88,6 +91,12 @@ const FAMILY_CLASSES: [(&str, &str); 5] = [
     ("qwen3", "Qwen2Tokenizer"),
 ];
 
+/// Classes that say nothing of their own.
+const GENERIC: [&str; 3] = ["", "PreTrainedTokenizer", "TokenizersBackend"];
+
+/// Families of which transformers 5 reads every tokenizer by its file, whatever class is named.
+const BY_FILE: [&str; 2] = ["llava", "mistral"];
+
 impl Settings {
     /// Reads the settings in a folder of a model of this family.
     ///
@@ -106,11 +115,19 @@ impl Settings {
         // transformers reads Mistral's tokenizers as the files have them, whatever class they name.
         let class = if family == "mistral" { String::new() } else { class };
 
+        let by_file = GENERIC.contains(&class.as_str()) || BY_FILE.contains(&family);
+        let [json, vocab, merges] =
+            ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| at(name).is_file());
+        // If it is damaged, whoever needs the tokenizer is told so.
+        let open = || sentence_piece::Model::open(&at("tokenizer.model")).ok();
+        let has_others = json || (vocab && merges);
+        let pieces = (!has_others).then(open).flatten();
+
         // Special tokens without a role: a list, or texts by further roles.
-        let mut extra = Vec::new();
+        let mut extra = None;
         match fields.remove("extra_special_tokens").or_else(|| fields.remove("additional_special_tokens")) {
             Some(Value::Object(more)) => fields.extend(more),
-            Some(Value::Array(list)) => extra = list,
+            Some(Value::Array(list)) => extra = Some(list),
             _ => (),
         }
         let (list, legacy) = ("added_tokens_decoder", at("added_tokens.json"));
@@ -128,7 +145,8 @@ impl Settings {
             // Older folders have their special tokens apart, and their added tokens without flags.
             fields.extend(file("special_tokens_map.json")?.as_object().cloned().unwrap_or_default());
             if legacy.is_file() {
-                let special = named(&fields).chain(extra.iter().filter_map(|token| added(token, true)));
+                let special =
+                    named(&fields).chain(extra.iter().flatten().filter_map(|token| added(token, true)));
                 let special: BTreeSet<_> = special.map(|token| token.content).collect();
                 let tokens = read_json(&legacy)?;
                 for (text, id) in object(&legacy, "it", &tokens)? {
@@ -139,37 +157,54 @@ impl Settings {
                 }
             }
             if let (true, Some(Value::Array(more))) =
-                (extra.is_empty(), fields.remove("additional_special_tokens"))
+                (extra.as_ref().is_none_or(Vec::is_empty), fields.remove("additional_special_tokens"))
             {
-                extra = more;
+                extra = Some(more);
             }
         }
-        let roles = fields.iter().filter(|(role, _)| role.ends_with("_token"));
-        let roles = roles.filter_map(|(role, token)| Some((role.clone(), added(token, true)?.content)));
-        let mut special_tokens: BTreeMap<_, _> = roles.collect();
+        let by_class = CLASS_TOKENS.iter().filter(|(name, _)| *name == class).flat_map(|(_, tokens)| *tokens);
+        let implied: Vec<(&str, &str)> = match &pieces {
+            Some(model) if by_file => model.roles().collect(),
+            _ => by_class.copied().collect(),
+        };
         let mut of_class = Vec::new();
-        for (role, text) in CLASS_TOKENS.iter().filter(|(name, _)| *name == class).flat_map(|(_, t)| *t) {
+        for (role, text) in implied {
             // A null in a file means that there is no such token.
             let role = format!("{role}_token");
             if !fields.contains_key(&role) {
-                special_tokens.insert(role, (*text).to_owned());
-                of_class.push(AddedToken::from(*text, true));
+                of_class.push((role, text.to_owned()));
             }
         }
-        let extra = extra.iter().filter_map(|token| added(token, true)).collect();
+        // A class adds its tokens to those of tokenizer.model.
+        if pieces.is_some() && !by_file {
+            fields.extend(of_class.drain(..).map(|(role, text)| (role, text.into())));
+        }
+        let roles = fields.iter().filter(|(role, _)| role.ends_with("_token"));
+        let roles = roles.filter_map(|(role, token)| Some((role.clone(), added(token, true)?.content)));
+        let special_tokens = roles.chain(of_class.iter().cloned()).collect();
+        // The blank before a text comes after such a token, too.
+        if by_file && pieces.as_ref().is_some_and(sentence_piece::Model::adds_a_blank) {
+            by_id.values_mut().for_each(|token: &mut AddedToken| token.normalized = false);
+        }
+        let extra = match (extra, pieces) {
+            (Some(list), _) => list.iter().filter_map(|token| added(token, true)).collect(),
+            (None, Some(model)) => model.added(by_file),
+            (None, None) => Vec::new(),
+        };
         let flag = |name: &str| fields.get(name).is_some_and(is_true);
         // A text is a token by the name of such a flag.
         let asked = |name: &str| flag(name) && !fields[name].is_string();
         Ok(Self {
             class,
+            by_file,
             special_tokens,
-            listed: by_id.into_values().collect(),
+            listed: by_id,
             lists_all,
             named: named(&fields).collect(),
             extra,
-            of_class,
+            of_class: of_class.into_iter().map(|(_, text)| AddedToken::from(text, true)).collect(),
             add_prefix_space: fields.get("add_prefix_space").filter(|value| !value.is_null()).map(is_true),
-            legacy: flag("legacy"),
+            legacy: fields.get("legacy").filter(|value| !value.is_null()).map(is_true),
             add_bos: asked("add_bos_token"),
             add_eos: asked("add_eos_token"),
             cleans_up: flag("clean_up_tokenization_spaces"),

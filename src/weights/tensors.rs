@@ -46,7 +46,7 @@ impl TensorSpec {
         Self { order, ..self }
     }
     /// Whether a tensor of this shape is the one. Some GGUF files store a vector as one row, or one column.
-    fn fits(&self, shape: &[usize]) -> bool {
+    pub fn fits(&self, shape: &[usize]) -> bool {
         let wanted: Vec<_> = self.shape.iter().map(|n| *n as usize).collect();
         match (&wanted[..], shape) {
             ([len], [1, n] | [n, 1]) => n == len,
@@ -144,9 +144,9 @@ pub struct ModelTensors {
     pub final_norm: Option<NormTensors>,
     /// None: tied to the token embedding.
     pub head: Option<TensorSpec>,
-    /// Suffixes of the names of further tensors that checkpoints of the family may have and that are not
-    /// needed: causal masks, the tied head.
-    pub ignored: &'static [&'static str],
+    /// The names of further tensors that checkpoints of the family may have and that are not needed: causal
+    /// masks, the tied head.
+    pub ignored: Vec<String>,
     pub vision: Option<VisionTensors>,
 }
 
@@ -219,14 +219,14 @@ impl ModelTensors {
             return;
         }
         let head = TensorSpec::matrix("lm_head.weight", self.tokens.shape[0], self.tokens.columns());
-        let is_stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings).is_some();
-        if is_stored(&head) && !is_stored(&self.tokens) {
+        let stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings).map(|(_, entry)| entry);
+        let Some(own) = stored(&head) else { return };
+        let Some(tokens) = stored(&self.tokens) else {
             self.tokens = head;
             return;
-        }
-        let stored = |spec: &TensorSpec| checkpoint.find(&spec.name, self.spellings)?.1.tensor.clone();
-        let Some((own, tokens)) = stored(&head).zip(stored(&self.tokens)) else { return };
-        if own.shape == tokens.shape && !own.has_values_of(&tokens) {
+        };
+        let both = own.tensor.as_ref().zip(tokens.tensor.as_ref());
+        if !both.is_some_and(|(own, tokens)| own.shape == tokens.shape && own.has_values_of(tokens)) {
             tracing::warn!(
                 "lm_head.weight is not the embedding, which config.json says it is: it is taken as it is \
                  stored"
@@ -281,9 +281,11 @@ impl ModelTensors {
             }
         }
         let bad = table.len();
+        let ignored = self.ignored.iter().filter_map(|name| checkpoint.find(name, self.spellings));
+        used.extend(ignored.map(|(name, _)| name));
         for (name, entry) in checkpoint.entries() {
-            let is_known = ASIDE.iter().chain(self.ignored).any(|end| ends_in(name, end));
-            if !used.contains(name) && !is_known && entry.bytes > 0 {
+            let is_aside = ASIDE.iter().any(|end| ends_in(name, end));
+            if !used.contains(name) && !is_aside && entry.bytes > 0 {
                 table.push([name.to_owned(), "unexpected".to_owned(), shape(&entry.shape)]);
             }
         }
@@ -330,7 +332,7 @@ const ASIDE: [&str; 9] = [
 /// Whether a tensor's name ends in this one, which begins at a dot.
 fn ends_in(name: &str, end: &str) -> bool {
     let before = name.strip_suffix(end);
-    before.is_some_and(|before| before.is_empty() || before.ends_with('.') || end.starts_with('.'))
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// The table's word for a tensor whose type is not a supported [`Format`].

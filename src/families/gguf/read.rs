@@ -8,15 +8,15 @@ use crate::{
     },
     error::{Error, Result},
     families::norm,
-    tokenizer::gguf_ends,
+    tokenizer::{gguf_ends, gguf_role},
     weights::{AttentionTensors, Gguf, LayerTensors, MlpTensors, ModelTensors, Order, TensorSpec},
 };
 use std::{cell::RefCell, collections::BTreeSet};
 
-type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
+pub(super) type Family = fn(&Fields) -> Result<(Architecture, ModelTensors)>;
 
 /// `general.architecture` → the function that reads that family.
-const ARCHITECTURES: [(&str, Family); 5] =
+pub(super) const ARCHITECTURES: [(&str, Family); 5] =
     [("gpt2", gpt2), ("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("smollm3", smollm3)];
 
 /// Reads the architecture and the tensors' names from a GGUF file's metadata.
@@ -31,7 +31,7 @@ pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
         .ok_or_else(|| gguf.wrong(key, format!("one of these belongs there: {}", known())))?;
     match ARCHITECTURES.iter().find(|(family, _)| *family == name) {
         Some((family, read)) => {
-            let fields = Fields { gguf, family, read: RefCell::default() };
+            let fields = Fields::of(gguf, family);
             let model = read(&fields)?;
             keys::judge(gguf, family, &fields.read.borrow())?;
             Ok(model)
@@ -41,14 +41,17 @@ pub fn read(gguf: &Gguf) -> Result<(Architecture, ModelTensors)> {
 }
 
 /// The metadata of one architecture. Its keys begin with the architecture's name.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     gguf: &'a Gguf,
     family: &'static str,
     /// The keys that were asked for.
-    read: RefCell<BTreeSet<String>>,
+    pub read: RefCell<BTreeSet<String>>,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    pub fn of(gguf: &'a Gguf, family: &'static str) -> Self {
+        Self { gguf, family, read: RefCell::default() }
+    }
     fn key(&self, field: &str) -> String {
         let key = format!("{}.{field}", self.family);
         self.read.borrow_mut().insert(key.clone());
@@ -140,7 +143,7 @@ impl Fields<'_> {
             layers: vec![layer; n_layers as usize],
             final_norm: Some(by),
             logits: Logits::PLAIN,
-            bos: self.gguf.id("tokenizer.ggml.bos_token_id").into_iter().collect(),
+            bos: gguf_role(self.gguf, "bos")?.into_iter().collect(),
             eos: gguf_ends(self.gguf)?,
             vision: None,
         })
@@ -149,9 +152,9 @@ impl Fields<'_> {
     fn has(&self, tensor: &str) -> bool {
         self.gguf.checkpoint.get(tensor).is_some()
     }
-    /// A vector, if the file has it.
-    fn optional(&self, name: String, len: u32) -> Option<TensorSpec> {
-        self.has(&name).then(|| TensorSpec::vector(name, len))
+    /// Tensors that form one vector, if the file has any of them.
+    fn optional<const N: usize>(&self, parts: [TensorSpec; N]) -> Vec<TensorSpec> {
+        if parts.iter().any(|part| self.has(&part.name)) { parts.into() } else { Vec::new() }
     }
 
     fn model(&self, a: &Architecture, layers: Vec<LayerTensors>) -> ModelTensors {
@@ -159,6 +162,7 @@ impl Fields<'_> {
         let positions = a.embedding.positions.map(|learned| {
             TensorSpec::matrix("position_embd.weight", learned.first + a.max_positions, width)
         });
+        let turns = a.layers.iter().any(|layer| layer.attention.rope.is_some());
         ModelTensors {
             spellings: &[],
             vision: None,
@@ -167,7 +171,8 @@ impl Fields<'_> {
             layers,
             final_norm: a.final_norm.map(|by| norm("output_norm", width, by.kind == NormKind::Layer)),
             head: self.has("output.weight").then(|| TensorSpec::matrix("output.weight", a.vocab_size, width)),
-            ignored: &["rope_freqs.weight"],
+            // Its values are in the architecture.
+            ignored: turns.then(|| "rope_freqs.weight".to_owned()).into_iter().collect(),
         }
     }
 }
@@ -263,7 +268,7 @@ fn kin(
         let at = |name: &str| format!("blk.{number}.{name}");
         let weight =
             |name: &str, rows, columns| TensorSpec::matrix(at(&format!("{name}.weight")), rows, columns);
-        let bias = |name: &str, len| fields.optional(at(&format!("{name}.bias")), len);
+        let bias = |name: &str, len| TensorSpec::vector(at(&format!("{name}.bias")), len);
         let turned = |spec: TensorSpec| spec.order(order(a.head_dim));
         let norms = |_: &QkNorm| {
             ["attn_q_norm", "attn_k_norm"]
@@ -277,20 +282,21 @@ fn kin(
                     turned(weight("attn_k", kv, width)),
                     weight("attn_v", kv, width),
                 ],
-                qkv_bias: [bias("attn_q", q).map(turned), bias("attn_k", kv).map(turned), bias("attn_v", kv)]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
+                qkv_bias: fields.optional([
+                    turned(bias("attn_q", q)),
+                    turned(bias("attn_k", kv)),
+                    bias("attn_v", kv),
+                ]),
                 qk_norm: a.layers[number].attention.qk_norm.as_ref().map(norms),
                 out: weight("attn_output", width, q),
-                out_bias: bias("attn_output", width),
+                out_bias: fields.optional([bias("attn_output", width)]).pop(),
             },
             mlp: MlpTensors {
                 norms: Norms::before(norm(at("ffn_norm"), width, false)),
                 up: vec![weight("ffn_gate", inner, width), weight("ffn_up", inner, width)],
-                up_bias: [bias("ffn_gate", inner), bias("ffn_up", inner)].into_iter().flatten().collect(),
+                up_bias: fields.optional([bias("ffn_gate", inner), bias("ffn_up", inner)]),
                 down: weight("ffn_down", width, inner),
-                down_bias: bias("ffn_down", width),
+                down_bias: fields.optional([bias("ffn_down", width)]).pop(),
             },
         }
     };
@@ -313,7 +319,17 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
     let original = fields.positive_or("rope.scaling.original_context_length", f64::from(max_positions))?;
     let scaling = match kind {
         // LLaMA 3.1's scaling: the file holds one factor for each rotary pair.
-        _ if fields.has("rope_freqs.weight") => RopeScaling::Factors(factors(fields, head_dim)?),
+        None | Some("none" | "linear") if fields.has("rope_freqs.weight") => {
+            let linear = if kind == Some("none") { 1.0 } else { factor };
+            let factors = factors(fields, head_dim)?;
+            RopeScaling::Factors(factors.into_iter().map(|one| one * linear as f32).collect())
+        }
+        Some(_) if fields.has("rope_freqs.weight") => {
+            return Err(fields.wrong(
+                "rope.scaling.type",
+                "rope_freqs.weight is another scaling: with it, none or linear belongs there",
+            ));
+        }
         None if factor == 1.0 => RopeScaling::None,
         None | Some("linear") => RopeScaling::Linear { factor },
         Some("none") => RopeScaling::None,
@@ -336,7 +352,8 @@ fn rope(fields: &Fields, max_positions: u32, head_dim: u32) -> Result<Rope> {
 /// The divisor of each rotary pair's frequency: `[head_dim / 2]`.
 fn factors(fields: &Fields, head_dim: u32) -> Result<Vec<f32>> {
     let tensor = fields.gguf.checkpoint.get("rope_freqs.weight").and_then(|entry| entry.tensor.as_ref());
-    let fits = tensor.filter(|tensor| tensor.shape == [head_dim as usize / 2]);
+    let pairs = TensorSpec::vector("rope_freqs.weight", head_dim / 2);
+    let fits = tensor.filter(|tensor| pairs.fits(&tensor.shape));
     let tensor = fits.ok_or_else(|| {
         let pairs = head_dim / 2;
         Error::model(format!("{}: rope_freqs.weight must hold {pairs} numbers, one a pair", fields.gguf.name))

@@ -1,6 +1,7 @@
 //! The tokens that end an answer, by the file's ids and by llama.cpp's list of texts: many files name only
 //! one of them, or store it as ordinary text.
 
+use super::role;
 use crate::{error::Result, weights::Gguf};
 
 /// The texts of tokens that end an answer wherever a vocabulary has them. llama.cpp's list has `</s>` too,
@@ -42,8 +43,8 @@ pub fn named(tokens: &[&[u8]]) -> Vec<usize> {
 /// # Errors
 /// Of the kind Model where the file's tokens are no list of texts.
 pub fn ends(gguf: &Gguf) -> Result<Vec<u32>> {
-    let roles = ["eos", "eot", "eom"].map(|role| gguf.id(&format!("tokenizer.ggml.{role}_token_id")));
-    let mut ends: Vec<u32> = roles.into_iter().flatten().collect();
+    let by_role = ["eos", "eot", "eom"].map(|name| role(gguf, name));
+    let mut ends: Vec<u32> = by_role.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
     let tokens = gguf.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
     for id in named(&tokens) {
         let id = id as u32;

@@ -3,10 +3,12 @@
 mod ends;
 mod pre_tokenizers;
 mod read;
+mod roles;
 mod write;
 
 pub use ends::ends;
 use pre_tokenizers::PreTokenizer;
+pub use roles::role;
 pub use write::write;
 
 /// Values of `tokenizer.ggml.token_type`.
@@ -16,5 +18,6 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 /// A token that users added.
 const USER_DEFINED: i32 = 4;
+/// A token without a text.
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;

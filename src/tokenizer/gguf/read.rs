@@ -1,6 +1,6 @@
 //! Converts GGUF metadata to an equivalent tokenizer.json for the `tokenizers` crate.
 
-use super::{CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, pre_tokenizers};
+use super::{BYTE, CONTROL, NORMAL, PreTokenizer, UNKNOWN, USER_DEFINED, ends, pre_tokenizers, role};
 use crate::tokenizer::bytes::spelt;
 use crate::{
     error::{Error, Result},
@@ -37,8 +37,20 @@ impl Tokenizer {
             Some("llama") => sentence_piece(gguf)?,
             _ => return Err(gguf.wrong(key, "the tokenizers there are: gpt2, llama")),
         };
-        Self::from_json(&format!("{}'s tokenizer", gguf.name), json.to_string().as_bytes())
+        let tokenizer = Self::from_json(&format!("{}'s tokenizer", gguf.name), json.to_string().as_bytes())?;
+        let types = types(gguf)?.into_iter().flatten().zip(0..);
+        let without_text = types.filter(|(kind, _)| !WITH_TEXT.contains(kind)).map(|(_, id)| id);
+        Ok(Self { silent: without_text.collect(), ..tokenizer })
     }
+}
+
+/// The types of tokens that llama.cpp shows. Those that are unused, or of no type, it reads and never shows.
+const WITH_TEXT: [i32; 5] = [NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE];
+
+/// The tokens' types, where the file says them.
+fn types(gguf: &Gguf) -> Result<Option<Vec<i32>>> {
+    let types = gguf.numbers("tokenizer.ggml.token_type")?;
+    Ok(types.map(|types| types.into_iter().map(|kind| kind as i32).collect()))
 }
 
 impl Vocabulary {
@@ -46,13 +58,10 @@ impl Vocabulary {
     fn read(gguf: &Gguf, bare: fn(&[u8]) -> String) -> Result<Self> {
         let key = "tokenizer.ggml.tokens";
         let texts = gguf.texts(key)?.ok_or_else(|| gguf.wrong(key, "a model needs its tokenizer"))?;
-        let key = "tokenizer.ggml.token_type";
-        let mut types = match gguf.numbers(key)? {
-            None => vec![NORMAL; texts.len()],
-            Some(types) => types.into_iter().map(|kind| kind as i32).collect(),
-        };
+        let mut types = types(gguf)?.unwrap_or_else(|| vec![NORMAL; texts.len()]);
         if types.len() < texts.len() {
-            return Err(gguf.wrong(key, format!("there are {} tokens", texts.len())));
+            let why = format!("there are {} tokens", texts.len());
+            return Err(gguf.wrong("tokenizer.ggml.token_type", why));
         }
         // Some files have them as ordinary text, so that they would end no answer.
         ends::named(&texts).into_iter().for_each(|id| types[id] = CONTROL);
@@ -104,9 +113,9 @@ impl Vocabulary {
 
 /// A post-processor that adds the start and end tokens around every text.
 fn template(gguf: &Gguf, vocabulary: &Vocabulary, starts: bool) -> Result<Value> {
-    let token = |role: &str, by_default: bool| -> Result<Option<(u32, String)>> {
-        let wanted = gguf.bool(&format!("tokenizer.ggml.add_{role}_token"))?.unwrap_or(by_default);
-        let id = gguf.id(&format!("tokenizer.ggml.{role}_token_id")).filter(|_| wanted);
+    let token = |name: &str, by_default: bool| -> Result<Option<(u32, String)>> {
+        let wanted = gguf.bool(&format!("tokenizer.ggml.add_{name}_token"))?.unwrap_or(by_default);
+        let id = role(gguf, name)?.filter(|_| wanted);
         Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?.clone()))))
     };
     let (bos, eos) = (token("bos", starts)?, token("eos", false)?);
@@ -185,7 +194,8 @@ fn sentence_piece(gguf: &Gguf) -> Result<Value> {
         text => String::from_utf8_lossy(text).into_owned(),
     })?;
     let key = "tokenizer.ggml.scores";
-    let scores = gguf.numbers(key)?.ok_or_else(|| gguf.wrong(key, "SentencePiece needs its scores"))?;
+    // As in llama.cpp, without scores all are alike.
+    let scores = gguf.numbers(key)?.unwrap_or_else(|| vec![0.0; vocabulary.tokens.len()]);
     if scores.len() < vocabulary.tokens.len() {
         return Err(gguf.wrong(key, format!("there are {} tokens", vocabulary.tokens.len())));
     }
@@ -216,7 +226,7 @@ fn sentence_piece(gguf: &Gguf) -> Result<Value> {
         normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
-    let unknown = gguf.id("tokenizer.ggml.unknown_token_id").unwrap_or(0);
+    let unknown = role(gguf, "unknown")?.and_then(|id| vocabulary.tokens.get(id as usize));
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": vocabulary.added(),
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
@@ -225,7 +235,7 @@ fn sentence_piece(gguf: &Gguf) -> Result<Value> {
         "decoder": vocabulary.decoder(decoders),
         "model": {
             "type": "BPE", "vocab": vocabulary.json(), "merges": merges, "ignore_merges": false,
-            "dropout": null, "unk_token": vocabulary.tokens.get(unknown as usize),
+            "dropout": null, "unk_token": unknown,
             "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
             "byte_fallback": true,
         },

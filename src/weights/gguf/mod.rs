@@ -26,6 +26,17 @@ pub enum Value {
     Array(Array),
 }
 
+impl Value {
+    /// The beginning of what an error calls a value of another type than is wanted.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Int(_) | Self::Float(_) => "the number ",
+            Self::String(_) => "the text ",
+            Self::Bool(_) | Self::Array(_) => "",
+        }
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -123,17 +134,23 @@ impl Gguf {
         Error::model(format!("{}: {key} {is}, but {why}", self.name))
     }
 
+    /// An error about an entry of another type than the one that belongs there.
+    fn mistyped(&self, key: &str, wanted: impl fmt::Display) -> Error {
+        let value = self.get(key).map_or_else(String::new, |value| format!("{}{value}", value.kind()));
+        Error::model(format!("{}: {key} is {value}, but {wanted} belongs there", self.name))
+    }
+
     /// A string entry; None if it is missing, an error if it has another type.
     pub fn string(&self, key: &str) -> Result<Option<&str>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(key, "a text belongs there")),
+            Some(_) => Err(self.mistyped(key, "a text")),
         }
     }
     /// A count from 1 to `most`. An array with one count per layer is accepted if all are the same.
     pub fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {
-        let wrong = || self.wrong(key, format_args!("a whole number from 1 to {most} belongs there"));
+        let wrong = || self.mistyped(key, format_args!("a whole number from 1 to {most}"));
         let count = match self.get(key) {
             None => return Ok(None),
             Some(Value::Int(n)) => *n as f64,
@@ -148,11 +165,12 @@ impl Gguf {
         }
         Ok(Some(count as u32))
     }
-    /// A token id; None if the entry is missing, not an integer, or out of the range of u32.
-    pub fn id(&self, key: &str) -> Option<u32> {
+    /// A token id; None if the entry is missing or no id, such as -1. An error if it has another type.
+    pub fn id(&self, key: &str) -> Result<Option<u32>> {
         match self.get(key) {
-            Some(Value::Int(n)) => u32::try_from(*n).ok(),
-            _ => None,
+            None => Ok(None),
+            Some(Value::Int(n)) => Ok(u32::try_from(*n).ok()),
+            Some(_) => Err(self.mistyped(key, "the number of a token")),
         }
     }
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
@@ -160,14 +178,14 @@ impl Gguf {
             None => Ok(None),
             Some(Value::Float(n)) if n.is_finite() => Ok(Some(*n)),
             Some(Value::Int(n)) => Ok(Some(*n as f64)),
-            Some(_) => Err(self.wrong(key, "a number belongs there")),
+            Some(_) => Err(self.mistyped(key, "a number")),
         }
     }
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.wrong(key, "true or false belongs there")),
+            Some(_) => Err(self.mistyped(key, "true or false")),
         }
     }
 
@@ -176,11 +194,12 @@ impl Gguf {
         self.metadata.iter().map(|(key, entry)| (key.as_str(), &self.file.as_slice()[entry.range.clone()]))
     }
 
-    fn array(&self, key: &str, fits: impl Fn(u32) -> bool, what: &str) -> Result<Option<&Array>> {
+    /// An array entry whose elements are of a type that fits; `wanted` names them.
+    fn array(&self, key: &str, fits: impl Fn(u32) -> bool, wanted: &str) -> Result<Option<&Array>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Array(array)) if fits(array.kind) => Ok(Some(array)),
-            Some(_) => Err(self.wrong(key, format_args!("{what} there"))),
+            Some(_) => Err(self.mistyped(key, format_args!("an array of {wanted}"))),
         }
     }
 }

@@ -179,7 +179,7 @@ impl Gguf {
     /// # Errors
     /// Of the kind Model if the entry is no array of texts.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&[u8]>>> {
-        let Some(array) = self.array(key, |kind| kind == STRING, "texts belong")? else { return Ok(None) };
+        let Some(array) = self.array(key, |kind| kind == STRING, "texts")? else { return Ok(None) };
         let bytes = &self.file.as_slice()[..array.range.end];
         let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
         (0..array.len).map(|_| cursor.text(MAX_TEXT_BYTES)).collect::<Result<_>>().map(Some)
@@ -195,15 +195,21 @@ impl Gguf {
     /// The numbers of an array entry, as f64; None if it is missing.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
         let is_number = |kind| kind != STRING && kind != BOOL;
-        let Some(array) = self.array(key, is_number, "numbers belong")? else { return Ok(None) };
+        let Some(array) = self.array(key, is_number, "numbers")? else { return Ok(None) };
+        let number = |value| match value {
+            Ok(Value::Int(n)) => Ok(n as f64),
+            Ok(Value::Float(n)) => Ok(n),
+            Ok(_) => unreachable!("only numbers were let in"),
+            Err(e) => Err(e),
+        };
+        self.elements(array).map(number).collect::<Result<_>>().map(Some)
+    }
+    /// The elements of an array, of whatever type they are.
+    pub fn elements(&self, array: &Array) -> impl Iterator<Item = Result<Value>> {
         let bytes = &self.file.as_slice()[..array.range.end];
         let mut cursor = Cursor { name: &self.name, bytes, at: array.range.start };
-        let number = |_| match cursor.value(array.kind)? {
-            Value::Int(n) => Ok(n as f64),
-            Value::Float(n) => Ok(n),
-            _ => unreachable!("only numbers were let in"),
-        };
-        (0..array.len).map(number).collect::<Result<_>>().map(Some)
+        let kind = array.kind;
+        (0..array.len).map(move |_| cursor.value(kind))
     }
 }
 
@@ -269,7 +275,9 @@ fn place(
         if end > cursor.bytes.len() as u64 {
             return Err(damaged("runs past the end of the file"));
         }
-        let shape: Vec<usize> = info.dimensions.iter().rev().map(|n| *n as usize).collect();
+        // Further dimensions of 1 say nothing: some programs write four for every tensor.
+        let ones = info.dimensions.iter().skip(2).rev().take_while(|n| **n == 1).count();
+        let shape: Vec<usize> = info.dimensions.iter().rev().skip(ones).map(|n| *n as usize).collect();
         let format = Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(kind));
         let range = from as usize..end as usize;
         let tensor = format.map(|format| Tensor::new(&info.name, format, shape.clone(), file.clone(), range));

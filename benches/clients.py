@@ -1,7 +1,8 @@
 """Asks a running server as several clients at once: total tokens per second and times to first tokens.
 
-python benches/clients.py URL [CLIENTS [REQUESTS]]: any server with OpenAI's /v1/completions, such as `wgpt serve` or
-llama-server. Each client asks for a continuation of 128 tokens of a prompt of its own (some 200 tokens), again and again.
+python benches/clients.py URL [CLIENTS [REQUESTS]]: any server with OpenAI's /v1/completions, such as `wgpt
+serve` or llama-server. Each client asks for a continuation of 128 tokens of a prompt of its own (some 200
+tokens), again and again.
 """
 
 import json
@@ -12,7 +13,9 @@ import urllib.request
 
 URL = sys.argv[1]
 CLIENTS, REQUESTS = (int(value) for value in (*sys.argv[2:4], *("8", "4")[len(sys.argv) - 2 :]))
-WORDS = "the sea a ship old wind harbour light night map captain storm rope letter island bread gold song".split()
+WORDS = (
+    "the sea a ship old wind harbour light night map captain storm rope letter island bread gold song".split()
+)
 
 
 def prompt(seed):
@@ -25,7 +28,14 @@ def prompt(seed):
 
 def ask(seed):
     """The seconds to the first token, and the number of tokens."""
-    body = {"prompt": prompt(seed), "max_tokens": 128, "temperature": 0.8, "seed": seed, "stream": True, "ignore_eos": True}
+    body = {
+        "prompt": prompt(seed),
+        "max_tokens": 128,
+        "temperature": 0.8,
+        "seed": seed,
+        "stream": True,
+        "ignore_eos": True,
+    }
     body["stream_options"] = {"include_usage": True}
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(URL + "/v1/completions", json.dumps(body).encode(), headers)

@@ -1,7 +1,7 @@
 //! Embeddings of texts: the hidden states of a text's tokens, pooled into one vector of length 1.
 //!
-//! As sentence-transformers computes them (Reimers and Gurevych 2019): the states after the final norm, of all
-//! tokens, those included that start and end every text.
+//! As sentence-transformers computes them (Reimers and Gurevych 2019): the states after the final norm, of
+//! all tokens, those included that start and end every text.
 
 use crate::{
     config::Config,

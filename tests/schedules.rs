@@ -175,8 +175,8 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
     NewSequence { tokens, images: Vec::new(), goal }
 }
 
-/// Checks a number of random schedules of a model on a device. Returns how many tokens were guessed; none where
-/// there is no such device.
+/// Checks a number of random schedules of a model on a device. Returns how many tokens were guessed; none
+/// where there is no such device.
 fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
     let (name, context, vocab) =
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);

@@ -60,8 +60,8 @@ pub struct EngineOptions {
     /// longer. `None`: 128.
     pub chunk: Option<u32>,
     /// Whether to guess tokens from what came before, to gain several by one step. A text is the same with
-    /// guesses and without, and comes sooner where it repeats itself; where guesses are wrong too often, there
-    /// are none.
+    /// guesses and without, and comes sooner where it repeats itself; where guesses are wrong too often,
+    /// there are none.
     pub guess: bool,
     /// Whether a prompt also reuses keys and values that decoding wrote to the cache, such as those of the
     /// last answer in a conversation, instead of computing them in a prefill. This saves time for a single

@@ -141,8 +141,8 @@ impl Scheduler {
         }
     }
 
-    /// Gives free slots to waiting sequences and returns the events of that, which come before a step of these
-    /// sequences does.
+    /// Gives free slots to waiting sequences and returns the events of that, which come before a step of
+    /// these sequences does.
     pub fn start_waiting(&mut self) -> Vec<Event> {
         self.admit();
         std::mem::take(&mut self.events)

@@ -69,11 +69,11 @@ pub async fn dress(State(app): State<Arc<App>>, mut request: Request, next: Next
 }
 
 /// The headers that pages of other origins may send: what OpenAI's and Anthropic's clients send.
-const HEADERS: &str = "authorization, content-type, x-api-key, x-request-id, anthropic-version, anthropic-beta, \
-                       anthropic-dangerous-direct-browser-access, openai-organization, openai-project, \
-                       x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, \
-                       x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, \
-                       x-stainless-timeout";
+const HEADERS: &str = "authorization, content-type, x-api-key, x-request-id, anthropic-version, \
+                       anthropic-beta, anthropic-dangerous-direct-browser-access, openai-organization, \
+                       openai-project, x-stainless-arch, x-stainless-lang, x-stainless-os, \
+                       x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, \
+                       x-stainless-runtime-version, x-stainless-timeout";
 
 /// Whether an endpoint needs no key.
 fn is_open(path: &str) -> bool {

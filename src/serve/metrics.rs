@@ -247,7 +247,12 @@ impl<M: Metric + Clone> Cloned for M {
     get,
     path = "/metrics",
     responses(
-        (status = 200, description = "The metrics", body = String, content_type = "application/openmetrics-text"),
+        (
+            status = 200,
+            description = "The metrics",
+            body = String,
+            content_type = "application/openmetrics-text"
+        ),
         (status = 501, description = "Switched off", body = Object),
     )
 )]

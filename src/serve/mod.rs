@@ -1,8 +1,8 @@
 //! The HTTP server: OpenAI's, Anthropic's and llama-server's dialects over one engine.
 //!
 //! ```text
-//! request ─► access ─► an endpoint reads its fields ─► conversation or prompt ─► Generation ─► pieces ─► answer
-//!                                                                                   └► Worker: the engine
+//! request ─► access ─► endpoint: fields ─► conversation or prompt ─► Generation ─► pieces ─► answer
+//!                                                                      └► Worker: the engine
 //! ```
 //!
 //! All requests share the weights, the steps and the cache. Each gets the tokens and log-probabilities that
@@ -136,7 +136,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// What answered, as OpenAI's `system_fingerprint`: the same program on the same model gives the same answers.
+/// What answered, as OpenAI's `system_fingerprint`: the same program on the same model gives the same
+/// answers.
 fn fingerprint() -> String {
     format!("build-{}", env!("WGPT_VERSION").replace(" (", "-").replace(')', ""))
 }

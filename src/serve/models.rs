@@ -31,7 +31,11 @@ fn model(app: &App, served: &Served) -> Value {
 }
 
 /// Lists the model.
-#[utoipa::path(get, path = "/v1/models", responses((status = 200, description = "The models", body = Object)))]
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    responses((status = 200, description = "The models", body = Object))
+)]
 pub async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>> {
     let served = app.served()?;
     // Codex and clients of Ollama read `models`.

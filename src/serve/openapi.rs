@@ -72,7 +72,8 @@ fn description(served: &Served) -> Value {
     }
     let chat = &mut description["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"];
     if let Some(all) = chat["application/json"]["schema"]["allOf"].as_array_mut() {
-        let asks = json!({"required": ["top_logprobs"], "properties": {"top_logprobs": {"minimum": 1, "type": "integer"}}});
+        let some = json!({"top_logprobs": {"minimum": 1, "type": "integer"}});
+        let asks = json!({"required": ["top_logprobs"], "properties": some});
         let has = json!({"required": ["logprobs"], "properties": {"logprobs": {"const": true}}});
         all.push(json!({"if": asks, "then": has}));
     }

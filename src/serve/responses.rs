@@ -223,6 +223,8 @@ pub async fn responses(
     let rendering = Rendering { continues, add_generation_prompt: true, ..Rendering::default() };
     let job =
         Job { logprobs, ..served.answer_job(&sampling, Stop::texts(None, served), max_tokens, &rendering)? };
+    let tools = request.tools.clone().filter(Value::is_array).unwrap_or(json!([]));
+    let tool_choice = request.tool_choice.clone().filter(|choice| !choice.is_null());
     let reply = Reply {
         app: app.clone(),
         id: super::new_id("resp_"),
@@ -235,8 +237,8 @@ pub async fn responses(
             "temperature": job.sampling.temperature,
             "top_p": job.sampling.top_p,
             "top_logprobs": logprobs.unwrap_or(0),
-            "tools": request.tools.clone().filter(Value::is_array).unwrap_or(json!([])),
-            "tool_choice": request.tool_choice.clone().filter(|choice| !choice.is_null()).unwrap_or("auto".into()),
+            "tools": tools,
+            "tool_choice": tool_choice.unwrap_or("auto".into()),
         }),
     };
     let is_stream = request.stream.unwrap_or(false);

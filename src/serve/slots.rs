@@ -15,7 +15,7 @@ use std::sync::Arc;
     path = "/health",
     responses(
         (status = 200, description = "It takes requests", body = Object),
-        (status = 503, description = "The model is being loaded, or the server is about to stop", body = Object),
+        (status = 503, description = "The model is being loaded, or the server stops", body = Object),
     )
 )]
 pub async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>> {
@@ -71,7 +71,10 @@ pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
             "n_prompt_tokens": progress.map_or(0, |slot| slot.prompt_tokens),
             "n_prompt_tokens_processed": progress.map_or(0, |slot| slot.read),
             "n_prompt_tokens_cache": progress.map_or(0, |slot| slot.cached),
-            "next_token": [{"has_next_token": progress.is_some(), "n_decoded": progress.map_or(0, |slot| slot.generated)}],
+            "next_token": [{
+                "has_next_token": progress.is_some(),
+                "n_decoded": progress.map_or(0, |slot| slot.generated),
+            }],
         })
     };
     Ok(Json((0..served.parallel).map(slot).collect()))

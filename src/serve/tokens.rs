@@ -1,4 +1,5 @@
-//! `POST /tokenize`, `/detokenize` and `/apply-template`: texts ↔ token ids, as the model's files define them.
+//! `POST /tokenize`, `/detokenize` and `/apply-template`: texts ↔ token ids, as the model's files define
+//! them.
 
 use super::{
     app::App,

@@ -1,4 +1,5 @@
-//! The `tokenizers` crate panics on some rare texts. What it panics with becomes an error, and is not printed.
+//! The `tokenizers` crate panics on some rare texts. What it panics with becomes an error, and is not
+//! printed.
 
 use std::{
     any::Any,

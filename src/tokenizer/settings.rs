@@ -31,7 +31,8 @@ pub struct Settings {
     pub(super) named: Vec<AddedToken>,
     /// Special tokens without a role, by a file or by tokenizer.model.
     pub(super) extra: Vec<AddedToken>,
-    /// The special tokens of the class, or of tokenizer.model, which count only where the vocabulary has them.
+    /// The special tokens of the class, or of tokenizer.model, which count only where the vocabulary has
+    /// them.
     pub(super) of_class: Vec<AddedToken>,
     pub(super) add_prefix_space: Option<bool>,
     /// Whether SentencePiece puts a blank before every piece of text between special tokens, if a file says.

@@ -124,14 +124,14 @@ fn biases_and_bans_say_what_is_drawn() {
         (["--mirostat", "1"], ["--mirostat", "2"]),
         (["--xtc-probability", "2"], ["--xtc-probability", "from 0 to 1"]),
         (["--typical", "0"], ["--typical", "above 0"]),
-        (["--dry-base", "nan"], ["--dry-base", "1 or above"]),
+        (["--dry-base", "nan"], ["--dry-base", "from 1 to 1000000"]),
     ] {
         fails(&[&["generate", "a", "--device", "cpu"], &args[..]].concat(), 2, &words);
     }
 }
 
-/// Each generation_config.json of tests/fixtures/advice.py gives the tokens that it gives in transformers, and
-/// a flag beats it.
+/// Each generation_config.json of tests/fixtures/advice.py gives the tokens that it gives in transformers,
+/// and a flag beats it.
 #[test]
 fn advice_is_followed_as_transformers_follows_it() {
     let advised = |advice: &Value| {

@@ -1,6 +1,7 @@
 """Asks a running server as OpenAI's and Anthropic's own packages do.
 
-python clients.py URL [KEY]: the server serves the built-in model. Exits 1 with a line for each check that fails.
+python clients.py URL [KEY]: the server serves the built-in model. Exits 1 with a line for each check that
+fails.
 """
 
 import sys
@@ -70,7 +71,10 @@ def chat_logprobs():
     answer = chat(logprobs=True, top_logprobs=3)
     content = answer.choices[0].logprobs.content
     assert len(content) == 12
-    assert b"".join(bytes(one.bytes) for one in content).decode().strip() == answer.choices[0].message.content.strip()
+    assert (
+        b"".join(bytes(one.bytes) for one in content).decode().strip()
+        == answer.choices[0].message.content.strip()
+    )
     for one in content:
         best = [top.logprob for top in one.top_logprobs]
         assert len(best) == 3 and best == sorted(best, reverse=True) and one.logprob == best[0]
@@ -105,7 +109,9 @@ def chat_stops():
     for value in (stop, ["never there", stop]):
         choice = chat(max_tokens=40, stop=value).choices[0]
         assert choice.message.content == text[: text.index(stop)] and choice.finish_reason == "stop"
-    streamed = "".join(c.delta.content or "" for chunk in chat(max_tokens=40, stop=stop, stream=True) for c in chunk.choices)
+    streamed = "".join(
+        c.delta.content or "" for chunk in chat(max_tokens=40, stop=stop, stream=True) for c in chunk.choices
+    )
     assert streamed == text[: text.index(stop)]
 
 
@@ -124,9 +130,16 @@ def chat_parts_and_prefill():
     by_parts = client.chat.completions.create(messages=[{"role": "user", "content": parts}], **GREEDY)
     assert by_parts.choices[0].message.content == chat().choices[0].message.content
     begun = SAY + [{"role": "assistant", "content": "Once upon a"}]
-    assert client.chat.completions.create(messages=begun, **GREEDY).choices[0].message.content.startswith(" time")
+    assert (
+        client.chat.completions.create(messages=begun, **GREEDY)
+        .choices[0]
+        .message.content.startswith(" time")
+    )
     both = {"continue_final_message": True, "add_generation_prompt": True}
-    raises(openai.BadRequestError, lambda: client.chat.completions.create(messages=begun, extra_body=both, **GREEDY))
+    raises(
+        openai.BadRequestError,
+        lambda: client.chat.completions.create(messages=begun, extra_body=both, **GREEDY),
+    )
 
 
 def completions():
@@ -135,7 +148,9 @@ def completions():
 
     one = complete()
     assert one.object == "text_completion" and one.choices[0].text.startswith(", there was")
-    ids = client.post("/../tokenize", body={"content": "Once upon a time", "add_special": True}, cast_to=object)
+    ids = client.post(
+        "/../tokenize", body={"content": "Once upon a time", "add_special": True}, cast_to=object
+    )
     assert complete(prompt=ids["tokens"]).choices[0].text == one.choices[0].text
     many = complete(prompt=["Once upon a time", "The cat"], n=2)
     assert [choice.index for choice in many.choices] == [0, 1, 2, 3]
@@ -154,7 +169,9 @@ def completions():
 
 def responses():
     def respond(text="Tell me of Lily.", **more):
-        return client.responses.create(**{"model": "any", "input": text, "temperature": 0, "max_output_tokens": 12, **more})
+        return client.responses.create(
+            **{"model": "any", "input": text, "temperature": 0, "max_output_tokens": 12, **more}
+        )
 
     answer = respond()
     assert answer.output_text == chat().choices[0].message.content
@@ -168,7 +185,10 @@ def responses():
     assert [event.sequence_number for event in events] == list(range(len(events)))
     kinds = [event.type for event in events]
     assert kinds[0] == "response.created" and kinds[-1] == "response.incomplete"
-    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == answer.output_text
+    assert (
+        "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        == answer.output_text
+    )
     assert events[-1].response.output_text == answer.output_text
     error = raises(openai.BadRequestError, lambda: respond(previous_response_id="resp_1"))
     assert error.param == "previous_response_id" and isinstance(error.code, str)
@@ -180,7 +200,9 @@ def messages():
     def message(**more):
         # The package knows no temperature any more.
         body = {"temperature": more.pop("temperature", 0)}
-        return claude.messages.create(**{"model": "any", "messages": SAY, "max_tokens": 12, "extra_body": body, **more})
+        return claude.messages.create(
+            **{"model": "any", "messages": SAY, "max_tokens": 12, "extra_body": body, **more}
+        )
 
     answer = message()
     assert answer.content[0].text == chat().choices[0].message.content
@@ -193,12 +215,21 @@ def messages():
     system = [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}]
     assert message(system="Be kind.").content[0].text == message(system=system).content[0].text
     billed = "x-anthropic-billing-header: cc_version=2.1.{0}; cc_entrypoint=cli; cch={0};\nBe kind."
-    assert message(system=billed.format(7)).usage.input_tokens <= message(system="Be kind.").usage.input_tokens + 32
-    with claude.messages.stream(model="any", messages=SAY, max_tokens=12, extra_body={"temperature": 0}) as stream:
+    assert (
+        message(system=billed.format(7)).usage.input_tokens
+        <= message(system="Be kind.").usage.input_tokens + 32
+    )
+    with claude.messages.stream(
+        model="any", messages=SAY, max_tokens=12, extra_body={"temperature": 0}
+    ) as stream:
         assert "".join(stream.text_stream) == answer.content[0].text
         assert stream.get_final_message().stop_reason == "max_tokens"
     kinds = [event.type for event in message(stream=True)]
-    assert kinds[0] == "message_start" and kinds[-1] == "message_stop" and kinds.count("content_block_start") == 1
+    assert (
+        kinds[0] == "message_start"
+        and kinds[-1] == "message_stop"
+        and kinds.count("content_block_start") == 1
+    )
     error = raises(anthropic.BadRequestError, lambda: message(temperature=-1))
     assert error.body["type"] == "error" and error.body["error"]["type"] == "invalid_request_error"
     assert error.request_id and error.body["request_id"] == error.request_id
@@ -230,7 +261,13 @@ def errors():
     ):
         error = raises(openai.BadRequestError, lambda: chat(extra_body={field: value}))
         assert error.type == "invalid_request_error" and field in error.message, (field, error.message)
-    for messages in ([], [{"content": "x"}], [{"role": 5, "content": "x"}], [{"role": "user", "content": 5}], "x"):
+    for messages in (
+        [],
+        [{"content": "x"}],
+        [{"role": 5, "content": "x"}],
+        [{"role": "user", "content": 5}],
+        "x",
+    ):
         raises(openai.BadRequestError, lambda: client.chat.completions.create(messages=messages, **GREEDY))
     image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
     seen = [{"role": "user", "content": image}]

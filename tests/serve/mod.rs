@@ -65,7 +65,8 @@ impl Server {
         let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             {headers}\r\n"
         )
         .expect("it listens");
         // It may answer before it has read all.
@@ -154,6 +155,20 @@ fn the_clients_of_openai_and_anthropic_get_what_they_expect() {
     let output = python.output().expect("python3");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+}
+
+/// With tests/run --compilers, which installs a browser and what drives it.
+#[test]
+fn the_page_works_in_a_browser() {
+    if std::env::var_os("WGPT_TEST_COMPILERS").is_none() || !Path::new("/usr/bin/chromium").exists() {
+        eprintln!("skipped: tests/run --compilers runs this in a browser");
+        return;
+    }
+    let server = Server::start(&[]);
+    let script = crate::support::path("serve/page.cjs");
+    let output = Command::new("node").arg(script).arg(format!("http://{}", server.address)).output();
+    let output = output.expect("node");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Forty requests at once, with room for three of their texts in the cache: each gets the tokens and the

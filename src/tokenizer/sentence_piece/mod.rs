@@ -1,5 +1,5 @@
-//! Tokenizers from SentencePiece's tokenizer.model, as transformers 5 makes them: by a class, which leaves most
-//! of the file's settings aside, or by the file alone.
+//! Tokenizers from SentencePiece's tokenizer.model, as transformers 5 makes them: by a class, which leaves
+//! most of the file's settings aside, or by the file alone.
 
 mod model;
 

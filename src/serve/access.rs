@@ -90,10 +90,11 @@ fn has_key(keys: &[String], headers: &HeaderMap) -> bool {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     });
-    let given = bearer.or_else(|| text(HeaderName::from_static("x-api-key")));
-    let given = given.unwrap_or_default().as_bytes();
-    let is_right = keys.iter().fold(0u8, |right, key| right | key.as_bytes().ct_eq(given).unwrap_u8());
-    is_right == 1
+    let given = [bearer, text(HeaderName::from_static("x-api-key"))];
+    let is_right = |given: &str| {
+        keys.iter().fold(0u8, |right, key| right | key.as_bytes().ct_eq(given.as_bytes()).unwrap_u8())
+    };
+    given.into_iter().flatten().fold(0, |right, given| right | is_right(given)) == 1
 }
 
 /// Whether pages of this origin may ask: it is listed, or `*` is, or `localhost` is and it is a page of this
@@ -101,11 +102,12 @@ fn has_key(keys: &[String], headers: &HeaderMap) -> bool {
 fn is_allowed(app: &App, origin: &HeaderValue) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let host = origin.split_once("://").map_or(origin, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let (host, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    let is_local = matches!(host, "localhost" | "127.0.0.1" | "::1");
+    let is_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_local = matches!(host, "localhost" | "127.0.0.1" | "::1") && (port.is_empty() || is_port(port));
     app.options.cors_origins.iter().any(|allowed| match allowed.as_str() {
         "*" => true,
         "localhost" => is_local,

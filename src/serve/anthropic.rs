@@ -224,6 +224,7 @@ pub async fn messages(
     request.check()?;
     let max_tokens = request.max_tokens(app.options.max_tokens)?;
     let stops = Stop::texts(request.stop_sequences.clone().map(Stop::Many), served);
+    fields::check_stops("stop_sequences", &stops)?;
     let rendering = request.rendering();
     let job = served.answer_job(&sampling, stops.clone(), max_tokens, &rendering)?;
     let prompt = conversation::prompt(&app, request.messages(), rendering).await?;

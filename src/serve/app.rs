@@ -106,6 +106,8 @@ pub struct App {
     served: OnceLock<Served>,
     /// The number of sequences that run or wait.
     admitted: AtomicUsize,
+    /// The number of answers that their clients have not read to the end.
+    answers: AtomicUsize,
     /// Whether the server is about to stop: load balancers should look away.
     draining: AtomicBool,
     /// Whether new requests are refused.
@@ -121,6 +123,7 @@ impl App {
             started: SystemTime::now(),
             served: OnceLock::new(),
             admitted: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             cut: tokio::sync::watch::Sender::new(false),
@@ -138,11 +141,22 @@ impl App {
     /// # Errors
     /// Unavailable while it is being loaded, and once the server stops.
     pub fn served(&self) -> Result<&Served> {
-        let unavailable = |what: &str| ApiError::new(Kind::Unavailable, what);
-        if self.closed.load(SeqCst) {
-            return Err(unavailable("the server is about to stop: ask another, or later"));
+        match self.closed.load(SeqCst) {
+            false => self.model(),
+            true => {
+                let what = "the server is about to stop: ask another, or later";
+                Err(ApiError::new(Kind::Unavailable, what))
+            }
         }
-        self.served.get().ok_or_else(|| unavailable("the model is being loaded: ask again in a moment"))
+    }
+
+    /// The model, for a request that only asks what is.
+    ///
+    /// # Errors
+    /// Unavailable while it is being loaded.
+    pub fn model(&self) -> Result<&Served> {
+        let what = "the model is being loaded: ask again in a moment";
+        self.served.get().ok_or_else(|| ApiError::new(Kind::Unavailable, what))
     }
 
     /// The model, for a request that was taken in.
@@ -178,21 +192,27 @@ impl App {
         self.cut.subscribe()
     }
 
-    /// The number of sequences that run or wait.
-    pub fn admitted(&self) -> usize {
-        self.admitted.load(SeqCst)
+    /// Whether no sequence runs or waits, and every answer is read.
+    pub fn is_idle(&self) -> bool {
+        self.admitted.load(SeqCst) == 0 && self.answers.load(SeqCst) == 0
     }
 
-    /// Takes in `count` sequences, until the result is dropped. If no others run, they are taken in however
-    /// many they are.
+    /// Counts an answer until the result is dropped.
+    pub fn answering(self: &Arc<Self>) -> Answering {
+        self.answers.fetch_add(1, SeqCst);
+        Answering { app: self.clone() }
+    }
+
+    /// Takes in `count` sequences, each until its part of the result is dropped. If no others run, they are
+    /// taken in however many they are.
     ///
     /// # Errors
     /// RateLimit if too many wait already.
-    pub fn admit(self: &Arc<Self>, served: &Served, count: usize) -> Result<Admitted> {
+    pub fn admit(self: &Arc<Self>, served: &Served, count: usize) -> Result<Vec<Admitted>> {
         let most = served.parallel + self.options.max_queue;
         let fits = |now: usize| (now == 0 || now + count <= most).then_some(now + count);
         match self.admitted.fetch_update(SeqCst, SeqCst, fits) {
-            Ok(_) => Ok(Admitted { app: self.clone(), count }),
+            Ok(_) => Ok((0..count).map(|_| Admitted { app: self.clone() }).collect()),
             Err(waiting) => Err(ApiError::new(
                 Kind::RateLimit,
                 format!("{waiting} sequences run or wait already: ask again in a moment"),
@@ -201,14 +221,24 @@ impl App {
     }
 }
 
-/// Sequences that were taken in.
+/// An answer that its client reads.
+pub struct Answering {
+    app: Arc<App>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.app.answers.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A sequence that was taken in.
 pub struct Admitted {
     app: Arc<App>,
-    count: usize,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.app.admitted.fetch_sub(self.count, SeqCst);
+        self.app.admitted.fetch_sub(1, SeqCst);
     }
 }

@@ -41,22 +41,28 @@ impl<S: Send + Sync, T: Groups> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self> {
-        Ok(Self(T::read(&read_json(request, state).await?)?))
+        let bytes = read(request, state).await?;
+        // Reading much takes time, in which this thread would answer nobody else.
+        match bytes.len() {
+            0..65_536 => Ok(Self(T::read(&parse(&bytes)?)?)),
+            _ => tokio::task::block_in_place(|| Ok(Self(T::read(&parse(&bytes)?)?))),
+        }
     }
 }
 
-async fn read_json<S: Send + Sync>(request: Request, state: &S) -> Result<Value> {
-    let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-        match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-                Kind::TooLarge,
-                "the request's body is larger than this server takes: send less, or start it with a larger \
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.into_response().status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+            Kind::TooLarge,
+            "the request's body is larger than this server takes: send less, or start it with a larger \
                  --max-body",
-            ),
-            _ => ApiError::new(Kind::InvalidRequest, "the request's body broke off: send it again"),
-        }
-    })?;
-    let value: Value = serde_json::from_slice(&bytes)
+        ),
+        _ => ApiError::new(Kind::InvalidRequest, "the request's body broke off: send it again"),
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<Value> {
+    let value: Value = serde_json::from_slice(bytes)
         .map_err(|e| ApiError::new(Kind::InvalidRequest, format!("the request's body is not JSON: {e}")))?;
     match value.is_object() {
         true => Ok(with_integers(value)),

@@ -166,6 +166,7 @@ pub async fn chat_completions(
     let rendering = conversation.rendering()?;
     let logprobs_of = request.logprobs()?;
     let stops = Stop::texts(request.stop.clone(), served);
+    fields::check_stops("stop", &stops)?;
     let job = served.answer_job(&sampling, stops, max_tokens, &rendering)?;
     let job = Job { logprobs: logprobs_of, count, ..job };
     let options = StreamFields {

@@ -153,28 +153,37 @@ pub async fn completions(
     )?;
     let alternatives = request.logprobs.map(|count| fields::alternatives("logprobs", count)).transpose()?;
     let ends = served.model.all_eos(&served.tokenizer);
+    let stops = Stop::texts(request.stop, served);
+    fields::check_stops("stop", &stops)?;
     let job = Job {
         sampling: sampling.sampling(served, &ends)?,
         max_tokens,
-        stops: Stop::texts(request.stop, served),
+        stops,
         ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
         logprobs: alternatives,
         count,
         trims: false,
     };
     let prompts = tokens(&app, &request.prompt).await?;
+    prompts.iter().try_for_each(|prompt| generation::check_length(prompt, served.context))?;
+    // The scores of the prompts count as one sequence, until the texts are taken in.
+    let scoring = match (request.echo, alternatives) {
+        (Some(true), Some(_)) => app.admit(served, 1)?,
+        _ => Vec::new(),
+    };
     let mut echoes = Vec::new();
     for (prompt, tokens) in request.prompt.all().iter().zip(&prompts) {
         let mut echo = Echo::default();
         if request.echo == Some(true) {
             echo.text = prompt.text(served);
             if let Some(alternatives) = alternatives {
-                echo.tokens = generation::score(served, tokens, alternatives).await?;
+                echo.tokens = generation::score(&app, served, tokens, alternatives).await?;
             }
         }
         echoes.push(echo);
     }
     let generation = Generation::start(&app, served, prompts, &job)?;
+    drop(scoring);
     let reply = Reply {
         app: app.clone(),
         id: super::new_id("cmpl-"),

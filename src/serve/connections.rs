@@ -137,9 +137,9 @@ async fn end<I: Fn() -> bool>(app: &App, stop: Stop, stops: &mut Stops<I>) {
     let _ = timeout(CUT_TIME, is_idle(app)).await;
 }
 
-/// Waits until no sequence runs or waits.
+/// Waits until no sequence runs or waits, and every answer is read.
 async fn is_idle(app: &App) {
-    while app.admitted() > 0 {
+    while !app.is_idle() {
         sleep(POLL).await;
     }
 }

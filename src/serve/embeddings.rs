@@ -5,7 +5,7 @@ use super::{
     body::Body,
     completions,
     error::{ApiError, Kind, Result},
-    generation::Tokens,
+    generation::{Tokens, unless_cut},
     prompt::Prompts,
 };
 use crate::{
@@ -130,8 +130,8 @@ async fn embed(
     let mut embeddings = Vec::with_capacity(texts.len());
     let hidden = served.model.architecture.hidden_size as usize;
     // As many as run at once. The others wait here, for a list may be long.
+    let _admitted = app.admit(served, texts.len().min(served.parallel))?;
     for group in texts.chunks(served.parallel) {
-        let _admitted = app.admit(served, group.len())?;
         let (to, mut told) = mpsc::unbounded_channel();
         let mut running: Vec<_> = Vec::new();
         for (index, text) in group.iter().enumerate() {
@@ -142,9 +142,8 @@ async fn embed(
         }
         let mut left = group.len();
         while left > 0 {
-            let what = "the engine's thread has ended: start the server again";
             let (index, outcome): (usize, Result<_, Arc<crate::error::Error>>) =
-                told.recv().await.ok_or_else(|| ApiError::new(Kind::Server, what))?;
+                unless_cut(app, told.recv()).await?;
             match outcome.map_err(|error| ApiError::from(&*error))? {
                 Happened::Hidden(states) => running[index].1.extend(states),
                 Happened::Finished(_) => left -= 1,

@@ -16,6 +16,37 @@ pub enum Stop {
     Many(Vec<String>),
 }
 
+impl TryFrom<serde_json::Map<String, Value>> for StreamOptions {
+    type Error = &'static str;
+
+    fn try_from(fields: serde_json::Map<String, Value>) -> Result<Self, Self::Error> {
+        match fields.get("include_usage") {
+            None | Some(Value::Null) => Ok(Self { include_usage: None }),
+            Some(Value::Bool(includes)) => Ok(Self { include_usage: Some(*includes) }),
+            Some(_) => Err("include_usage must be true or false"),
+        }
+    }
+}
+
+/// The most stop texts, and their most bytes together: each token is held against all of them.
+const MAX_STOPS: usize = 256;
+const MAX_STOP_BYTES: usize = 65_536;
+
+/// Whether there are not too many stop texts. `field`: where they come from.
+pub fn check_stops(field: &str, stops: &[String]) -> Result<()> {
+    let bytes: usize = stops.iter().map(String::len).sum();
+    match stops.len() <= MAX_STOPS && bytes <= MAX_STOP_BYTES {
+        true => Ok(()),
+        false => Err(ApiError::field(
+            field,
+            format_args!(
+                "has {} texts of {bytes} bytes, but at most {MAX_STOPS} of {MAX_STOP_BYTES} are taken",
+                stops.len()
+            ),
+        )),
+    }
+}
+
 impl Stop {
     /// The texts; those that the model's files recommend where there is no such field.
     pub fn texts(stop: Option<Self>, served: &Served) -> Vec<String> {
@@ -29,7 +60,7 @@ impl Stop {
 
 /// What a stream tells besides text.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[serde(try_from = "serde_json::Map<String, Value>")]
 pub struct StreamOptions {
     /// Whether the last chunk tells how many tokens it took.
     pub include_usage: Option<bool>,

@@ -1,7 +1,7 @@
 //! Runs the sequences of a request and gives their pieces of text as they come.
 
 use super::{
-    app::{Admitted, App, Served},
+    app::{Answering, App, Served},
     error::{ApiError, Kind, Result},
 };
 use crate::{
@@ -16,11 +16,11 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// The ids of a prompt, and the images that take the place of some.
 #[derive(Clone, Debug, Default)]
@@ -160,7 +160,7 @@ impl Progress {
 }
 
 /// Whether a prompt leaves room for an answer.
-fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
+pub fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
     match prompt.ids.len() {
         0 => {
             let what = "the prompt is empty, and no token starts it: give it a text";
@@ -179,7 +179,7 @@ fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
 
 /// The tokens of a prompt with their log-probabilities, and so many alternatives to each. The first token has
 /// none.
-pub async fn score(served: &Served, prompt: &Tokens, alternatives: usize) -> Result<Vec<Token>> {
+pub async fn score(app: &App, served: &Served, prompt: &Tokens, alternatives: usize) -> Result<Vec<Token>> {
     let (to, mut told) = mpsc::unbounded_channel();
     let (ids, mut next) = (prompt.ids.clone(), 1);
     let vocab_size = served.model.architecture.vocab_size as usize;
@@ -197,8 +197,7 @@ pub async fn score(served: &Served, prompt: &Tokens, alternatives: usize) -> Res
     let _ticket = served.worker.send(prompt.ids.clone(), prompt.images.clone(), goal, sink);
     let mut scored = vec![None];
     while scored.len() < prompt.ids.len() {
-        let what = "the engine's thread has ended: start the server again";
-        let more = told.recv().await.ok_or_else(|| ApiError::new(Kind::Server, what))?;
+        let more = unless_cut(app, told.recv()).await?;
         scored.extend(more.map_err(|error| ApiError::from(&*error))?.into_iter().map(Some));
     }
     Ok(prompt.ids.iter().zip(scored).map(|(id, logprobs)| Token { id: *id, logprobs }).collect())
@@ -208,6 +207,8 @@ pub async fn score(served: &Served, prompt: &Tokens, alternatives: usize) -> Res
 struct Text {
     /// A number that no other text has.
     number: u64,
+    /// Whether its sequence has ended, though not all of it may be read.
+    is_over: Arc<AtomicBool>,
     /// Dropped when the text ends, which cancels the sequence if it runs.
     ticket: Option<Ticket>,
     detokenizer: Detokenizer<Arc<Tokenizer>>,
@@ -227,6 +228,27 @@ impl Text {
     }
 }
 
+/// Waits for what the engine tells, unless what runs is cut first.
+///
+/// # Errors
+/// Unavailable if it is cut, Server if the engine's thread has ended.
+pub async fn unless_cut<T>(app: &App, told: impl Future<Output = Option<T>>) -> Result<T> {
+    let mut cut = app.when_cut();
+    let is_cut = async { drop(cut.wait_for(|cut| *cut).await) };
+    tokio::select! {
+        told = told => told.ok_or_else(|| {
+            ApiError::new(Kind::Server, "the engine's thread has ended: start the server again")
+        }),
+        () = is_cut => {
+            let what = "the server stops before this answer is complete: ask again";
+            Err(ApiError::new(Kind::Unavailable, what))
+        }
+    }
+}
+
+/// The most texts of a request: its prompts times its `n`.
+const MAX_TEXTS: usize = 2048;
+
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 type Told = (usize, Instant, Result<Happened, Arc<Error>>);
@@ -239,8 +261,7 @@ pub struct Generation {
     /// The number of texts for each prompt.
     per_prompt: usize,
     pieces: VecDeque<Piece>,
-    cut: watch::Receiver<bool>,
-    _admitted: Admitted,
+    _answering: Answering,
 }
 
 impl Drop for Generation {
@@ -256,7 +277,12 @@ impl Generation {
     /// ContextExceeded if the prompt leaves no room for a token, RateLimit if too many wait already.
     pub fn start(app: &Arc<App>, served: &Served, prompts: Vec<Tokens>, job: &Job) -> Result<Self> {
         prompts.iter().try_for_each(|prompt| check_length(prompt, served.context))?;
-        let admitted = app.admit(served, prompts.len() * job.count)?;
+        let count = prompts.len() * job.count;
+        if count > MAX_TEXTS {
+            let what = format!("the request is for {count} texts, but at most {MAX_TEXTS} are given at once");
+            return Err(ApiError::new(Kind::InvalidRequest, what));
+        }
+        let mut admitted = app.admit(served, count)?;
         let (to, told) = mpsc::unbounded_channel();
         let (mut texts, mut pieces) = (Vec::new(), VecDeque::new());
         for (prompt, number) in prompts.iter().flat_map(|prompt| (0..job.count).map(move |n| (prompt, n))) {
@@ -270,8 +296,20 @@ impl Generation {
                 logprobs: job.logprobs,
             };
             let (index, to) = (texts.len(), to.clone());
-            // Sending fails once the request is dropped.
-            let sink = Box::new(move |outcome| drop(to.send((index, Instant::now(), outcome))));
+            let number = NUMBER.fetch_add(1, Relaxed);
+            let is_over = Arc::new(AtomicBool::new(false));
+            // It makes room for others when it ends, not when its client has read all of it.
+            let (of_app, over, mut admitted) = (app.clone(), is_over.clone(), admitted.pop());
+            let sink = Box::new(move |outcome: Result<Happened, Arc<Error>>| {
+                let is_last = matches!(outcome, Err(_) | Ok(Happened::Finished(_)));
+                // Sending fails once the request is dropped.
+                let _ = to.send((index, Instant::now(), outcome));
+                if is_last {
+                    over.store(true, Relaxed);
+                    of_app.loaded().runs(number, None);
+                    drop(admitted.take());
+                }
+            });
             let ticket = match job.max_tokens {
                 Some(0) => {
                     pieces.push_back(Piece::End {
@@ -286,7 +324,8 @@ impl Generation {
             };
             let stream = TextStream::new(served.tokenizer.clone(), &prompt.ids);
             texts.push(Text {
-                number: NUMBER.fetch_add(1, Relaxed),
+                number,
+                is_over,
                 ticket,
                 detokenizer: Detokenizer::new(stream, &job.stops, job.ends.clone()),
                 pending: Vec::new(),
@@ -295,8 +334,7 @@ impl Generation {
                 progress: Progress::new(prompt.ids.len()),
             });
         }
-        let (app, cut) = (app.clone(), app.when_cut());
-        Ok(Self { app, told, texts, per_prompt: job.count, pieces, cut, _admitted: admitted })
+        Ok(Self { app: app.clone(), told, texts, per_prompt: job.count, pieces, _answering: app.answering() })
     }
 
     /// How one of the texts came about.
@@ -327,17 +365,12 @@ impl Generation {
             if self.texts.iter().all(|text| text.ticket.is_none()) {
                 return Ok(None);
             }
-            let told = tokio::select! {
-                told = self.told.recv() => told,
-                _ = self.cut.wait_for(|cut| *cut) => {
-                    let what = "the server stops before this answer is complete: ask again";
+            let (index, at, outcome) = match unless_cut(&self.app, self.told.recv()).await {
+                Ok(told) => told,
+                Err(error) => {
                     self.texts.iter_mut().for_each(|text| text.ticket = None);
-                    return Err(ApiError::new(Kind::Unavailable, what));
+                    return Err(error);
                 }
-            };
-            let Some((index, at, outcome)) = told else {
-                let what = "the engine's thread has ended: start the server again";
-                return Err(ApiError::new(Kind::Server, what));
             };
             match outcome {
                 Ok(happened) => self.take(index, at, happened),
@@ -405,7 +438,9 @@ impl Generation {
             Happened::Scores(_) | Happened::Logits(_) | Happened::Hidden(_) | Happened::NotNumbers => (),
         }
         let text = &self.texts[index];
-        served.runs(text.number, text.ticket.is_some().then_some(text.progress));
+        if !text.is_over.load(Relaxed) {
+            served.runs(text.number, text.ticket.is_some().then_some(text.progress));
+        }
     }
 
     fn end(&mut self, index: usize, rest: String, at: Instant) {

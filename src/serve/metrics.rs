@@ -257,7 +257,7 @@ impl<M: Metric + Clone> Cloned for M {
     )
 )]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
-    let served = app.served()?;
+    let served = app.model()?;
     if !app.options.has_metrics {
         return Err(ApiError::new(Kind::NotSupported, "this server was started with --no-metrics"));
     }

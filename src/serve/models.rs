@@ -37,7 +37,7 @@ fn model(app: &App, served: &Served) -> Value {
     responses((status = 200, description = "The models", body = Object))
 )]
 pub async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>> {
-    let served = app.served()?;
+    let served = app.model()?;
     // Codex and clients of Ollama read `models`.
     let capabilities = match served.model.architecture.vision {
         Some(_) => json!(["completion", "multimodal"]),
@@ -64,7 +64,7 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>> {
     )
 )]
 pub async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>> {
-    let served = app.served()?;
+    let served = app.model()?;
     match id == served.name {
         true => Ok(Json(model(&app, served))),
         false => Err(ApiError::new(

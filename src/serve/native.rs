@@ -124,10 +124,12 @@ pub async fn completion(
     )?;
     let alternatives = fields::alternatives("n_probs", request.n_probs.unwrap_or(0))?;
     let ends = served.model.all_eos(&served.tokenizer);
+    let stops = Stop::texts(request.stop, served);
+    fields::check_stops("stop", &stops)?;
     let job = Job {
         sampling: sampling.sampling(served, &ends)?,
         max_tokens,
-        stops: Stop::texts(request.stop, served),
+        stops,
         ends: if sampling.ignore_eos == Some(true) { Vec::new() } else { ends },
         logprobs: (alternatives > 0).then_some(alternatives),
         count: 1,

@@ -4,7 +4,7 @@ use super::{
     app::Served,
     error::{ApiError, Result},
 };
-use crate::sampling::{Dry, Mirostat, Penalties, Sampling, Xtc};
+use crate::sampling::{Dry, MAX_BIASES, Mirostat, Penalties, Sampling, Xtc};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::{
@@ -172,6 +172,16 @@ fn biases<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Biased, f32)>, D::E
 impl SamplingFields {
     /// The settings for a generation that any of the ids `ends` ends.
     pub fn sampling(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
+        // Texts among the biases and breakers are held against the vocabulary, which takes time.
+        tokio::task::block_in_place(|| self.resolve(served, ends))
+    }
+
+    fn resolve(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
+        let count = self.logit_bias.as_ref().map_or(0, |biases| biases.0.len());
+        if count > MAX_BIASES {
+            let what = format!("has {count} entries, but at most {MAX_BIASES} are possible");
+            return Err(ApiError::field("logit_bias", what));
+        }
         let base = &served.sampling;
         let number = |value: Option<f64>, or: f32| value.map_or(or, to_f32);
         let temperature = number(self.temperature, base.temperature);

@@ -29,7 +29,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>> {
 /// What the model and the settings are.
 #[utoipa::path(get, path = "/props", responses((status = 200, description = "Properties", body = Object)))]
 pub async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>> {
-    let served = app.served()?;
+    let served = app.model()?;
     let token = |name: &str| served.model.special_tokens.get(name).cloned().unwrap_or_default();
     let params = native::settings(&served.sampling, app.options.max_tokens, &[]);
     Ok(Json(json!({
@@ -56,7 +56,7 @@ pub async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>> {
     )
 )]
 pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
-    let served = app.served()?;
+    let served = app.model()?;
     if !app.options.has_slots {
         return Err(ApiError::new(Kind::NotSupported, "this server was started with --no-slots"));
     }

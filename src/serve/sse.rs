@@ -15,7 +15,7 @@ pub fn data(value: &Value) -> Event {
 
 /// An event with a name, as Anthropic's messages and OpenAI's responses have them.
 pub fn named(name: &str, value: &Value) -> Event {
-    data(value).event(name)
+    Event::default().event(name).data(value.to_string())
 }
 
 /// The event after the last one of OpenAI's streams.

@@ -139,7 +139,10 @@ impl Loop {
                 self.take(command);
             }
             commands.try_iter().for_each(|command| self.take(command));
-            match self.engine.step() {
+            let outcome = self.engine.step();
+            // Before the outcomes: who has them may ask at once.
+            *self.usage.lock().expect("no thread fails while it holds the lock") = self.engine.usage();
+            match outcome {
                 Ok(events) => events.into_iter().for_each(|event| self.tell(event.sequence, event.happened)),
                 Err(error) => {
                     let error = Arc::new(error);
@@ -149,7 +152,6 @@ impl Loop {
                     }
                 }
             }
-            *self.usage.lock().expect("no thread fails while it holds the lock") = self.engine.usage();
         }
     }
 

@@ -24,7 +24,7 @@ fn main(
     if BY_POSITION { wanted = row.position; }
     let i = group_index(group, groups) * WORKGROUP + index;
     if wanted < FIRST || wanted - FIRST >= ROWS || i >= COLUMNS8 { return; }
-    let w = weights8(wanted - FIRST, i, shared32(wanted - FIRST, i / 4u));
+    let w = weights8(wanted - FIRST, i);
     for (var j = 0u; j < 8u; j++) {
         let column = 8u * i + j;
         if column < WIDTH {

@@ -46,15 +46,17 @@ pub struct Layout {
     pub join: bool,
     /// Rows are padded to a multiple of this many values.
     pub align: u32,
+    /// Whether block formats are laid out in planes (src/weights/planes.rs).
+    pub planes: bool,
     /// The largest size of one part of a matrix in bytes, so that it fits one binding.
     pub max_bytes: u64,
 }
 
 impl Layout {
     /// Tensors stay where they are mapped: no joining, no padding.
-    pub const CPU: Self = Self { join: false, align: 1, max_bytes: u64::MAX };
+    pub const CPU: Self = Self { join: false, align: 1, planes: false, max_bytes: u64::MAX };
 
     pub fn gpu(max_bytes: u64) -> Self {
-        Self { join: true, align: ALIGN, max_bytes }
+        Self { join: true, align: ALIGN, planes: true, max_bytes }
     }
 }

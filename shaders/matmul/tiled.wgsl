@@ -33,7 +33,7 @@ fn matrix_row(first: u32, line: u32) -> u32 {
 // column.
 fn w_at(row: u32, eight: u32) -> Eight {
     if eight >= COLUMNS8 { return Eight(vec4(0.0), vec4(0.0)); }
-    return weights8(row, eight, shared32(row, eight / 4u));
+    return weights8(row, eight);
 }
 fn x_at(row: u32, eight: u32) -> Eight {
     if eight >= COLUMNS8 { return Eight(vec4(0.0), vec4(0.0)); }

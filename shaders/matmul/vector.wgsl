@@ -1,11 +1,12 @@
 // y = epilogue(W norm(x)), with W = [G; U] when GATED, for few rows (decode). One workgroup takes four rows
 // of the matrix (when GATED, two of G and the two of U that belong to them) and up to four rows of x, for
-// which it reads the matrix once. Its threads take turns over the columns, RUN groups of eight at a time. The
-// norm needs no pass of its own: its scale, and what its bias adds, are factored out of the products, so the
-// same sweep over the columns also sums the squares.
-override WORKGROUP: u32 = 64u;
-override RUN: u32;            // groups of eight columns that a thread takes at a time, at most four
+// which it reads the matrix once. Its threads take turns over the lanes of a row, and all that a lane loads of
+// the four rows is asked for before any of it is needed. The norm needs no pass of its own: its scale, and
+// what its bias adds, are factored out of the products, so the same sweep over the columns also sums the
+// squares.
+override WORKGROUP: u32;      // threads: 32, or 64 where a row has more lanes
 override WIDTH: u32;          // columns, without the padding
+override RAGGED: bool;        // whether some lanes have groups of eight past the end of the row
 override NORM: bool;
 override NORM_CENTER: bool;   // layer norm: subtract the mean, which takes a sweep of its own
 override NORM_BIAS: bool;
@@ -18,8 +19,8 @@ override EPSILON: f32;
 #import weights
 #import epilogue
 
-// The i-th group of eight columns of the row of x that starts at x[at]; with NORM_CENTER minus the mean,
-// except in the padding, which stays zero.
+// Group i of eight columns of the row of x that starts at x[at]; with NORM_CENTER minus the mean, except in
+// the padding, which stays zero.
 fn centered(at: u32, i: u32, mean: f32) -> Eight {
     var v = Eight(x[at + 2u * i], x[at + 2u * i + 1u]);
     if NORM_CENTER {
@@ -35,17 +36,42 @@ fn part_of_mean(at: u32, t: Thread) -> f32 {
     for (var i = t.index; i < COLUMNS8; i += WORKGROUP) { total += x[at + 2u * i] + x[at + 2u * i + 1u]; }
     return dot(total, vec4(1.0)) / f32(WIDTH);
 }
-// A group of eight columns in each of the four rows of the matrix.
-struct Four { a: Eight, b: Eight, c: Eight, d: Eight }
+// A group of eight columns in each of the four rows of the matrix: raw numbers, and for each row what makes
+// them weights.
+struct Four { a: Eight, b: Eight, c: Eight, d: Eight, scale: vec4<f32>, offset: vec4<f32> }
+fn four(a: Packed, b: Packed, c: Packed, d: Packed, j: u32) -> Four {
+    let f = array(factors(a, j), factors(b, j), factors(c, j), factors(d, j));
+    return Four(
+        raw8(a, j), raw8(b, j), raw8(c, j), raw8(d, j),
+        vec4(f[0].x, f[1].x, f[2].x, f[3].x), vec4(f[0].y, f[1].y, f[2].y, f[3].y),
+    );
+}
+// The products of eight columns with the four rows. Scales, offsets and what raw numbers are too large by are
+// the same for all eight columns, so they multiply sums.
 fn dots(w: Four, v: Eight) -> vec4<f32> {
-    return vec4(dot(w.a.low, v.low), dot(w.b.low, v.low), dot(w.c.low, v.low), dot(w.d.low, v.low))
+    let raw = vec4(dot(w.a.low, v.low), dot(w.b.low, v.low), dot(w.c.low, v.low), dot(w.d.low, v.low))
         + vec4(dot(w.a.high, v.high), dot(w.b.high, v.high), dot(w.c.high, v.high), dot(w.d.high, v.high));
+    if !SCALED { return raw; }
+    let low = dot(v.low, vec4(1.0));
+    let high = dot(v.high, vec4(1.0));
+    let products = w.scale * (raw - ((LOW_ONE + ZERO) * low + (HIGH_ONE + ZERO) * high));
+    if !OFFSETS { return products; }
+    return products + w.offset * (low + high);
+}
+// What has been summed so far: for each row of x its products, a component per row of the matrix; the
+// products of the norm's bias, likewise; the squares, a component per row of x. No arrays: they would not
+// stay in registers.
+struct Sums {
+    p0: vec4<f32>, p1: vec4<f32>, p2: vec4<f32>, p3: vec4<f32>,
+    of_bias: vec4<f32>,
+    squares: vec4<f32>,
 }
 // What eight columns of a row of x contribute: to its products with the four rows of the matrix, and to its
 // sum of squares.
 struct Made { products: vec4<f32>, squares: f32 }
 fn made(w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> Made {
-    var v = centered(at, i, mean);
+    var v = centered(at, min(i, COLUMNS8 - 1u), mean);
+    if RAGGED && i >= COLUMNS8 { v = Eight(vec4(0.0), vec4(0.0)); }
     var squares = 0.0;
     if NORM {
         squares = dot(v.low, v.low) + dot(v.high, v.high);
@@ -53,6 +79,37 @@ fn made(w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> Made {
         v.high *= norm.high;
     }
     return Made(dots(w, v), squares);
+}
+// Adds group i of eight columns to the sums of `count` rows of x, which start at the components of `at`.
+fn add(sums: Sums, w: Four, i: u32, count: u32, at: vec4<u32>, mean: vec4<f32>) -> Sums {
+    var s = sums;
+    var norm = Eight(vec4(1.0), vec4(1.0));
+    if NORM {
+        let n = 2u * min(i, COLUMNS8 - 1u);
+        norm = Eight(vectors[NORM_WEIGHT_AT / 4u + n], vectors[NORM_WEIGHT_AT / 4u + n + 1u]);
+        if NORM_BIAS && i < COLUMNS8 {
+            s.of_bias += dots(w, Eight(vectors[NORM_BIAS_AT / 4u + n], vectors[NORM_BIAS_AT / 4u + n + 1u]));
+        }
+    }
+    let m0 = made(w, norm, at.x, i, mean.x);
+    s.p0 += m0.products;
+    s.squares.x += m0.squares;
+    if count > 1u {
+        let m1 = made(w, norm, at.y, i, mean.y);
+        s.p1 += m1.products;
+        s.squares.y += m1.squares;
+    }
+    if count > 2u {
+        let m2 = made(w, norm, at.z, i, mean.z);
+        s.p2 += m2.products;
+        s.squares.z += m2.squares;
+    }
+    if count > 3u {
+        let m3 = made(w, norm, at.w, i, mean.w);
+        s.p3 += m3.products;
+        s.squares.w += m3.squares;
+    }
+    return s;
 }
 
 fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
@@ -78,56 +135,27 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         if count > 3u { mean.w = part_of_mean(at.w, t); }
         mean = sum4(t, mean);
     }
-    // One accumulator per row of x, with a component per row of the matrix. Not an array: that would not stay
-    // in registers.
-    var p0 = vec4(0.0);
-    var p1 = vec4(0.0);
-    var p2 = vec4(0.0);
-    var p3 = vec4(0.0);
-    var of_bias = vec4(0.0); // products of the norm's bias, a component per row of the matrix
-    var squares = vec4(0.0); // a component per row of x
-    for (var run = t.index * RUN; run < COLUMNS8; run += WORKGROUP * RUN) {
-        let a = shared32(r.x, run / 4u);
-        let b = shared32(r.y, run / 4u);
-        let c = shared32(r.z, run / 4u);
-        let d = shared32(r.w, run / 4u);
-        for (var i = run; i < min(run + RUN, COLUMNS8); i++) {
-            let w = Four(
-                weights8(r.x, i, a), weights8(r.y, i, b), weights8(r.z, i, c), weights8(r.w, i, d),
-            );
-            var norm = Eight(vec4(1.0), vec4(1.0));
-            if NORM {
-                let weight = NORM_WEIGHT_AT / 4u + 2u * i;
-                norm = Eight(vectors[weight], vectors[weight + 1u]);
-                let bias = NORM_BIAS_AT / 4u + 2u * i;
-                if NORM_BIAS { of_bias += dots(w, Eight(vectors[bias], vectors[bias + 1u])); }
-            }
-            let m0 = made(w, norm, at.x, i, mean.x);
-            p0 += m0.products;
-            squares.x += m0.squares;
-            if count > 1u {
-                let m1 = made(w, norm, at.y, i, mean.y);
-                p1 += m1.products;
-                squares.y += m1.squares;
-            }
-            if count > 2u {
-                let m2 = made(w, norm, at.z, i, mean.z);
-                p2 += m2.products;
-                squares.z += m2.squares;
-            }
-            if count > 3u {
-                let m3 = made(w, norm, at.w, i, mean.w);
-                p3 += m3.products;
-                squares.w += m3.squares;
-            }
-        }
+    var s = Sums(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
+    for (var lane = t.index; lane < LANES; lane += WORKGROUP) {
+        let a = load(r.x, lane);
+        let b = load(r.y, lane);
+        let c = load(r.z, lane);
+        let d = load(r.w, lane);
+        s = add(s, four(a, b, c, d, 0u), eight_at(lane, 0u), count, at, mean);
+        s = add(s, four(a, b, c, d, 1u), eight_at(lane, 1u), count, at, mean);
+        s = add(s, four(a, b, c, d, 2u), eight_at(lane, 2u), count, at, mean);
+        s = add(s, four(a, b, c, d, 3u), eight_at(lane, 3u), count, at, mean);
     }
+    var p0 = s.p0;
+    var p1 = s.p1;
+    var p2 = s.p2;
+    var p3 = s.p3;
     if NORM {
-        let scale = 1.0 / sqrt(sum4(t, squares) / f32(WIDTH) + EPSILON);
-        p0 = p0 * scale.x + of_bias;
-        p1 = p1 * scale.y + of_bias;
-        p2 = p2 * scale.z + of_bias;
-        p3 = p3 * scale.w + of_bias;
+        let scale = 1.0 / sqrt(sum4(t, s.squares) / f32(WIDTH) + EPSILON);
+        p0 = p0 * scale.x + s.of_bias;
+        p1 = p1 * scale.y + s.of_bias;
+        p2 = p2 * scale.z + s.of_bias;
+        p3 = p3 * scale.w + s.of_bias;
     }
     p0 = sum4(t, p0);
     if count > 1u { p1 = sum4(t, p1); }

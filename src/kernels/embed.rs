@@ -60,11 +60,12 @@ impl Kernel for Embed {
         parts.chain([Use::Read(self.ids), Use::Write(self.y.buffer)]).collect()
     }
     fn dispatches(&self, _: &Target) -> Vec<Dispatch> {
-        let dispatch = |part: &crate::weights::Part| Dispatch {
-            program: Program {
+        let dispatch = |part: &crate::weights::Part| {
+            let weights = part.format.shader(self.table.columns);
+            let program = Program {
                 name: "embed",
                 source: include_str!("../../shaders/embed.wgsl"),
-                imports: [vec![STEP], part.format.shader()].concat(),
+                imports: [vec![STEP], weights.imports].concat(),
                 constants: vec![
                     ("COLUMNS8", self.table.columns8().into()),
                     ("STRIDE", self.y.stride().into()),
@@ -75,11 +76,14 @@ impl Kernel for Embed {
                     ("ADD", flag(self.add)),
                 ]
                 .into_iter()
-                .chain(part.format.constants(part.row_bytes))
+                .chain(weights.constants)
                 .collect(),
-            },
-            uses: vec![Use::Read(part.buffer), Use::Read(self.ids), Use::Write(self.y.buffer)],
-            grid: Grid::per_row(self.table.columns8().div_ceil(64)),
+            };
+            Dispatch {
+                program,
+                uses: vec![Use::Read(part.buffer), Use::Read(self.ids), Use::Write(self.y.buffer)],
+                grid: Grid::per_row(self.table.columns8().div_ceil(64)),
+            }
         };
         self.table.parts.iter().map(dispatch).collect()
     }

@@ -1,9 +1,9 @@
 //! Storage formats: how a row of a weight matrix is packed.
 //!
-//! unpack.rs dequantises each format and so defines it, pack.rs quantises to it, and a file in
-//! shaders/weights/ dequantises it on the GPU.
+//! unpack.rs dequantises each format and so defines it, and pack.rs quantises to it. On a GPU, files in
+//! shaders/weights/ read it, those of block formats in the layout that planes.rs gives them.
 
-use super::{pack, unpack};
+use super::{pack, planes, unpack};
 use crate::error::{Error, Result};
 use std::str::FromStr;
 
@@ -41,12 +41,20 @@ struct Layout {
     unpack: fn(&[u8], &mut [f32]),
     /// Quantises a block; for formats without blocks, any number of values.
     pack: fn(&[f32], &mut [u8]),
-    /// The source of shaders/weights/NAME.wgsl.
-    shader: &'static str,
 }
 
-/// The layout of a format: its lower-case name, which is also that of its functions and its shader file;
-/// values in a block; bytes of a block.
+/// What a program needs to read the rows of a format.
+pub struct Shader {
+    /// (interface, source)
+    pub imports: Vec<(&'static str, &'static str)>,
+    /// (override, value)
+    pub constants: Vec<(&'static str, f64)>,
+    /// The columns to whose multiples the lanes of a row extend.
+    pub unit: u32,
+}
+
+/// The layout of a format: its lower-case name, which is also that of its functions; values in a block; bytes
+/// of a block.
 macro_rules! layout {
     ($name:ident, $values:literal, $bytes:literal) => {
         Layout {
@@ -55,7 +63,6 @@ macro_rules! layout {
             bytes: $bytes,
             unpack: unpack::$name,
             pack: pack::$name,
-            shader: include_str!(concat!("../../shaders/weights/", stringify!($name), ".wgsl")),
         }
     };
 }
@@ -103,23 +110,25 @@ impl Format {
         self.layout().name
     }
 
-    /// The shader imports that dequantise the format, eight values at a time: (interface, source) of files in
-    /// shaders/weights/.
-    pub fn shader(self) -> Vec<(&'static str, &'static str)> {
-        let shared = if self.is_blocks() {
-            &[
-                ("bytes", include_str!("../../shaders/weights/bytes.wgsl")),
-                ("k_pairs", include_str!("../../shaders/weights/k_pairs.wgsl")),
-            ][..]
-        } else {
-            &[]
+    /// What a program needs to read rows of `columns` values on a GPU: imports, (interface, source) of files
+    /// in shaders/weights/, and their constants.
+    pub fn shader(self, columns: u32) -> Shader {
+        let values = match self {
+            Self::F32 => include_str!("../../shaders/weights/f32.wgsl"),
+            Self::F16 => include_str!("../../shaders/weights/f16.wgsl"),
+            Self::BF16 => include_str!("../../shaders/weights/bf16.wgsl"),
+            _ => {
+                let (imports, constants) = (planes::imports(self), planes::constants(self, columns as usize));
+                return Shader { imports, constants, unit: planes::UNIT as u32 };
+            }
         };
-        [&[("weights", self.layout().shader)], shared].concat()
-    }
-
-    /// The shader constant for rows that are `row_bytes` apart, if the format needs it.
-    pub fn constants(self, row_bytes: usize) -> Option<(&'static str, f64)> {
-        self.is_blocks().then_some(("ROW_BYTES", row_bytes as f64))
+        // 32 lanes take four groups of eight columns each.
+        let unit = 32 * 4 * 8;
+        Shader {
+            imports: vec![("weights", include_str!("../../shaders/weights/values.wgsl")), ("values", values)],
+            constants: vec![("LANES", f64::from(columns.div_ceil(unit) * 32))],
+            unit,
+        }
     }
 
     /// Values in a block: a row is a whole number of blocks.

@@ -8,6 +8,7 @@
 mod format;
 mod gguf;
 mod pack;
+mod planes;
 mod quantize;
 mod random;
 mod rows;
@@ -47,6 +48,8 @@ pub struct Part {
     pub rows: Range<u32>,
     /// Bytes from one row to the next.
     pub row_bytes: usize,
+    /// Whether the rows are laid out in planes (planes.rs).
+    pub planes: bool,
 }
 
 /// A weight matrix, `[rows, columns]`: a row per output. Its rows are divided into parts.
@@ -69,7 +72,11 @@ impl Matrix {
     ) -> Self {
         let columns = sources[0].columns();
         let rows = sources.iter().map(StoredRows::len).sum();
+        let planes = |s: &StoredRows| layout.planes && s.format().is_blocks();
         let row_bytes = |s: &StoredRows| {
+            if planes(s) {
+                return planes::row_bytes(s.format(), columns as usize);
+            }
             let bytes = s.format().row_bytes(columns.next_multiple_of(layout.align) as usize);
             // Shaders read words of four bytes.
             if layout.align > 1 { bytes.next_multiple_of(4) } else { bytes }
@@ -91,16 +98,17 @@ impl Matrix {
         }
         let (mut parts, mut first) = (Vec::new(), 0);
         for run in runs {
-            let row_bytes = row_bytes(&run);
+            let (row_bytes, planes) = (row_bytes(&run), planes(&run));
             let max_rows = (layout.max_bytes / row_bytes as u64).clamp(1, u64::from(u32::MAX)) as u32;
             // Make every part but the last a multiple of 64 rows, the rows in a tile of the matmul.
             let max_rows = if max_rows > 64 { max_rows / 64 * 64 } else { max_rows };
             for start in (0..run.len()).step_by(max_rows as usize) {
                 let taken = start..run.len().min(start.saturating_add(max_rows));
                 let format = run.format();
-                let piece = run.piece(taken.clone(), row_bytes);
+                let piece = run.piece(taken.clone(), row_bytes).in_planes(planes);
                 let buffer = buffers.declare(label, Content::Loaded(Arc::new(piece)));
-                parts.push(Part { buffer, format, rows: first + taken.start..first + taken.end, row_bytes });
+                let rows = first + taken.start..first + taken.end;
+                parts.push(Part { buffer, format, rows, row_bytes, planes });
             }
             first += run.len();
         }
@@ -116,7 +124,11 @@ impl Matrix {
     pub fn unpack_row(&self, memory: &Memory, row: u32, values: &mut [f32]) {
         let part = self.parts.iter().find(|p| p.rows.contains(&row)).expect("a row of the matrix");
         let at = (row - part.rows.start) as usize * part.row_bytes;
-        part.format.unpack(&memory.bytes(part.buffer)[at..], values);
+        let row = &memory.bytes(part.buffer)[at..][..part.row_bytes];
+        match part.planes {
+            true => planes::unpack(part.format, row, self.columns as usize, values),
+            false => part.format.unpack(row, values),
+        }
     }
 
     /// Bytes of all rows, padding included.

@@ -1,7 +1,7 @@
 //! Rows of a matrix in a checkpoint, and their conversion: transposed, reordered, requantised, padded.
 use crate::buffers::Contents;
 
-use super::{Format, Tensor};
+use super::{Format, Tensor, planes};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -122,6 +122,8 @@ pub struct StoredRows {
     segments: Vec<Segment>,
     columns: u32,
     row_bytes: usize,
+    /// Whether the rows are laid out in planes.
+    planes: bool,
 }
 
 impl StoredRows {
@@ -131,7 +133,7 @@ impl StoredRows {
         let (rows, columns) = if transposed { (b, a) } else { (a, b) };
         let row_bytes = format.row_bytes(columns);
         let segments = vec![Segment { tensor, format, transposed, order, rows: 0..rows as u32 }];
-        Self { segments, columns: columns as u32, row_bytes }
+        Self { segments, columns: columns as u32, row_bytes, planes: false }
     }
 
     pub fn columns(&self) -> u32 {
@@ -165,7 +167,23 @@ impl StoredRows {
             }
             first += len;
         }
-        Self { segments, columns: self.columns, row_bytes }
+        Self { segments, columns: self.columns, row_bytes, planes: self.planes }
+    }
+
+    /// The same rows, laid out in planes or not.
+    pub fn in_planes(self, planes: bool) -> Self {
+        Self { planes, ..self }
+    }
+
+    /// Writes the rows from `first` on as blocks, `row_bytes` apart.
+    fn fill_blocks(&self, first: usize, out: &mut [u8], row_bytes: usize) {
+        let wanted = first as u32..first as u32 + (out.len() / row_bytes) as u32;
+        let mut out = out;
+        for segment in &self.piece(wanted, row_bytes).segments {
+            let (head, tail) = out.split_at_mut(segment.rows.len() * row_bytes);
+            segment.fill(segment.rows.start, head, row_bytes);
+            out = tail;
+        }
     }
 }
 
@@ -177,18 +195,24 @@ impl Contents for StoredRows {
         self.row_bytes
     }
     fn fill(&self, first: usize, out: &mut [u8]) {
-        let wanted = first as u32..first as u32 + (out.len() / self.row_bytes) as u32;
-        let mut out = out;
-        for segment in &self.piece(wanted, self.row_bytes).segments {
-            let (head, tail) = out.split_at_mut(segment.rows.len() * self.row_bytes);
-            segment.fill(segment.rows.start, head, self.row_bytes);
-            out = tail;
+        if !self.planes {
+            return self.fill_blocks(first, out, self.row_bytes);
         }
+        let (format, columns) = (self.format(), self.columns as usize);
+        let stored_bytes = format.row_bytes(columns);
+        out.par_chunks_mut(self.row_bytes * STRIP).enumerate().for_each(|(strip, out)| {
+            let mut rows = vec![0; out.len() / self.row_bytes * stored_bytes];
+            self.fill_blocks(first + strip * STRIP, &mut rows, stored_bytes);
+            for (blocks, out) in rows.chunks(stored_bytes).zip(out.chunks_mut(self.row_bytes)) {
+                planes::lay(format, blocks, columns, out);
+            }
+        });
     }
     fn mapped(&self) -> Option<&[u8]> {
         let [segment] = &self.segments[..] else { return None };
         let format = segment.format;
-        let as_stored = format == segment.tensor.format
+        let as_stored = !self.planes
+            && format == segment.tensor.format
             && !segment.transposed
             && segment.order == Order::AsStored
             && self.row_bytes == format.row_bytes(self.columns as usize);

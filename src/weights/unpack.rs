@@ -137,13 +137,19 @@ pub fn q2_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
+/// The 6-bit scale of part `s` of the sixteen parts of a Q3_K block, from -32 to 31.
+#[inline(always)]
+pub(super) fn q3_k_scale(scales: &[u8], s: usize) -> i8 {
+    let low = if s < 8 { scales[s] & 15 } else { scales[s - 8] >> 4 };
+    let high = (scales[8 + s % 4] >> (s / 4 * 2)) & 3;
+    (low | (high << 4)) as i8 - 32
+}
+
 /// high: 256 × 1 bit, low: 256 × 2 bits, scales: 16 × 6 bits, d: f16
 pub fn q3_k(block: &[u8], out: &mut [f32]) {
-    let (scales, d) = (&block[96..108], half(block, 108));
+    let d = half(block, 108);
     for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let low = if s < 8 { scales[s] & 15 } else { scales[s - 8] >> 4 };
-        let high = (scales[8 + s % 4] >> (s / 4 * 2)) & 3;
-        let scale = d * (f32::from(low | (high << 4)) - 32.0);
+        let scale = d * f32::from(q3_k_scale(&block[96..108], s));
         let (at, shift) = (s % 2 * 16, s % 8 / 2 * 2);
         let qs = &block[32 + s / 8 * 32 + at..][..16];
         for (out, (q, mask)) in out.iter_mut().zip(qs.iter().zip(&block[at..at + 16])) {

@@ -77,6 +77,6 @@ fn positions(
     }
     values.iter_mut().zip(found.values(&wanted.class)).for_each(|(to, class)| *to += class);
     let buffer = buffers.declare("positions", Content::Loaded(Arc::new(Values(values))));
-    let part = Part { buffer, format: Format::F32, rows: 0..rows, row_bytes: 4 * stride };
+    let part = Part { buffer, format: Format::F32, rows: 0..rows, row_bytes: 4 * stride, planes: false };
     Matrix { rows, columns, parts: vec![part], bias: None }
 }

@@ -50,7 +50,8 @@ impl Matmul {
             Use::Write(self.y.buffer),
         ];
         let mut imports = vec![("operands", include_str!("../../../shaders/matmul/operands.wgsl")), STEP];
-        imports.extend(part.format.shader());
+        let weights = part.format.shader(self.w.columns);
+        imports.extend(weights.imports);
         let mut constants: Vec<(&str, f64)> = vec![
             ("COLUMNS8", self.w.columns8().into()),
             ("MATRIX_ROWS", (part.rows.len() as u32).into()),
@@ -62,7 +63,7 @@ impl Matmul {
             ("GATED", flag(form == Form::Gated)),
             ("OUTPUTS", flag(self.picks_outputs())),
         ];
-        constants.extend(part.format.constants(part.row_bytes));
+        constants.extend(&weights.constants);
         if let Epilogue::Qkv { rope, kv_write } = &self.epilogue {
             imports.push(("epilogue", include_str!("../../../shaders/matmul/cached.wgsl")));
             let kv = kv_write.width();
@@ -99,11 +100,10 @@ impl Matmul {
             Phase::Decode => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
-                // If there are 32 columns for each thread, each takes 32 at a time, and reads the scales that
-                // they share only once.
-                let takes_blocks = part.format.is_blocks() && self.w.columns8() >= 4 * 64;
+                let lanes = self.w.columns.div_ceil(32);
                 constants.extend([
-                    ("RUN", if takes_blocks { 4.0 } else { 1.0 }),
+                    ("WORKGROUP", if lanes > 32 { 64.0 } else { 32.0 }),
+                    ("RAGGED", flag(!self.w.columns.is_multiple_of(weights.unit))),
                     ("WIDTH", self.w.columns.into()),
                     ("NORM", flag(norm.is_some())),
                     ("NORM_CENTER", flag(norm.is_some_and(|n| n.kind == NormKind::Layer))),

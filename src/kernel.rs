@@ -61,6 +61,26 @@ pub struct Grid {
     pub per: Per,
     pub rows: u32,
     pub splits: Splits,
+    pub only: Only,
+}
+
+/// For which numbers of rows (or outputs, …) a grid runs. A kernel may have a program for one row, which is
+/// what a single user waits for, and another for several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    Any,
+    One,
+    Several,
+}
+
+impl Only {
+    fn includes(self, rows: u32) -> bool {
+        match self {
+            Self::Any => true,
+            Self::One => rows == 1,
+            Self::Several => rows > 1,
+        }
+    }
 }
 
 /// How a grid depends on the length of the context.
@@ -76,7 +96,10 @@ pub enum Splits {
 
 impl Grid {
     pub fn per_row(groups: u32) -> Self {
-        Self { groups, per: Per::Row, rows: 1, splits: Splits::Whole }
+        Self::per(Per::Row, groups)
+    }
+    pub fn per(per: Per, groups: u32) -> Self {
+        Self { groups, per, rows: 1, splits: Splits::Whole, only: Only::Any }
     }
 
     /// The workgroups to dispatch, `[x, y, z]`: the groups folded over x and y so that x is at most `most`,
@@ -88,8 +111,9 @@ impl Grid {
             Splits::Beyond(positions) if load.context > positions => self.groups,
             Splits::Beyond(_) => 0,
         };
-        let (y, z) = (groups.div_ceil(most), self.per.count(load).div_ceil(self.rows));
-        (y > 0 && z > 0).then(|| [groups.div_ceil(y), y, z])
+        let rows = self.per.count(load);
+        let (y, z) = (groups.div_ceil(most), rows.div_ceil(self.rows));
+        (y > 0 && z > 0 && self.only.includes(rows)).then(|| [groups.div_ceil(y), y, z])
     }
 }
 

@@ -244,11 +244,11 @@ fn layers_share_their_programs() {
 fn grids_fold_within_the_limit() {
     use wgpt::{
         buffers::Per,
-        kernel::{Grid, Splits},
+        kernel::{Grid, Only, Splits},
         workload::Workload,
     };
     let load = Workload { rows: 70, outputs: 3, context: 70, ..Workload::default() };
-    let grid = |groups, per, rows, splits| Grid { groups, per, rows, splits };
+    let grid = |groups, per, rows, splits| Grid { rows, splits, ..Grid::per(per, groups) };
     for (groups, most) in [(1, 65535), (65535, 65535), (65536, 65535), (200_000, 65535), (7, 3), (9, 3)] {
         let [x, y, z] =
             grid(groups, Per::Row, 32, Splits::Whole).workgroups(&load, most).expect("workgroups");
@@ -263,6 +263,11 @@ fn grids_fold_within_the_limit() {
     assert_eq!(workgroups(Splits::Each(32)), Some([15, 1, 3]));
     assert_eq!(workgroups(Splits::Beyond(69)), Some([5, 1, 3]));
     assert_eq!(workgroups(Splits::Beyond(70)), None);
+    let only = |only, per| Grid { only, ..Grid::per(per, 5) }.workgroups(&load, 65535).is_some();
+    assert_eq!([only(Only::One, Per::Output), only(Only::Several, Per::Output)], [false, true]);
+    let load = Workload { outputs: 1, ..load };
+    let only = |only, per| Grid { only, ..Grid::per(per, 5) }.workgroups(&load, 65535).is_some();
+    assert_eq!([only(Only::One, Per::Output), only(Only::Several, Per::Output)], [true, false]);
 }
 
 #[test]

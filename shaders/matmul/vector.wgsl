@@ -4,6 +4,7 @@
 // the four rows is asked for before any of it is needed. The norm needs no pass of its own: its scale, and
 // what its bias adds, are factored out of the products, so the same sweep over the columns also sums the
 // squares.
+override MOST: u32;           // rows of x that there may be: 1 or 4
 override WORKGROUP: u32;      // threads: 32, or 64 where a row has more lanes
 override WIDTH: u32;          // columns, without the padding
 override RAGGED: bool;        // whether some lanes have groups of eight past the end of the row
@@ -46,17 +47,18 @@ fn four(a: Packed, b: Packed, c: Packed, d: Packed, j: u32) -> Four {
         vec4(f[0].x, f[1].x, f[2].x, f[3].x), vec4(f[0].y, f[1].y, f[2].y, f[3].y),
     );
 }
-// The products of eight columns with the four rows. Scales, offsets and what raw numbers are too large by are
-// the same for all eight columns, so they multiply sums.
-fn dots(w: Four, v: Eight) -> vec4<f32> {
+// Adds the products of eight columns with the four rows to `sum`. Scales, offsets and what raw numbers are too
+// large by are the same for all eight columns, so they multiply sums. The calls of fma leave a compiler no
+// choice: the program for one row and the one for several round alike.
+fn dots(sum: vec4<f32>, w: Four, v: Eight) -> vec4<f32> {
     let raw = vec4(dot(w.a.low, v.low), dot(w.b.low, v.low), dot(w.c.low, v.low), dot(w.d.low, v.low))
         + vec4(dot(w.a.high, v.high), dot(w.b.high, v.high), dot(w.c.high, v.high), dot(w.d.high, v.high));
-    if !SCALED { return raw; }
+    if !SCALED { return sum + raw; }
     let low = dot(v.low, vec4(1.0));
     let high = dot(v.high, vec4(1.0));
-    let products = w.scale * (raw - ((LOW_ONE + ZERO) * low + (HIGH_ONE + ZERO) * high));
+    let products = fma(w.scale, raw - vec4(fma(LOW_ONE + ZERO, low, (HIGH_ONE + ZERO) * high)), sum);
     if !OFFSETS { return products; }
-    return products + w.offset * (low + high);
+    return fma(w.offset, vec4(low + high), products);
 }
 // What has been summed so far: for each row of x its products, a component per row of the matrix; the
 // products of the norm's bias, likewise; the squares, a component per row of x. No arrays: they would not
@@ -66,19 +68,14 @@ struct Sums {
     of_bias: vec4<f32>,
     squares: vec4<f32>,
 }
-// What eight columns of a row of x contribute: to its products with the four rows of the matrix, and to its
-// sum of squares.
-struct Made { products: vec4<f32>, squares: f32 }
-fn made(w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> Made {
+// A row's products and sum of squares, with those of eight more of its columns.
+struct RowSums { products: vec4<f32>, squares: f32 }
+fn with_eight(so_far: RowSums, w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> RowSums {
     var v = centered(at, min(i, COLUMNS8 - 1u), mean);
     if RAGGED && i >= COLUMNS8 { v = Eight(vec4(0.0), vec4(0.0)); }
-    var squares = 0.0;
-    if NORM {
-        squares = dot(v.low, v.low) + dot(v.high, v.high);
-        v.low *= norm.low;
-        v.high *= norm.high;
-    }
-    return Made(dots(w, v), squares);
+    if !NORM { return RowSums(dots(so_far.products, w, v), 0.0); }
+    let squares = dot(v.low, v.low) + dot(v.high, v.high);
+    return RowSums(dots(so_far.products, w, Eight(v.low * norm.low, v.high * norm.high)), so_far.squares + squares);
 }
 // Adds group i of eight columns to the sums of `count` rows of x, which start at the components of `at`.
 fn add(sums: Sums, w: Four, i: u32, count: u32, at: vec4<u32>, mean: vec4<f32>) -> Sums {
@@ -88,26 +85,27 @@ fn add(sums: Sums, w: Four, i: u32, count: u32, at: vec4<u32>, mean: vec4<f32>) 
         let n = 2u * min(i, COLUMNS8 - 1u);
         norm = Eight(vectors[NORM_WEIGHT_AT / 4u + n], vectors[NORM_WEIGHT_AT / 4u + n + 1u]);
         if NORM_BIAS && i < COLUMNS8 {
-            s.of_bias += dots(w, Eight(vectors[NORM_BIAS_AT / 4u + n], vectors[NORM_BIAS_AT / 4u + n + 1u]));
+            let bias = Eight(vectors[NORM_BIAS_AT / 4u + n], vectors[NORM_BIAS_AT / 4u + n + 1u]);
+            s.of_bias = dots(s.of_bias, w, bias);
         }
     }
-    let m0 = made(w, norm, at.x, i, mean.x);
-    s.p0 += m0.products;
-    s.squares.x += m0.squares;
+    let m0 = with_eight(RowSums(s.p0, s.squares.x), w, norm, at.x, i, mean.x);
+    s.p0 = m0.products;
+    s.squares.x = m0.squares;
     if count > 1u {
-        let m1 = made(w, norm, at.y, i, mean.y);
-        s.p1 += m1.products;
-        s.squares.y += m1.squares;
+        let m1 = with_eight(RowSums(s.p1, s.squares.y), w, norm, at.y, i, mean.y);
+        s.p1 = m1.products;
+        s.squares.y = m1.squares;
     }
     if count > 2u {
-        let m2 = made(w, norm, at.z, i, mean.z);
-        s.p2 += m2.products;
-        s.squares.z += m2.squares;
+        let m2 = with_eight(RowSums(s.p2, s.squares.z), w, norm, at.z, i, mean.z);
+        s.p2 = m2.products;
+        s.squares.z = m2.squares;
     }
     if count > 3u {
-        let m3 = made(w, norm, at.w, i, mean.w);
-        s.p3 += m3.products;
-        s.squares.w += m3.squares;
+        let m3 = with_eight(RowSums(s.p3, s.squares.w), w, norm, at.w, i, mean.w);
+        s.p3 = m3.products;
+        s.squares.w = m3.squares;
     }
     return s;
 }
@@ -118,8 +116,9 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     if first >= ROWS { return; }
     let rows = min(first + vec4(0u, 1u, 2u, 3u), vec4(MATRIX_ROWS - 1u));
     let r = select(rows, vec4(rows.xy, rows.xy + ROWS), GATED);
-    let first_row = 4u * group.z;
-    let count = min(4u, y_rows() - first_row);
+    let first_row = MOST * group.z;
+    var count = 1u;
+    if MOST > 1u { count = min(MOST, y_rows() - first_row); }
     let last = first_row + count - 1u;
     let at = COLUMNS8 * 2u * vec4(
         x_row(first_row),
@@ -152,10 +151,10 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     var p3 = s.p3;
     if NORM {
         let scale = 1.0 / sqrt(sum4(t, s.squares) / f32(WIDTH) + EPSILON);
-        p0 = p0 * scale.x + s.of_bias;
-        p1 = p1 * scale.y + s.of_bias;
-        p2 = p2 * scale.z + s.of_bias;
-        p3 = p3 * scale.w + s.of_bias;
+        p0 = fma(p0, vec4(scale.x), s.of_bias);
+        p1 = fma(p1, vec4(scale.y), s.of_bias);
+        p2 = fma(p2, vec4(scale.z), s.of_bias);
+        p3 = fma(p3, vec4(scale.w), s.of_bias);
     }
     p0 = sum4(t, p0);
     if count > 1u { p1 = sum4(t, p1); }

@@ -1,7 +1,7 @@
 use super::STEP;
 use crate::{
     buffers::{Per, Rows, Use},
-    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
     shader::Program,
     step::Step,
@@ -33,7 +33,7 @@ impl Kernel for Adjust {
             imports: vec![STEP],
             constants: vec![("STRIDE", self.logits.stride().into())],
         };
-        let grid = Grid { groups: 1, per: Per::Adjusted, rows: 1, splits: Splits::Whole };
+        let grid = Grid::per(Per::Adjusted, 1);
         vec![Dispatch { program, uses: self.uses(), grid }]
     }
     fn cost(&self, load: &Workload) -> Cost {

@@ -2,7 +2,7 @@ use super::{STEP, flag, reduce};
 use crate::{
     architecture::NormKind,
     buffers::{Rows, Use},
-    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
     shader::Program,
     simd::{Cpu, Job, Lanes, Shared2d, sum},
@@ -56,11 +56,7 @@ impl Kernel for Norm {
                 ("BIAS", flag(self.by.bias.is_some())),
             ],
         };
-        vec![Dispatch {
-            program,
-            uses: self.uses(),
-            grid: Grid { groups: 1, per: self.x.per, rows: 1, splits: Splits::Whole },
-        }]
+        vec![Dispatch { program, uses: self.uses(), grid: Grid::per(self.x.per, 1) }]
     }
     fn cost(&self, load: &Workload) -> Cost {
         let values = u64::from(self.x.per.count(load)) * u64::from(self.x.width);

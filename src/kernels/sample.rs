@@ -1,7 +1,7 @@
 use super::{STEP, reduce};
 use crate::{
     buffers::{Buffer, Buffers, Content, Per, Rows, Use},
-    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
     shader::Program,
     step::{Row, Step},
@@ -76,7 +76,7 @@ impl Kernel for Sample {
                 ],
             },
             uses: uses.to_vec(),
-            grid: Grid { groups, per: Per::Output, rows: 1, splits: Splits::Whole },
+            grid: Grid::per(Per::Output, groups),
         };
         let (logits, candidates) = (Use::Read(self.logits.buffer), self.candidates.buffer);
         let slices = self.candidates.slices;

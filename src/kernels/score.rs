@@ -1,7 +1,7 @@
 use super::{STEP, reduce};
 use crate::{
     buffers::{Per, Rows, Use},
-    kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
+    kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
     sampling::logprob,
     shader::Program,
@@ -39,7 +39,7 @@ impl Kernel for Score {
                 ("Y_STRIDE", self.y.stride().into()),
             ],
         };
-        let grid = Grid { groups: 1, per: Per::Target, rows: 1, splits: Splits::Whole };
+        let grid = Grid::per(Per::Target, 1);
         vec![Dispatch { program, uses: self.uses(), grid }]
     }
     fn cost(&self, load: &Workload) -> Cost {

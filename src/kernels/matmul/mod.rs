@@ -157,7 +157,7 @@ impl Kernel for Matmul {
             .collect()
     }
     fn dispatches(&self, target: &Target) -> Vec<Dispatch> {
-        self.w.parts.iter().map(|part| self.dispatch(target, part)).collect()
+        self.w.parts.iter().flat_map(|part| self.dispatches_of(target, part)).collect()
     }
     fn cost(&self, load: &Workload) -> Cost {
         let rows = u64::from(self.y.per.count(load));

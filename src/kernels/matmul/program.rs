@@ -4,7 +4,7 @@ use super::{Epilogue, Matmul};
 use crate::{
     architecture::{Activation, NormKind},
     buffers::Use,
-    kernel::{Dispatch, Grid, Splits, Target},
+    kernel::{Dispatch, Grid, Only, Splits, Target},
     kernels::{PAIR, STEP, flag, reduce},
     shader::Program,
     weights::Part,
@@ -34,8 +34,17 @@ impl Matmul {
         }
     }
 
-    /// One part's dispatch.
-    pub(super) fn dispatch(&self, target: &Target, part: &Part) -> Dispatch {
+    /// The dispatches of a part, of which a step runs one: for few rows there is a program for one row, and
+    /// another for several.
+    pub(super) fn dispatches_of(&self, target: &Target, part: &Part) -> Vec<Dispatch> {
+        let only: &[Only] = match target.phase {
+            Phase::Prefill => &[Only::Any],
+            Phase::Decode => &[Only::One, Only::Several],
+        };
+        only.iter().map(|only| self.dispatch(target, part, *only)).collect()
+    }
+
+    fn dispatch(&self, target: &Target, part: &Part, only: Only) -> Dispatch {
         let (n, form) = (self.y.width, self.form(part));
         // A part with rows of up writes to the values of y that the gate's rows have written.
         let first = if form == Form::Up { part.rows.start - n } else { part.rows.start };
@@ -102,6 +111,7 @@ impl Matmul {
                 let norm_bias = norm.and_then(|n| n.bias);
                 let lanes = self.w.columns.div_ceil(32);
                 constants.extend([
+                    ("MOST", if only == Only::One { 1.0 } else { 4.0 }),
                     ("WORKGROUP", if lanes > 32 { 64.0 } else { 32.0 }),
                     ("RAGGED", flag(!self.w.columns.is_multiple_of(weights.unit))),
                     ("WIDTH", self.w.columns.into()),
@@ -125,6 +135,7 @@ impl Matmul {
                 per: self.y.per,
                 rows: tile_rows,
                 splits: Splits::Whole,
+                only,
             },
         }
     }

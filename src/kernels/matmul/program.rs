@@ -90,13 +90,30 @@ impl Matmul {
                 ("MULTIPLY", flag(form == Form::Up)),
             ]);
         }
-        let (name, source, tile, tile_rows) = match target.phase {
-            Phase::Prefill => {
+        let matrices = target.can.matrices.filter(|_| self.w.columns8() >= 4 && rows >= 32);
+        let (name, source, tile, tile_rows) = match (target.phase, matrices) {
+            (Phase::Prefill, Some(matrices)) => {
+                assert!(norm.is_none(), "for many rows a norm is a pass of its own");
+                imports.push(("matrices", matrices.shader()));
+                // With matrices of 8 by 8, a tile is never larger than a small one of 16 by 16.
+                let is_small = matrices.size == 16 && rows < matrices.large_from;
+                let side = if is_small { 2 } else { 4 };
+                constants.extend([("WORKGROUP", matrices.threads.into()), ("SIDE", side.into())]);
+                let tile = 2 * side * matrices.size;
+                let outputs = if form == Form::Gated { tile / 2 } else { tile };
+                (
+                    "matmul_cooperative",
+                    include_str!("../../../shaders/matmul/cooperative.wgsl"),
+                    outputs,
+                    tile,
+                )
+            }
+            (Phase::Prefill, None) => {
                 assert!(norm.is_none(), "for many rows a norm is a pass of its own");
                 let outputs = if form == Form::Gated { 32 } else { 64 };
                 ("matmul_tiled", include_str!("../../../shaders/matmul/tiled.wgsl"), outputs, 64)
             }
-            Phase::Decode => {
+            (Phase::Decode, _) => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
                 // If there are 32 columns for each thread, each takes 32 at a time, and reads the scales that

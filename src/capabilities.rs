@@ -55,8 +55,8 @@ impl Capabilities {
 pub struct Matrices {
     /// Rows and columns of each: 8 or 16.
     pub size: u32,
-    /// The threads of a workgroup: four subgroups even if these are as large as the device has them.
-    pub threads: u32,
+    /// The largest size of a subgroup.
+    pub max_subgroup: u32,
     /// The fewest rows of a weight matrix for which its products use large tiles.
     pub large_from: u32,
 }

@@ -222,10 +222,10 @@ fn every_program_keeps_its_kernels_word() {
     }
 }
 
-/// Cooperative matrices as devices have them: their sizes, threads and tiles.
+/// Cooperative matrices as devices have them.
 fn matrices() -> [Matrices; 5] {
-    let of = |size, threads, large_from| Matrices { size, threads, large_from };
-    [of(8, 128, u32::MAX), of(16, 128, u32::MAX), of(16, 128, 0), of(16, 256, u32::MAX), of(16, 256, 0)]
+    let of = |size, max_subgroup, large_from| Matrices { size, max_subgroup, large_from };
+    [of(8, 32, u32::MAX), of(16, 32, u32::MAX), of(16, 32, 0), of(16, 64, u32::MAX), of(16, 64, 0)]
 }
 
 fn check_all(name: &str, plans: &Plans, can: &Capabilities) {

@@ -128,6 +128,17 @@ impl Device {
         }
     }
 
+    /// The cooperative matrices that [`Math::Fast`] uses, or that they are not to be trusted. `None` where there
+    /// are none.
+    pub fn matrices(&self) -> Option<String> {
+        let Opened::Gpu { gpu, .. } = &self.opened else { return None };
+        gpu.matrices?;
+        Some(match checked_matrices(gpu) {
+            Some(Matrices { size, .. }) => format!("cooperative matrices of {size}×{size} are used"),
+            None => "its cooperative matrices compute wrongly and are not used".to_owned(),
+        })
+    }
+
     /// The driver's name and version, as far as they are known. Empty for the CPU.
     pub fn driver(&self) -> String {
         match &self.opened {

@@ -36,6 +36,8 @@ pub struct GpuOptions {
     pub webgpu_defaults: bool,
     /// Keep compiled programs in the user's cache folder, so that the next run starts sooner.
     pub keep_pipelines: bool,
+    /// Use cooperative matrices even if the device is made of software, which computes faster without them.
+    pub software_matrices: bool,
 }
 
 /// What cooperative matrices need.
@@ -45,7 +47,10 @@ const MATRICES: wgpu::Features =
 const LARGE_FROM: u32 = 8192;
 
 /// The size of cooperative matrices that an adapter multiplies in f16 with sums in f32, and that WGSL has.
-fn matrix_size(adapter: &wgpu::Adapter) -> Option<u32> {
+fn matrix_size(adapter: &wgpu::Adapter, options: GpuOptions) -> Option<u32> {
+    if adapter.get_info().device_type == wgpu::DeviceType::Cpu && !options.software_matrices {
+        return None;
+    }
     let all = adapter.cooperative_matrix_properties();
     let has = |size: &u32| {
         all.iter().any(|p| {
@@ -95,7 +100,7 @@ impl Gpu {
             let useful =
                 wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
             features = adapter.features() & useful;
-            if matrix_size(adapter).is_some() && adapter.features().contains(MATRICES) {
+            if adapter.features().contains(MATRICES) && matrix_size(adapter, options).is_some() {
                 features |= MATRICES;
                 // SAFETY: what an experimental feature does wrong may be undefined behaviour. Cooperative
                 // matrices are loaded from and stored to workgroup memory only, at places that the program's
@@ -154,11 +159,12 @@ impl Gpu {
         let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         // No binding may exceed 2^31 − 1 bytes; see `open`.
         let max_binding = max_binding.min((1 << 31) - 256);
-        let matrices = matrix_size(adapter).filter(|_| device.features().contains(MATRICES)).map(|size| {
+        let size = matrix_size(adapter, options).filter(|_| device.features().contains(MATRICES));
+        let matrices = size.map(|size| {
             let is_roomy = limits.max_compute_workgroup_storage_size >= LARGE_TILES;
             Matrices {
                 size,
-                threads: (4 * info.subgroup_max_size).clamp(128, 256),
+                max_subgroup: info.subgroup_max_size,
                 large_from: if is_roomy && size == 16 { LARGE_FROM } else { u32::MAX },
             }
         });

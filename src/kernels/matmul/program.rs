@@ -95,11 +95,12 @@ impl Matmul {
             (Phase::Prefill, Some(matrices)) => {
                 assert!(norm.is_none(), "for many rows a norm is a pass of its own");
                 imports.push(("matrices", matrices.shader()));
-                // With matrices of 8 by 8, a tile is never larger than a small one of 16 by 16.
                 let is_small = matrices.size == 16 && rows < matrices.large_from;
                 let side = if is_small { 2 } else { 4 };
-                constants.extend([("WORKGROUP", matrices.threads.into()), ("SIDE", side.into())]);
                 let tile = 2 * side * matrices.size;
+                // Four subgroups, however large; and no more of a tile than a thread can load at a time.
+                let threads = (4 * matrices.max_subgroup).clamp(tile, 256);
+                constants.extend([("WORKGROUP", threads.into()), ("SIDE", side.into())]);
                 let outputs = if form == Form::Gated { tile / 2 } else { tile };
                 (
                     "matmul_cooperative",

@@ -206,7 +206,8 @@ fn every_program_keeps_its_kernels_word() {
         split: 8,
         ..webgpu.clone()
     };
-    let on_matrices = matrices().map(|matrices| Capabilities { matrices: Some(matrices), ..webgpu.clone() });
+    let with = |matrices| Capabilities { matrices: Some(matrices), subgroups: true, ..webgpu.clone() };
+    let on_matrices = matrices().map(with);
     for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }].iter().chain(&on_matrices)
     {
         check_all("verify", &verify::plans(can), can);

@@ -41,8 +41,9 @@ pub struct GpuOptions {
 }
 
 /// What cooperative matrices need.
-const MATRICES: wgpu::Features =
-    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+const MATRICES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
 /// The fewest rows of a weight matrix for which large tiles fill a card: with 512 rows of x, 256 of them.
 const LARGE_FROM: u32 = 8192;
 

@@ -8,7 +8,7 @@ use crate::{
     backend::{Device, Measure, wait},
     buffers::{BLOCK, Sizes},
     decoder::longest_context,
-    engine::{CHUNK, GROUP, plans},
+    engine::{GROUP, plans},
     error::{Error, Result},
     model::Model,
     step::{Row, SAMPLED, Step},
@@ -118,7 +118,8 @@ impl Bench {
             )));
         }
         let blocks = context.div_ceil(BLOCK) * sequences;
-        let sizes = Sizes { rows: [CHUNK, GROUP], outputs: GROUP, sequences, guesses: 0, context, blocks };
+        let sizes =
+            Sizes { rows: [can.chunk, GROUP], outputs: GROUP, sequences, guesses: 0, context, blocks };
         let plans = plans(model, &can, sizes)?;
         let dispatches = Phase::ALL.map(|phase| plans.dispatches(phase, &can).all);
         let start = Instant::now();
@@ -260,7 +261,7 @@ impl Bench {
             TestKind::Prompt => {
                 for sequence in 0..test.sequences {
                     let all: Vec<u32> = positions.clone().collect();
-                    for chunk in all.chunks(CHUNK as usize) {
+                    for chunk in all.chunks(sizes.rows[Phase::Prefill as usize] as usize) {
                         let rows =
                             chunk.iter().map(|p| Row { token: p % 100, position: *p, sequence }).collect();
                         let is_last = chunk.last() == all.last();

@@ -6,6 +6,11 @@ use crate::buffers::ALIGN;
 /// merge.
 pub const SPLIT: u32 = 256;
 
+/// The most prompt tokens in one prefill step, where arithmetic bounds it.
+pub const CHUNK: u32 = 128;
+/// Likewise where arithmetic is so fast that reading the weights bounds it: fewer steps read them less often.
+pub const LONG_CHUNK: u32 = 512;
+
 /// What a device can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -17,6 +22,10 @@ pub struct Capabilities {
     pub max_groups: u32,
     /// The positions that one workgroup of attention handles in decode: a power of two.
     pub split: u32,
+    /// The most prompt tokens in one prefill step if no other number is requested.
+    pub chunk: u32,
+    /// The cooperative matrices that products of many rows use. `None`: they are computed in f32.
+    pub matrices: Option<Matrices>,
     /// How matrices are laid out.
     pub layout: Layout,
 }
@@ -30,12 +39,45 @@ impl Capabilities {
             max_binding,
             max_groups: 65535,
             split: SPLIT,
+            chunk: CHUNK,
+            matrices: None,
             layout: Layout::gpu(max_binding),
         }
     }
     /// What the CPU can do: there are no limits, and tensors stay where they are mapped.
     pub fn cpu() -> Self {
         Self { max_binding: u64::MAX, layout: Layout::CPU, ..Self::webgpu() }
+    }
+}
+
+/// Cooperative matrices: square ones that a subgroup multiplies by one instruction, in f16 with sums in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrices {
+    /// Rows and columns of each: 8 or 16.
+    pub size: u32,
+    /// The largest size of a subgroup.
+    pub max_subgroup: u32,
+    /// The fewest rows of a weight matrix for which its products use large tiles.
+    pub large_from: u32,
+}
+
+/// Bytes of workgroup memory for large tiles of matrices: tiles of 128 by 40 in f16 of both operands, and results.
+pub const LARGE_TILES: u32 = 2 * 128 * 40 * 2 + 4 * 16 * 20 * 4;
+
+impl Matrices {
+    /// The same matrices in each size of tiles that is used, for all products, and the tiles' names.
+    pub fn tiles(self) -> Vec<(&'static str, Self)> {
+        let all = [("small tiles", u32::MAX), ("large tiles", 0)].into_iter();
+        let count = if self.large_from < u32::MAX { 2 } else { 1 };
+        all.take(count).map(|(name, large_from)| (name, Self { large_from, ..self })).collect()
+    }
+
+    /// The shader file that implements interface `matrices`.
+    pub fn shader(&self) -> &'static str {
+        match self.size {
+            8 => include_str!("../shaders/matrices/eights.wgsl"),
+            _ => include_str!("../shaders/matrices/sixteens.wgsl"),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 };
 use wgpt::{
     backend::{Device, DeviceChoice, GpuOptions},
-    capabilities::{Capabilities, Layout},
+    capabilities::{Capabilities, Layout, Matrices},
     programs::{Written, of_model, written},
     shader::Compiler,
     shapes, verify,
@@ -164,8 +164,11 @@ fn browsers_accept_every_program() {
 /// Set in a child process that makes every pipeline on the one device of a simulated driver.
 const PIPELINES: &str = "WGPT_TEST_PIPELINES";
 
+/// The cooperative matrices of the chips that have them, in tiles of either size.
+const MATRICES: Matrices = Matrices { size: 16, max_subgroup: 64, large_from: 200 };
+
 /// Makes a pipeline of every kernel in every variant and format on the first device.
-fn make_pipelines(subgroups: bool) {
+fn make_pipelines(subgroups: bool, matrices: Option<Matrices>) {
     if std::env::var_os(PIPELINES).is_none() {
         return;
     }
@@ -173,7 +176,7 @@ fn make_pipelines(subgroups: bool) {
     let choice = DeviceChoice::from("vulkan");
     let mut device = Device::open(&choice, true, None, GpuOptions::default()).expect("a device");
     assert!(device.capabilities().subgroups, "{} has subgroups", device.info().name);
-    device.restrict(|can| can.subgroups = subgroups);
+    device.restrict(|can| (can.subgroups, can.matrices) = (subgroups, matrices));
     let plans = verify::plans(&device.capabilities());
     let count = plans.programs(&device.capabilities()).len();
     let name = device.info().name;
@@ -182,11 +185,15 @@ fn make_pipelines(subgroups: bool) {
 }
 #[test]
 fn pipelines_with_subgroups() {
-    make_pipelines(true);
+    make_pipelines(true, None);
 }
 #[test]
 fn pipelines_without_subgroups() {
-    make_pipelines(false);
+    make_pipelines(false, None);
+}
+#[test]
+fn pipelines_on_matrices() {
+    make_pipelines(true, Some(MATRICES));
 }
 
 #[test]
@@ -211,9 +218,13 @@ fn drivers_of_four_makers_make_every_pipeline() {
     ];
     for chip in chips {
         let what = chip.join(" ");
-        for (subgroups, test) in [(true, "pipelines_with_subgroups"), (false, "pipelines_without_subgroups")]
-        {
-            let can = Capabilities { subgroups, ..Capabilities::webgpu() };
+        let mut variants =
+            vec![(true, None, "pipelines_with_subgroups"), (false, None, "pipelines_without_subgroups")];
+        if ["navi31", "ampere", "turing"].contains(&chip[1]) {
+            variants.push((true, Some(MATRICES), "pipelines_on_matrices"));
+        }
+        for (subgroups, matrices, test) in variants {
+            let can = Capabilities { subgroups, matrices, ..Capabilities::webgpu() };
             let count = verify::plans(&can).programs(&can).len();
             let (set, test) = (format!("{PIPELINES}=1"), format!("compilers::{test}"));
             let (set, test) = (set.as_str(), test.as_str());

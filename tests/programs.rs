@@ -11,7 +11,7 @@ use naga::{
 };
 use wgpt::{
     buffers::{BLOCK, Sizes, Use},
-    capabilities::{Capabilities, Layout},
+    capabilities::{Capabilities, LARGE_TILES, Layout, Matrices},
     engine::{plans, vision_plans},
     kernel::{Dispatch, Target},
     plan::Plans,
@@ -29,6 +29,7 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     // Reading f16 values from u32 is standard WGSL, although naga has a capability for it.
     let mut allowed = Allowed::SHADER_FLOAT16_IN_FLOAT32;
     allowed.set(Allowed::SUBGROUP, can.subgroups);
+    allowed.set(Allowed::COOPERATIVE_MATRIX | Allowed::SHADER_FLOAT16, can.matrices.is_some());
     let mut validator = Validator::new(ValidationFlags::all(), allowed);
     let validator = validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
     let validator = validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
@@ -50,7 +51,7 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     assert_eq!(bound, expected, "{what}: (group, binding, writes)");
     assert!(bound.len() <= 8, "{what}: more storage buffers than WebGPU promises");
 
-    holds_everywhere(what, dispatch, &module, validator);
+    holds_everywhere(what, dispatch, can, &module, validator);
 
     // A buffer that is written must not be bound twice: that would be two usages in one dispatch.
     for (i, u) in dispatch.uses.iter().enumerate() {
@@ -84,7 +85,13 @@ fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
 /// Requirements beyond WebGPU's validation and its eight buffers, checked with overrides set: no 64-bit types
 /// and no atomics (Metal has no 64-bit atomics); at most 16 KiB of workgroup memory and 256 threads, which
 /// every API has; and no dependence on the width of a subgroup.
-fn holds_everywhere(what: &str, dispatch: &Dispatch, module: &naga::Module, validator: &mut Validator) {
+fn holds_everywhere(
+    what: &str,
+    dispatch: &Dispatch,
+    can: &Capabilities,
+    module: &naga::Module,
+    validator: &mut Validator,
+) {
     let info = validator.validate(module).expect("it is valid");
     let constants =
         dispatch.program.constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
@@ -95,7 +102,9 @@ fn holds_everywhere(what: &str, dispatch: &Dispatch, module: &naga::Module, vali
     let in_workgroup = |variable: &&naga::GlobalVariable| variable.space == naga::AddressSpace::WorkGroup;
     let variables = module.global_variables.iter().map(|(_, variable)| variable).filter(in_workgroup);
     let bytes: u32 = variables.map(|variable| module.types[variable.ty].inner.size(module.to_ctx())).sum();
-    assert!(bytes <= 16 << 10, "{what}: {bytes} bytes of workgroup memory");
+    // Large tiles of matrices are for devices that have more.
+    let most = if can.matrices.is_some_and(|m| m.large_from < u32::MAX) { LARGE_TILES } else { 16 << 10 };
+    assert!(bytes <= most, "{what}: {bytes} bytes of workgroup memory");
     no_component_of_a_shared_vector_is_stored(what, &module);
     for (_, kind) in module.types.iter() {
         let is_wide = kind.inner.scalar().is_some_and(|scalar| scalar.width > 4);
@@ -197,8 +206,11 @@ fn every_program_keeps_its_kernels_word() {
         split: 8,
         ..webgpu.clone()
     };
-    for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }] {
-        check_all("verify", &verify::plans(&can), &can);
+    let with = |matrices| Capabilities { matrices: Some(matrices), subgroups: true, ..webgpu.clone() };
+    let on_matrices = matrices().map(with);
+    for can in [webgpu.clone(), Capabilities { subgroups: true, ..webgpu.clone() }].iter().chain(&on_matrices)
+    {
+        check_all("verify", &verify::plans(can), can);
     }
     let models = Fixture::all().into_iter().map(|fixture| fixture.model).chain(images::models());
     for model in models {
@@ -209,6 +221,12 @@ fn every_program_keeps_its_kernels_word() {
             }
         }
     }
+}
+
+/// Cooperative matrices as devices have them.
+fn matrices() -> [Matrices; 5] {
+    let of = |size, max_subgroup, large_from| Matrices { size, max_subgroup, large_from };
+    [of(8, 32, u32::MAX), of(16, 32, u32::MAX), of(16, 32, 0), of(16, 64, u32::MAX), of(16, 64, 0)]
 }
 
 fn check_all(name: &str, plans: &Plans, can: &Capabilities) {

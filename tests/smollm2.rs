@@ -15,6 +15,7 @@ use wgpt::{
     simd::Math,
     tokenizer::Tokenizer,
     verify::{Agreement, agreement},
+    workload::Phase,
 };
 
 /// tests/fixtures/smollm2.json: the results of transformers on the same file.
@@ -114,10 +115,27 @@ fn fast_math_changes_little_of_smollm2() {
         eprintln!("skipped: this processor has no fast form");
         return;
     }
-    let Agreement { kl, top } = agreement(&model, &expected.tokens, devices).expect("both run");
+    let Agreement { kl, top } =
+        agreement(&model, &expected.tokens, Phase::Decode, devices).expect("both run");
     println!(
         "--math fast against f32 on SmolLM2 in Q4_1: mean KL {kl:.5}, top tokens equal {:.1} %",
         100.0 * top
     );
     assert!(kl < 0.01 && top > 0.9, "mean KL {kl}, equal top tokens {top}");
+}
+
+/// How much products in f16, on cooperative matrices, change the predictions.
+#[test]
+fn cooperative_matrices_change_less_of_smollm2() {
+    let Some((model, _, expected)) = smollm2() else { return };
+    let Some(device) = On::Gpu.open() else { return };
+    let devices = [Math::F32, Math::Fast].map(|math| device.clone().with_math(math));
+    if !devices[1].has_fast_math() {
+        eprintln!("skipped: the GPU has no cooperative matrices");
+        return;
+    }
+    let Agreement { kl, top } =
+        agreement(&model, &expected.tokens, Phase::Prefill, devices).expect("both run");
+    println!("on cooperative matrices: mean KL {kl:.7}, top tokens equal {:.1} %", 100.0 * top);
+    assert!(kl < 1e-4 && top > 0.98, "mean KL {kl}, equal top tokens {top}");
 }

@@ -37,6 +37,7 @@ impl On {
         let options = GpuOptions {
             checked: self == Self::Checked,
             webgpu_defaults: self == Self::WebGpu,
+            software_matrices: true,
             ..GpuOptions::default()
         };
         Some(Device::open(&choice, false, Some(2), options).expect("the device opens"))

@@ -6,10 +6,11 @@ use super::{
     bandwidth, native,
 };
 use crate::{
-    capabilities::Capabilities,
+    capabilities::{Capabilities, LONG_CHUNK, Matrices},
     error::{Error, Remedy, Result},
     plan::Plans,
     simd::{Math, Simd},
+    verify::matrices_are_right,
 };
 use std::sync::Arc;
 
@@ -23,7 +24,13 @@ pub struct Device {
 #[derive(Clone)]
 enum Opened {
     Cpu { threads: usize, math: Math, can: Capabilities },
-    Gpu(Arc<Gpu>),
+    Gpu { gpu: Arc<Gpu>, can: Capabilities },
+}
+
+impl From<Gpu> for Opened {
+    fn from(gpu: Gpu) -> Self {
+        Self::Gpu { can: gpu.can.clone(), gpu: Arc::new(gpu) }
+    }
 }
 
 impl Device {
@@ -42,7 +49,7 @@ impl Device {
                 let threads = threads.unwrap_or_else(default_threads);
                 Opened::Cpu { threads, math: Math::F32, can: Capabilities::cpu() }
             }
-            Some(adapter) if is_usable(adapter) => Opened::Gpu(Arc::new(native::open(adapter, options)?)),
+            Some(adapter) if is_usable(adapter) => native::open(adapter, options)?.into(),
             Some(adapter) => {
                 return Err(Error::device(format!(
                     "{} lacks compute shaders or WebGPU's default limits",
@@ -75,21 +82,20 @@ impl Device {
                 info.name
             )));
         }
-        let gpu = Gpu::new(device, queue, info, GpuOptions::default());
-        Ok(Self { opened: Opened::Gpu(Arc::new(gpu)), reason: "the application's own".to_owned() })
+        let gpu = Gpu::new(adapter, device, queue, GpuOptions::default());
+        Ok(Self { opened: gpu.into(), reason: "the application's own".to_owned() })
     }
 
     pub fn info(&self) -> DeviceInfo {
         match &self.opened {
             Opened::Cpu { threads, .. } => DeviceInfo { backend: "cpu", name: cpu_name(*threads) },
-            Opened::Gpu(gpu) => gpu.info.clone(),
+            Opened::Gpu { gpu, .. } => gpu.info.clone(),
         }
     }
 
     pub fn capabilities(&self) -> Capabilities {
         match &self.opened {
-            Opened::Cpu { can, .. } => can.clone(),
-            Opened::Gpu(gpu) => gpu.can.clone(),
+            Opened::Cpu { can, .. } | Opened::Gpu { can, .. } => can.clone(),
         }
     }
 
@@ -97,40 +103,55 @@ impl Device {
     pub fn bandwidth(&self) -> Result<Bandwidth> {
         match &self.opened {
             Opened::Cpu { threads, .. } => Ok(bandwidth::of_cpu(*threads)),
-            Opened::Gpu(gpu) => bandwidth::of_gpu(gpu),
+            Opened::Gpu { gpu, .. } => bandwidth::of_gpu(gpu),
         }
     }
 
-    /// Sets how exactly the CPU computes products; f32 is the default. It changes nothing for a GPU.
+    /// Sets how exactly products are computed; f32 is the default. A GPU that has cooperative matrices is
+    /// found to compute them rightly before [`Math::Fast`] uses them.
     pub fn with_math(mut self, wanted: Math) -> Self {
-        if let Opened::Cpu { math, .. } = &mut self.opened {
-            *math = wanted;
+        match &mut self.opened {
+            Opened::Cpu { math, .. } => *math = wanted,
+            Opened::Gpu { gpu, can } => {
+                can.matrices = if wanted == Math::Fast { checked_matrices(gpu) } else { None };
+                can.chunk = if can.matrices.is_some() { LONG_CHUNK } else { gpu.can.chunk };
+            }
         }
         self
     }
 
     /// Whether [`Math::Fast`] differs from f32 on this device.
     pub fn has_fast_math(&self) -> bool {
-        matches!(self.opened, Opened::Cpu { .. }) && Simd::detect().has_byte_products()
+        match &self.opened {
+            Opened::Cpu { .. } => Simd::detect().has_byte_products(),
+            Opened::Gpu { gpu, .. } => checked_matrices(gpu).is_some(),
+        }
+    }
+
+    /// The cooperative matrices that [`Math::Fast`] uses, or that they are not to be trusted. `None` where there
+    /// are none.
+    pub fn matrices(&self) -> Option<String> {
+        let Opened::Gpu { gpu, .. } = &self.opened else { return None };
+        gpu.matrices?;
+        Some(match checked_matrices(gpu) {
+            Some(Matrices { size, .. }) => format!("cooperative matrices of {size}×{size} are used"),
+            None => "its cooperative matrices compute wrongly and are not used".to_owned(),
+        })
     }
 
     /// The driver's name and version, as far as they are known. Empty for the CPU.
     pub fn driver(&self) -> String {
         match &self.opened {
             Opened::Cpu { .. } => String::new(),
-            Opened::Gpu(gpu) => gpu.driver.clone(),
+            Opened::Gpu { gpu, .. } => gpu.driver.clone(),
         }
     }
 
     /// Changes what the device is taken to be capable of, or its layout of matrices. Tests use this to reach
     /// code that only other devices would run.
-    ///
-    /// # Panics
-    /// If the device is a GPU and has clones.
     pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {
         change(match &mut self.opened {
-            Opened::Cpu { can, .. } => can,
-            Opened::Gpu(gpu) => &mut Arc::get_mut(gpu).expect("a device without copies").can,
+            Opened::Cpu { can, .. } | Opened::Gpu { can, .. } => can,
         });
     }
 
@@ -141,7 +162,19 @@ impl Device {
             Opened::Cpu { threads, math, .. } => {
                 Box::new(CpuBackend::prepare(plans, threads, math, progress)?)
             }
-            Opened::Gpu(gpu) => Box::new(GpuBackend::prepare(gpu, plans, progress)?),
+            Opened::Gpu { gpu, can } => Box::new(GpuBackend::prepare(gpu, &can, plans, progress)?),
         })
     }
+}
+
+/// The cooperative matrices of a GPU if it computes products with them as they are defined.
+fn checked_matrices(gpu: &Arc<Gpu>) -> Option<Matrices> {
+    let are_right = |matrices: &Matrices| {
+        let prepare = |can: &Capabilities, plans| GpuBackend::prepare(gpu.clone(), can, plans, &|_| ());
+        let is_right = matrices_are_right(&gpu.can, *matrices, prepare);
+        // Where they cannot even be used, nothing else has failed.
+        let has_failed = gpu.forget_failure();
+        is_right.unwrap_or(false) && !has_failed
+    };
+    *gpu.checked_matrices.get_or_init(|| gpu.matrices.filter(are_right))
 }

@@ -168,6 +168,9 @@ impl Bench {
             // would share the processor's cache, so each matrix gets its own bytes.
             false => shapes::model(name, format.unwrap_or(Format::F16), info.backend != "cpu")?,
         };
+        if let Some(matrices) = device.matrices().filter(|_| math == Math::Fast) {
+            terminal.say(format_args!("{matrices}"));
+        }
         let mut prepared = {
             let bar = terminal.progress("loading", Unit::Bytes);
             let total = model.checkpoint.entries().map(|(_, entry)| entry.bytes as u64).sum();

@@ -2,7 +2,7 @@
 
 use super::{terminal, terminal::Terminal};
 use crate::{
-    backend::{DeviceChoice, adapters},
+    backend::{AdapterSummary, Device, DeviceChoice, GpuOptions, adapters},
     error::Result,
 };
 use clap::Args;
@@ -30,7 +30,8 @@ impl Devices {
             let mark = if a.chosen { "*" } else { " " };
             write!(text, "{mark} {:2}  {:6}  {:10}  {}", a.index, a.backend, a.r#type, a.name)
                 .expect("a string");
-            let details = [a.driver.as_str(), &a.features.join(", ")].map(str::to_owned);
+            let mut details = vec![a.driver.clone(), a.features.join(", ")];
+            details.extend(matrices(a));
             let details: Vec<_> = details.into_iter().filter(|d| !d.is_empty()).collect();
             if !details.is_empty() {
                 write!(text, "  ({})", details.join("; ")).expect("a string");
@@ -41,4 +42,13 @@ impl Devices {
         terminal.say(format_args!("* is what --device {} chooses", self.device));
         Ok(())
     }
+}
+
+/// Whether products use an adapter's cooperative matrices.
+fn matrices(adapter: &AdapterSummary) -> Option<String> {
+    if !adapter.features.contains(&"cooperative-matrix") {
+        return None;
+    }
+    let options = GpuOptions { keep_pipelines: true, ..GpuOptions::default() };
+    Device::open(&DeviceChoice::Index(adapter.index), true, None, options).ok()?.matrices()
 }

@@ -149,8 +149,15 @@ struct DeviceArgs {
 
 impl DeviceArgs {
     fn open(&self) -> Result<Device> {
+        self.open_with(self.options())
+    }
+
+    fn options(&self) -> GpuOptions {
+        GpuOptions { checked: self.checked, keep_pipelines: true, ..GpuOptions::default() }
+    }
+
+    fn open_with(&self, gpu: GpuOptions) -> Result<Device> {
         let choice = DeviceChoice::from(self.device.as_str());
-        let gpu = GpuOptions { checked: self.checked, webgpu_defaults: false, keep_pipelines: true };
         Device::open(&choice, self.require_gpu, self.threads.map(usize::from), gpu)
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     engine::{EngineOptions, plans, sizes, vision_plans},
     error::Result,
     plan::Plans,
+    simd::Math,
     workload::Phase,
 };
 use clap::Args;
@@ -36,7 +37,7 @@ struct Needs {
 impl Plan {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
-        let device = self.model.device.open()?;
+        let device = self.model.device.open()?.with_math(self.model.math.unwrap_or(Math::Fast));
         let can = device.capabilities();
         let sizes =
             sizes(&model, &can, EngineOptions { context: self.model.ctx, ..EngineOptions::default() })?;

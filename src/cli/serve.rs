@@ -34,10 +34,10 @@ pub struct Serve {
     /// sequences can need
     #[arg(long, value_name = "N")]
     cache_blocks: Option<u32>,
-    /// How many tokens of prompts run in one step, beside which answers wait
-    #[arg(long, default_value_t = 128, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=4096))]
-    prefill_chunk: u32,
+    /// How many tokens of prompts run in one step, beside which answers wait. Default: 128, or 512 where the
+    /// device is fast
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    prefill_chunk: Option<u32>,
     /// Whether to guess tokens from what came before in a text, which makes texts that repeat themselves
     /// faster and changes none
     #[arg(long, value_enum, default_value = "ngram")]
@@ -134,7 +134,7 @@ impl Serve {
             let (model, tokenizer) = command.model.open(&terminal)?;
             let options = EngineOptions {
                 sequences: Some(command.parallel),
-                chunk: Some(command.prefill_chunk),
+                chunk: command.prefill_chunk,
                 guess: command.spec_type == SpecType::Ngram,
                 cache: command.cache_blocks.map(|blocks| blocks.saturating_mul(crate::buffers::BLOCK)),
                 ..EngineOptions::default()

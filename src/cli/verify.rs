@@ -2,6 +2,7 @@
 
 use super::{DeviceArgs, open_weights, terminal, terminal::Terminal};
 use crate::{
+    backend::GpuOptions,
     capabilities::Capabilities,
     error::{Error, Result},
     programs,
@@ -49,7 +50,8 @@ impl Verify {
         let info = device.info();
         terminal.say(format_args!("verifying {} ({}): {}", info.name, info.backend, device.reason));
         drop(device);
-        let checks = verify(|| self.device.open())?;
+        let options = GpuOptions { software_matrices: true, ..self.device.options() };
+        let checks = verify(|| self.device.open_with(options))?;
         let wrong: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
         if self.json {
             terminal::write_json(&json!({"device": info, "checks": checks, "ok": wrong.is_empty()}))?;

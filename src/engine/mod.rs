@@ -39,8 +39,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The most prompt tokens in one prefill step if no other number is requested.
-pub(crate) const CHUNK: u32 = 128;
 /// The most sequences in one decode step.
 pub(crate) const GROUP: u32 = 8;
 /// The limit of the context if no other is requested.
@@ -57,7 +55,7 @@ pub struct EngineOptions {
     /// one context per sequence. When the cache is full, the sequence that arrived last has to wait.
     pub cache: Option<u32>,
     /// The most prompt tokens in one step, at least one. More read prompts faster, and let running texts wait
-    /// longer. `None`: 128.
+    /// longer. `None`: as many as suit the device, 128 or 512.
     pub chunk: Option<u32>,
     /// Whether to guess tokens from what came before, to gain several by one step. A text is the same with
     /// guesses and without, and comes sooner where it repeats itself; where guesses are wrong too often,
@@ -384,7 +382,7 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
         None => most.min(DEFAULT_CONTEXT),
     };
     let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::buffers::ALIGN)) * 4;
-    let chunk = options.chunk.unwrap_or(CHUNK).max(1);
+    let chunk = options.chunk.unwrap_or(can.chunk).max(1);
     let outputs = if options.scores || options.insight { chunk } else { GROUP };
     let outputs = u64::from(outputs).min(can.max_binding / a_row).max(1) as u32;
     let sequences = options.sequences.unwrap_or(1).max(1);

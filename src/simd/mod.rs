@@ -32,8 +32,9 @@ pub enum Math {
     /// Every product and sum in f32.
     #[default]
     F32,
-    /// Where that is faster, products of quantised weights with activations that are rounded to eight bits in
-    /// blocks.
+    /// Where that is faster: on the CPU, products of quantised weights with activations that are rounded to
+    /// eight bits in blocks; on a GPU with cooperative matrices, products of many rows with weights and
+    /// activations in f16.
     Fast,
 }
 

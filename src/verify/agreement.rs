@@ -22,32 +22,39 @@ pub struct Agreement {
     pub top: f64,
 }
 
-/// Runs tokens through a model on two devices, one at a time in the decode plan, as if they were generated.
-pub fn agreement(model: &Model, tokens: &[u32], devices: [Device; 2]) -> Result<Agreement> {
+/// Runs tokens through a model on two devices: in the decode plan one at a time, as if they were generated, or
+/// in the prefill plan all at once.
+pub fn agreement(model: &Model, tokens: &[u32], phase: Phase, devices: [Device; 2]) -> Result<Agreement> {
     let context = tokens.len() as u32;
+    let at_once = if phase == Phase::Prefill { context } else { 1 };
     let blocks = context.div_ceil(BLOCK);
-    let sizes = Sizes { rows: [1, 1], outputs: 1, sequences: 1, guesses: 0, context, blocks };
+    let sizes = Sizes { rows: [at_once, 1], outputs: at_once, sequences: 1, guesses: 0, context, blocks };
     let mut backends = Vec::new();
     for device in devices {
         let plans = engine::plans(model, &device.capabilities(), sizes)?;
         backends.push(device.prepare(plans, &|_| ())?);
     }
     let (mut kl, mut same) = (0.0, 0);
-    for (position, token) in (0..).zip(tokens) {
+    let rows: Vec<_> =
+        (0..).zip(tokens).map(|(position, token)| Row { token: *token, position, sequence: 0 }).collect();
+    for rows in rows.chunks(at_once as usize) {
         let step = Step {
-            rows: vec![Row { token: *token, position, sequence: 0 }],
-            outputs: vec![0],
+            outputs: (0..at_once).collect(),
+            rows: rows.to_vec(),
             tables: vec![(0..blocks).collect()],
             ..Step::default()
         };
         let mut found = Vec::new();
         for backend in &mut backends {
-            backend.submit(Phase::Decode, &step)?;
+            backend.submit(phase, &step)?;
             wait(backend.picked())?;
-            found.push(wait(backend.read(backend.plans().logits(), 1))?);
+            found.push(wait(backend.read(backend.plans().logits(), at_once as usize))?);
         }
-        same += u32::from(greedy(&found[0]) == greedy(&found[1]));
-        kl += divergence(&found[0], &found[1]);
+        let vocab = found[0].len() / at_once as usize;
+        for (p, q) in found[0].chunks(vocab).zip(found[1].chunks(vocab)) {
+            same += u32::from(greedy(p) == greedy(q));
+            kl += divergence(p, q);
+        }
     }
     let n = tokens.len() as f64;
     Ok(Agreement { kl: kl / n, top: f64::from(same) / n })

@@ -6,20 +6,24 @@
 
 mod agreement;
 mod compare;
+mod matrices;
 mod plans;
 mod steps;
 
 pub use agreement::{Agreement, agreement};
 pub use compare::compare;
+pub use matrices::matrices_are_right;
 pub use plans::plans;
 
 use crate::{
     backend::{Backend, CpuBackend, Device},
     buffers::{BLOCK, Sizes},
+    capabilities::Matrices,
     error::Result,
     model::Model,
     simd::Math,
     weights::Format,
+    workload::Phase,
 };
 use compare::worse;
 use serde::Serialize;
@@ -38,8 +42,14 @@ pub struct Check {
 
 /// For sums in another order than the definition's. Nothing else may differ.
 const TOLERANCE: f64 = 5e-5;
+/// For products of factors in f16. Rounding a factor changes it by 2^-11 of itself at most, so a product changes
+/// by 2^-10, 1e-3. The changes of a sum's products mostly cancel out, and the largest value of many is some
+/// times larger than a typical one, so that a right sum is off by a fraction of this.
+const MATRIX_TOLERANCE: f64 = 2e-3;
 /// The KL divergence in nats that rounding activations to eight bits may cause.
 const FAST_TOLERANCE: f64 = 0.01;
+/// The KL divergence that rounding weights and activations to f16 may cause.
+const F16_TOLERANCE: f64 = 1e-4;
 
 const WIDTH: u32 = 512;
 const WIDE: u32 = 2304;
@@ -68,23 +78,45 @@ pub fn verify(open: impl Fn() -> Result<Device>) -> Result<Vec<Check>> {
         checks.extend(more.into_iter().map(|c| Check { variant: c.variant + ", no subgroups", ..c }));
     }
     if has_fast_math {
-        checks.push(fast_math(&open)?);
+        let device = open()?.with_math(Math::Fast);
+        let on_matrices = device.capabilities().matrices.is_some();
+        if on_matrices {
+            checks.extend(products_on_matrices(device)?);
+        }
+        checks.push(fast_math(&open, if on_matrices { Phase::Prefill } else { Phase::Decode })?);
+    }
+    Ok(checks)
+}
+
+/// Checks products on cooperative matrices, in small tiles and in large ones.
+fn products_on_matrices(mut device: Device) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    let tiles = device.capabilities().matrices.map_or(Vec::new(), Matrices::tiles);
+    for (name, matrices) in tiles {
+        device.restrict(|can| can.matrices = Some(matrices));
+        let all = verify_opened(device.clone())?;
+        let products = all.into_iter().filter(|check| check.tolerance == MATRIX_TOLERANCE);
+        checks.extend(products.map(|c| Check { variant: format!("{}, {name} of matrices", c.variant), ..c }));
     }
     Ok(checks)
 }
 
 /// Compares the predictions of the built-in model in q8_0, computed with `--math fast` and in f32.
-fn fast_math(open: &impl Fn() -> Result<Device>) -> Result<Check> {
+fn fast_math(open: &impl Fn() -> Result<Device>, phase: Phase) -> Result<Check> {
     let (mut model, tokenizer) = Model::built_in()?;
     model.quantize(Format::Q8_0);
     let tokens = tokenizer.encode("Once upon a time there was a little girl who had a red ball.", true)?;
     let devices = [open()?.with_math(Math::F32), open()?.with_math(Math::Fast)];
-    let Agreement { kl, top } = agreement(&model, &tokens, devices)?;
+    let Agreement { kl, top } = agreement(&model, &tokens, phase, devices)?;
+    // Decode rounds activations to eight bits, prefill rounds to f16.
+    let (name, tolerance) =
+        if phase == Phase::Decode { ("decode", FAST_TOLERANCE) } else { ("prefill", F16_TOLERANCE) };
     let variant =
-        format!("decode, q8_0, mean KL of fast math ({:.0} % of the top tokens equal)", 100.0 * top);
-    Ok(Check { kernel: "model", variant, max_error: kl, tolerance: FAST_TOLERANCE, ok: kl <= FAST_TOLERANCE })
+        format!("{name}, q8_0, mean KL of fast math ({:.0} % of the top tokens equal)", 100.0 * top);
+    Ok(Check { kernel: "model", variant, max_error: kl, tolerance, ok: kl <= tolerance })
 }
 
+/// Checks every kernel and variant with a device's present capabilities.
 fn verify_opened(device: Device) -> Result<Vec<Check>> {
     let can = device.capabilities();
     let mut definition = CpuBackend::prepare(plans(&can), 1, Math::F32, &|_| ())?.plain();
@@ -92,7 +124,7 @@ fn verify_opened(device: Device) -> Result<Vec<Check>> {
     let mut checks: Vec<Check> = Vec::new();
     for (phase, step) in steps() {
         for pass in 0..definition.plans().of(phase).passes.len() {
-            let check = compare(&mut definition, &mut *tested, phase, pass, &step)?;
+            let check = compare(&mut definition, &mut *tested, &can, (phase, pass), &step)?;
             match checks.iter_mut().find(|c| (c.kernel, &c.variant) == (check.kernel, &check.variant)) {
                 Some(known) => {
                     known.max_error = worse(known.max_error, check.max_error);

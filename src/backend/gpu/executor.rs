@@ -9,6 +9,7 @@ use super::{
 use crate::{
     backend::{Backend, Measure, Pending},
     buffers::{Buffer, Content, Rows},
+    capabilities::Capabilities,
     error::Result,
     plan::{Plans, Ports},
     sampling::Picked,
@@ -38,6 +39,7 @@ struct StepRing {
 /// A model on a GPU.
 pub struct GpuBackend {
     gpu: Arc<Gpu>,
+    max_groups: u32,
     plans: Plans,
     buffers: Vec<wgpu::Buffer>,
     /// By plan, then by pass.
@@ -61,7 +63,7 @@ struct InFlight {
 impl GpuBackend {
     /// Makes the model's buffers, uploads the weights and compiles the programs. `progress` is called with
     /// the bytes of each part of the weights that is uploaded.
-    pub fn prepare(gpu: Arc<Gpu>, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
+    pub fn prepare(gpu: Arc<Gpu>, can: &Capabilities, plans: Plans, progress: &dyn Fn(u64)) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let make = |buffer: Buffer| {
             gpu.buffer(plans.buffers.label(buffer), plans.buffers.bytes(buffer, &plans.sizes), usage)
@@ -78,7 +80,7 @@ impl GpuBackend {
         };
         let in_flight = InFlight { free, steps: VecDeque::new() };
         gpu.check()?;
-        let (programs, ready) = bind(&gpu, &plans, &buffers);
+        let (programs, ready) = bind(&gpu, can, &plans, &buffers);
         let (pipelines, compile_time) = std::thread::scope(|scope| {
             let compiling = scope.spawn(|| compile(&gpu, &programs, &steps.1));
             let mut upload = Upload::new(&gpu);
@@ -95,6 +97,7 @@ impl GpuBackend {
         gpu.check()?;
         Ok(Self {
             gpu,
+            max_groups: can.max_groups,
             plans,
             buffers,
             ready,
@@ -129,7 +132,7 @@ impl GpuBackend {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_bind_group(0, &self.steps.group, &[offset]);
         for ready in self.ready[self.plans.number(phase)][passes].iter().flatten() {
-            if let Some([x, y, z]) = ready.grid.workgroups(&load, self.gpu.can.max_groups) {
+            if let Some([x, y, z]) = ready.grid.workgroups(&load, self.max_groups) {
                 pass.set_pipeline(&self.pipelines[ready.pipeline]);
                 pass.set_bind_group(1, &ready.operands, &[]);
                 pass.dispatch_workgroups(x, y, z);
@@ -235,7 +238,7 @@ impl Measure for GpuBackend {
         profile(
             &self.gpu,
             (&self.ready[self.plans.number(phase)], &self.pipelines),
-            &step.load(),
+            (&step.load(), self.max_groups),
             (&self.steps.group, offset),
         )
     }
@@ -276,8 +279,9 @@ mod tests {
         let gpu = wait(Gpu::open(adapter, GpuOptions::default())).expect("a device");
         let (model, _) = Model::built_in().expect("the built-in model");
         let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, guesses: 0, context: 32, blocks: 1 };
-        let plans = plans(&model, &gpu.can, sizes).expect("plans");
-        let backend = GpuBackend::prepare(Arc::new(gpu), plans, &|_| ()).expect("a device made ready");
+        let can = gpu.can.clone();
+        let plans = plans(&model, &can, sizes).expect("plans");
+        let backend = GpuBackend::prepare(Arc::new(gpu), &can, plans, &|_| ()).expect("a device made ready");
         let step = Step {
             rows: vec![Row { token: 1, position: 0, sequence: 0 }],
             outputs: vec![0],

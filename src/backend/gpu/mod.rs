@@ -13,7 +13,7 @@ use super::{
     adapter::{backend_name, driver},
 };
 use crate::{
-    capabilities::{Capabilities, Layout, SPLIT},
+    capabilities::{CHUNK, Capabilities, LARGE_TILES, LONG_CHUNK, Layout, Matrices, SPLIT},
     error::{Error, Kind, Remedy, Result},
     shader::Program,
 };
@@ -21,7 +21,7 @@ use pipeline_cache::PipelineCache;
 use std::{
     future::poll_fn,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     task::{Poll, Waker},
@@ -36,6 +36,31 @@ pub struct GpuOptions {
     pub webgpu_defaults: bool,
     /// Keep compiled programs in the user's cache folder, so that the next run starts sooner.
     pub keep_pipelines: bool,
+    /// Use cooperative matrices even if the device is made of software, which computes faster without them.
+    pub software_matrices: bool,
+}
+
+/// What cooperative matrices need.
+const MATRICES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+/// The fewest rows of a weight matrix for which large tiles fill a card: with 512 rows of x, 256 of them.
+const LARGE_FROM: u32 = 8192;
+
+/// The size of cooperative matrices that an adapter multiplies in f16 with sums in f32, and that WGSL has.
+fn matrix_size(adapter: &wgpu::Adapter, options: GpuOptions) -> Option<u32> {
+    if adapter.get_info().device_type == wgpu::DeviceType::Cpu && !options.software_matrices {
+        return None;
+    }
+    let all = adapter.cooperative_matrix_properties();
+    let has = |size: &u32| {
+        all.iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [*size; 3]
+                && p.ab_type == wgpu::CooperativeScalarType::F16
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    [16, 8].into_iter().find(has)
 }
 
 /// An open GPU.
@@ -44,7 +69,12 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     pub info: DeviceInfo,
     pub driver: String,
+    /// What it can do by default.
     pub can: Capabilities,
+    /// The cooperative matrices that it has.
+    pub matrices: Option<Matrices>,
+    /// Those of them that have been found to be right.
+    pub checked_matrices: OnceLock<Option<Matrices>>,
     options: GpuOptions,
     /// Whether a browser reads the programs, rather than naga.
     is_browser: bool,
@@ -61,6 +91,7 @@ impl Gpu {
         let info = adapter.get_info();
         let (most, mut limits) = (adapter.limits(), wgpu::Limits::defaults());
         let mut features = wgpu::Features::empty();
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if !options.webgpu_defaults {
             // No binding may exceed 2^31 − 1 bytes; this is the largest multiple of 256, the alignment of
             // bindings, below that.
@@ -70,11 +101,20 @@ impl Gpu {
             let useful =
                 wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
             features = adapter.features() & useful;
+            if adapter.features().contains(MATRICES) && matrix_size(adapter, options).is_some() {
+                features |= MATRICES;
+                // SAFETY: what an experimental feature does wrong may be undefined behaviour. Cooperative
+                // matrices are loaded from and stored to workgroup memory only, at places that the program's
+                // constants bound, and are used for a model only after they have been checked.
+                experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+                limits.max_compute_workgroup_storage_size = most.max_compute_workgroup_storage_size;
+            }
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpt"),
             required_features: features,
             required_limits: limits,
+            experimental_features,
             // Small buffers share small blocks of memory. Large buffers have their own blocks in any case.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -86,7 +126,7 @@ impl Gpu {
             let error = if is_memory { Error::memory(message) } else { Error::device(message) };
             error.with_remedy(Remedy::UseCpu).because(e)
         })?;
-        let gpu = Self::new(device, queue, info, options);
+        let gpu = Self::new(adapter, device, queue, options);
         let record = {
             let failure = gpu.failure.clone();
             move |kind, message: String| {
@@ -110,20 +150,33 @@ impl Gpu {
 
     /// Wraps an open device. `options` must be those that it was opened with.
     pub fn new(
+        adapter: &wgpu::Adapter,
         device: wgpu::Device,
         queue: wgpu::Queue,
-        info: wgpu::AdapterInfo,
         options: GpuOptions,
     ) -> Self {
+        let info = adapter.get_info();
         let limits = device.limits();
         let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         // No binding may exceed 2^31 − 1 bytes; see `open`.
         let max_binding = max_binding.min((1 << 31) - 256);
+        let size = matrix_size(adapter, options).filter(|_| device.features().contains(MATRICES));
+        let matrices = size.map(|size| {
+            let is_roomy = limits.max_compute_workgroup_storage_size >= LARGE_TILES;
+            Matrices {
+                size,
+                max_subgroup: info.subgroup_max_size,
+                large_from: if is_roomy && size == 16 { LARGE_FROM } else { u32::MAX },
+            }
+        });
+        let is_fast = info.device_type == wgpu::DeviceType::DiscreteGpu && !options.webgpu_defaults;
         let can = Capabilities {
             subgroups: device.features().contains(wgpu::Features::SUBGROUP),
             max_binding,
             max_groups: limits.max_compute_workgroups_per_dimension,
             split: SPLIT,
+            chunk: if is_fast { LONG_CHUNK } else { CHUNK },
+            matrices: None,
             layout: Layout::gpu(max_binding),
         };
         let keeps = options.keep_pipelines;
@@ -137,6 +190,8 @@ impl Gpu {
             info,
             driver,
             can,
+            matrices,
+            checked_matrices: OnceLock::new(),
             options,
             is_browser,
             pipeline_cache,
@@ -156,6 +211,11 @@ impl Gpu {
                 Err(Error::run(format!("{} failed: {what}", self.info.name)).with_remedy(Remedy::UseCpu))
             }
         }
+    }
+
+    /// Forgets a failure. Returns whether there was one.
+    pub fn forget_failure(&self) -> bool {
+        self.failure.lock().expect("no panic while it is held").take().is_some()
     }
 
     /// The recorded failure of the device if there is one, else an error about the call `what` that failed.

@@ -19,7 +19,7 @@ const MAX: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 pub(super) fn profile(
     gpu: &Gpu,
     (passes, pipelines): (&[Vec<Ready>], &[wgpu::ComputePipeline]),
-    load: &Workload,
+    (load, max_groups): (&Workload, u32),
     step: (&wgpu::BindGroup, u32),
 ) -> Result<Vec<Duration>> {
     if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
@@ -34,7 +34,7 @@ pub(super) fn profile(
         .iter()
         .enumerate()
         .flat_map(|(pass, all)| all.iter().map(move |ready| (pass, ready)))
-        .filter_map(|(pass, ready)| Some((pass, ready, ready.grid.workgroups(load, gpu.can.max_groups)?)))
+        .filter_map(|(pass, ready)| Some((pass, ready, ready.grid.workgroups(load, max_groups)?)))
         .collect();
     for dispatches in dispatches.chunks(MAX) {
         let count = 2 * dispatches.len() as u32;

@@ -3,6 +3,7 @@
 use super::Gpu;
 use crate::{
     buffers::Use,
+    capabilities::Capabilities,
     kernel::{Dispatch, Grid, Target},
     plan::{Pass, Plans},
     shader::Program,
@@ -22,7 +23,12 @@ pub(super) struct Ready {
 pub(super) type Bound = (Program, wgpu::BindGroupLayout);
 
 /// Makes the bind groups. Returns the programs, each once, and the dispatches by plan, then by pass.
-pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<Bound>, Vec<Vec<Vec<Ready>>>) {
+pub(super) fn bind(
+    gpu: &Gpu,
+    can: &Capabilities,
+    plans: &Plans,
+    buffers: &[wgpu::Buffer],
+) -> (Vec<Bound>, Vec<Vec<Vec<Ready>>>) {
     let mut layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout> = HashMap::new();
     let (mut programs, mut known) = (Vec::new(), HashMap::new());
     let mut ready = |dispatch: Dispatch| {
@@ -39,7 +45,7 @@ pub(super) fn bind(gpu: &Gpu, plans: &Plans, buffers: &[wgpu::Buffer]) -> (Vec<B
     };
     let mut all = Vec::new();
     for plan in &plans.plans {
-        let target = Target { can: &gpu.can, phase: plan.phase };
+        let target = Target { can, phase: plan.phase };
         let of_pass = |pass: &Pass| pass.kernel.dispatches(&target).into_iter().map(&mut ready).collect();
         all.push(plan.passes.iter().map(of_pass).collect());
     }

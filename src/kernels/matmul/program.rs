@@ -100,13 +100,26 @@ impl Matmul {
                 ("MULTIPLY", flag(form == Form::Up)),
             ]);
         }
-        let (name, source, tile, tile_rows) = match target.phase {
-            Phase::Prefill => {
-                assert!(norm.is_none(), "for many rows a norm is a pass of its own");
-                let outputs = if form == Form::Gated { 32 } else { 64 };
-                ("matmul_tiled", include_str!("../../../shaders/matmul/tiled.wgsl"), outputs, 64)
+        assert!(norm.is_none() || target.phase == Phase::Decode, "for many rows a norm is a pass of its own");
+        // Matrices that fill no tile of cooperative matrices are not worth one.
+        let lines = part.rows.len() as u32;
+        let matrices = target.can.matrices.filter(|_| self.w.columns8() >= 4 && lines >= 32);
+        // A workgroup takes `tile` rows of the part and `tile_rows` of x.
+        let (name, source, tile, tile_rows) = match (target.phase, matrices) {
+            (Phase::Prefill, Some(matrices)) => {
+                imports.push(("matrices", matrices.shader()));
+                let is_small = matrices.size == 16 && lines < matrices.large_from;
+                let side = if is_small { 2 } else { 4 };
+                let tile = 2 * side * matrices.size;
+                // Four subgroups, however large; and no more of a tile than a thread can load at a time.
+                let threads = (4 * matrices.max_subgroup).clamp(tile, 256);
+                constants.extend([("WORKGROUP", threads.into()), ("SIDE", side.into())]);
+                ("matmul_cooperative", include_str!("../../../shaders/matmul/cooperative.wgsl"), tile, tile)
             }
-            Phase::Decode => {
+            (Phase::Prefill, None) => {
+                ("matmul_tiled", include_str!("../../../shaders/matmul/tiled.wgsl"), 64, 64)
+            }
+            (Phase::Decode, _) => {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
                 let lanes = self.w.columns.div_ceil(32);
@@ -122,16 +135,16 @@ impl Matmul {
                     ("NORM_BIAS_AT", norm_bias.map_or(0, |b| b.at).into()),
                     ("EPSILON", norm.map_or(0.0, |n| n.epsilon.into())),
                 ]);
-                let outputs = if form == Form::Gated { 2 } else { 4 };
-                ("matmul_vector", include_str!("../../../shaders/matmul/vector.wgsl"), outputs, 4)
+                ("matmul_vector", include_str!("../../../shaders/matmul/vector.wgsl"), 4, 4)
             }
         };
+        let outputs = if form == Form::Gated { tile / 2 } else { tile };
         let program = Program { name, source, imports, constants };
         Dispatch {
             program,
             uses,
             grid: Grid {
-                groups: rows.div_ceil(tile),
+                groups: rows.div_ceil(outputs),
                 per: self.y.per,
                 rows: tile_rows,
                 splits: Splits::Whole,

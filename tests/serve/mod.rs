@@ -171,6 +171,22 @@ fn the_page_works_in_a_browser() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// With tests/run --compilers, which installs Ray. One of two replicas is killed under load.
+#[test]
+#[cfg(target_os = "linux")]
+fn replicas_behind_ray_serve_stand_in_for_each_other() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ray/bin/python");
+    if std::env::var_os("WGPT_TEST_COMPILERS").is_none() || !python.exists() {
+        eprintln!("skipped: tests/run --compilers installs Ray and runs this");
+        return;
+    }
+    let script = crate::support::path("serve/replicas.py");
+    let output = Command::new(python).arg(script).arg(env!("CARGO_BIN_EXE_wgpt")).output().expect("python");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    print!("{said}");
+}
+
 /// Forty requests at once, with room for three of their texts in the cache: each gets the tokens and the
 /// log-probabilities that it gets alone.
 #[test]

@@ -257,6 +257,19 @@ fn the_queue_is_bounded_and_those_who_leave_make_room() {
     panic!("the queue was never full");
 }
 
+/// A request that nobody else keeps waiting is answered, however many its prompts, scored or not.
+#[test]
+fn more_prompts_than_the_queue_holds_are_scored_and_continued() {
+    let server = Server::start(&["--parallel", "1", "--max-queue", "1"]);
+    let request =
+        json!({"prompt": ["Once", "Tom", "Lily", "Once"], "echo": true, "logprobs": 0, "max_tokens": 1});
+    let answer = server.post("/v1/completions", &request);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let choices = answer.json()["choices"].clone();
+    assert_eq!(choices.as_array().expect("choices").len(), 4);
+    assert_eq!(choices[0]["logprobs"], choices[3]["logprobs"]);
+}
+
 #[test]
 fn a_server_with_keys_opens_to_these_alone() {
     let file = tempfile::NamedTempFile::new().expect("a file");

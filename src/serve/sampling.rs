@@ -252,11 +252,11 @@ impl SamplingFields {
             penalties: Penalties {
                 // Greedy decoding has no penalty unless one is asked for.
                 repetition: match self.repeat_penalty {
-                    None if temperature == 0.0 => 1.0,
+                    None if temperature == 0.0 => served.greedy_penalty,
                     penalty => number(penalty, base.penalties.repetition),
                 },
-                frequency: number(self.frequency_penalty, 0.0),
-                presence: number(self.presence_penalty, 0.0),
+                frequency: number(self.frequency_penalty, base.penalties.frequency),
+                presence: number(self.presence_penalty, base.penalties.presence),
                 last: penalised.max(0) as u32,
             },
             dry: Dry {

@@ -172,8 +172,15 @@ fn biases<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Biased, f32)>, D::E
 impl SamplingFields {
     /// The settings for a generation that any of the ids `ends` ends.
     pub fn sampling(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
-        // Texts among the biases and breakers are held against the vocabulary, which takes time.
-        tokio::task::block_in_place(|| self.resolve(served, ends))
+        // Texts among the biases and breakers are held against the vocabulary. Where they are many that takes
+        // time, in which this thread would answer nobody else. Where they are few, a change of threads costs
+        // more: each thread keeps megabytes of its own.
+        let biases = self.logit_bias.as_ref().map_or(0, |biases| biases.0.len());
+        let breakers = self.dry_sequence_breakers.as_ref().map_or(0, Vec::len);
+        match biases + breakers {
+            0..=16 => self.resolve(served, ends),
+            _ => tokio::task::block_in_place(|| self.resolve(served, ends)),
+        }
     }
 
     fn resolve(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {

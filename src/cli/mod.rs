@@ -8,6 +8,7 @@ mod hub;
 mod inspect;
 mod interrupt;
 mod lines;
+mod llama_server;
 mod memory;
 mod perplexity;
 mod plan;
@@ -238,7 +239,7 @@ pub fn main() -> ExitCode {
     // and complains on stderr where there is none; wgpt chooses among all devices itself.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
-    let cli = Cli::parse_from(std::env::args_os().map(serve::long_name));
+    let cli = Cli::parse_from(std::env::args_os().map(llama_server::parsed_as));
     let terminal = Terminal::new(cli.verbosity);
     interrupt::install();
     let result = match &cli.command {

@@ -2,6 +2,7 @@
 
 use super::{
     ModelArgs, interrupt,
+    llama_server::WithoutEffect,
     terminal::{Terminal, write_stderr},
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     serve::{Options, serve},
 };
 use clap::{Args, ValueEnum};
-use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 #[derive(Args, Clone)]
 pub struct Serve {
@@ -24,7 +25,7 @@ pub struct Serve {
     #[arg(long, default_value_t = 8080)]
     port: u16,
     /// The model's name in answers. Default: its own
-    #[arg(long, visible_alias = "served-model-name", value_name = "NAME")]
+    #[arg(short, long, visible_alias = "served-model-name", value_name = "NAME")]
     alias: Option<String>,
     /// How many sequences run at once
     #[arg(long, default_value_t = 4, value_name = "N",
@@ -51,22 +52,42 @@ pub struct Serve {
     /// A key that opens the server; may be given again. Default: it is open
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
-    /// A file with such keys, one a line
+    /// A file with such keys, one a line; lines that begin with # are comments
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Pages that browsers let ask this server, by their origins: a list, `*` for all, `localhost` for those
     /// of this machine. Default: its own page alone
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     cors_origins: Vec<String>,
-    /// The most tokens of an answer where a request does not say it. Default: to the end of the context
-    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "TOKENS")]
-    max_tokens: Option<usize>,
+    /// The most tokens of an answer where a request does not say it; -1, the default: to the end of the
+    /// context
+    #[arg(short = 'n', long, visible_alias = "n-predict", alias = "predict", value_name = "TOKENS",
+        value_parser = clap::value_parser!(i64).range(-1..), allow_negative_numbers = true)]
+    max_tokens: Option<i64>,
     /// How adventurous where a request does not say it
-    #[arg(long, visible_alias = "temp", value_name = "T")]
+    #[arg(long, visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// What chance starts from where a request does not say it. Default: random
-    #[arg(long)]
-    seed: Option<u64>,
+    /// Where a request does not say it: consider only the K most probable tokens; 0: all
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
+    /// Where a request does not say it: consider only the fewest tokens whose probabilities reach P
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// Where a request does not say it: consider only tokens at least P times as probable as the best
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+    /// Where a request does not say it: divide the logits of tokens that were there before
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repeat_penalty: Option<f32>,
+    /// Where a request does not say it: take this off a token's logit if it was there
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// Where a request does not say it: take this off a token's logit for each time that it was there
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// What chance starts from where a request does not say it; -1, the default: random
+    #[arg(short, long, allow_negative_numbers = true)]
+    seed: Option<i64>,
     /// A chat template in place of the model's own
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "chat_template_file")]
     chat_template: Option<String>,
@@ -93,17 +114,13 @@ pub struct Serve {
     #[arg(long)]
     no_slots: bool,
     /// No page at /
-    #[arg(long)]
+    #[arg(long, alias = "no-webui")]
     no_ui: bool,
-}
-
-/// llama-server's short names of more than one letter as the long ones, which is how they are parsed here.
-pub fn long_name(argument: OsString) -> OsString {
-    match argument.to_str() {
-        Some("-np") => "--parallel".into(),
-        Some("-hf" | "-hfr") => "--hf-repo".into(),
-        _ => argument,
-    }
+    /// llama-server's number of layers on the GPU. 0: the CPU; else all are on the device
+    #[arg(long, hide = true, alias = "n-gpu-layers", allow_negative_numbers = true)]
+    gpu_layers: Option<String>,
+    #[command(flatten)]
+    _without_effect: WithoutEffect,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -129,10 +146,16 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Serve {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let options = self.options()?;
-        let (command, terminal) = (self.clone(), *terminal);
+        let (mut command, terminal) = (self.clone(), *terminal);
+        let device = &mut command.model.device.device;
+        if device == "auto" && self.gpu_layers.as_deref() == Some("0") {
+            "cpu".clone_into(device);
+        }
         let load = move || {
             let (model, tokenizer) = command.model.open(&terminal)?;
             let options = EngineOptions {
+                // 0 is llama-server's word for all that the model can hold.
+                context: (command.model.ctx == Some(0)).then_some(model.architecture.max_positions),
                 sequences: Some(command.parallel),
                 chunk: command.prefill_chunk,
                 guess: command.spec_type == SpecType::Ngram,
@@ -162,7 +185,8 @@ impl Serve {
         let mut api_keys = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
             let text = read("--api-key-file", path)?;
-            api_keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+            let is_key = |line: &&str| !line.is_empty() && !line.starts_with('#');
+            api_keys.extend(text.lines().map(str::trim).filter(is_key).map(str::to_owned));
             if api_keys.is_empty() {
                 return Err(Error::request(format!(
                     "--api-key-file: {} holds no key: write one a line, or leave the flag away",
@@ -183,9 +207,15 @@ impl Serve {
             max_body: self.max_body << 20,
             api_keys,
             cors_origins: self.cors_origins.iter().map(|origin| origin.trim().to_owned()).collect(),
-            max_tokens: self.max_tokens,
+            max_tokens: self.max_tokens.and_then(|count| count.try_into().ok()),
             temperature: self.temperature,
-            seed: self.seed,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed.filter(|seed| *seed != -1).map(|seed| seed as u64),
             chat_template: self.chat_template.clone().or(file),
             pooling: self.pooling.map(|pooling| match pooling {
                 PoolingArg::Mean => Pooling::Mean,

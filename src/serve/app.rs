@@ -10,7 +10,7 @@ use crate::{
     chat::Template,
     engine::{Engine, Worker},
     model::Model,
-    sampling::Sampling,
+    sampling::{Penalties, Sampling},
     tokenizer::Tokenizer,
 };
 use std::{
@@ -38,6 +38,8 @@ pub struct Served {
     pub parallel: usize,
     /// How tokens are picked where a request does not say it.
     pub sampling: Sampling,
+    /// The penalty of repetitions where the most probable token is picked: none that is only recommended.
+    pub greedy_penalty: f32,
     /// What chance starts from where a request does not say it. None: random.
     pub seed: Option<u64>,
     /// The size of the weights on the device in bytes.
@@ -60,6 +62,20 @@ impl Served {
             None => Template::of(&model)?,
         };
         let base = model.defaults.sampling();
+        let sampling = Sampling {
+            temperature: options.temperature.unwrap_or(base.temperature),
+            top_k: options.top_k.unwrap_or(base.top_k),
+            top_p: options.top_p.unwrap_or(base.top_p),
+            min_p: options.min_p.unwrap_or(base.min_p),
+            penalties: Penalties {
+                repetition: options.repeat_penalty.unwrap_or(base.penalties.repetition),
+                presence: options.presence_penalty.unwrap_or(base.penalties.presence),
+                frequency: options.frequency_penalty.unwrap_or(base.penalties.frequency),
+                ..base.penalties
+            },
+            ..base
+        };
+        sampling.check()?;
         let name = options.alias.clone().unwrap_or_else(|| model.name.clone());
         Ok(Self {
             metrics: Metrics::new(&name, engine.usage().blocks),
@@ -71,7 +87,8 @@ impl Served {
             template,
             context: engine.context() as usize,
             parallel: engine.plans().sizes.sequences as usize,
-            sampling: Sampling { temperature: options.temperature.unwrap_or(base.temperature), ..base },
+            sampling,
+            greedy_penalty: options.repeat_penalty.unwrap_or(1.0),
             seed: options.seed,
             worker: Worker::start(engine)?,
             model,

@@ -165,12 +165,8 @@ pub async fn completions(
         trims: false,
     };
     let prompts = tokens(&app, &request.prompt).await?;
-    prompts.iter().try_for_each(|prompt| generation::check_length(prompt, served.context))?;
-    // The scores of the prompts count as one sequence, until the texts are taken in.
-    let scoring = match (request.echo, alternatives) {
-        (Some(true), Some(_)) => app.admit(served, 1)?,
-        _ => Vec::new(),
-    };
+    // Before the prompts are scored, which takes time: what is scored is then also answered.
+    let admitted = Generation::admit(&app, served, &prompts, &job)?;
     let mut echoes = Vec::new();
     for (prompt, tokens) in request.prompt.all().iter().zip(&prompts) {
         let mut echo = Echo::default();
@@ -182,8 +178,7 @@ pub async fn completions(
         }
         echoes.push(echo);
     }
-    let generation = Generation::start(&app, served, prompts, &job)?;
-    drop(scoring);
+    let generation = Generation::start_admitted(&app, served, prompts, &job, admitted);
     let reply = Reply {
         app: app.clone(),
         id: super::new_id("cmpl-"),

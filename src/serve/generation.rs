@@ -1,7 +1,7 @@
 //! Runs the sequences of a request and gives their pieces of text as they come.
 
 use super::{
-    app::{Answering, App, Served},
+    app::{Admitted, Answering, App, Served},
     error::{ApiError, Kind, Result},
 };
 use crate::{
@@ -160,7 +160,7 @@ impl Progress {
 }
 
 /// Whether a prompt leaves room for an answer.
-pub fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
+fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
     match prompt.ids.len() {
         0 => {
             let what = "the prompt is empty, and no token starts it: give it a text";
@@ -271,18 +271,38 @@ impl Drop for Generation {
 }
 
 impl Generation {
-    /// Sends a job to the engine. The texts of the first prompt come first.
+    /// Takes in the texts of a job.
     ///
     /// # Errors
-    /// ContextExceeded if the prompt leaves no room for a token, RateLimit if too many wait already.
-    pub fn start(app: &Arc<App>, served: &Served, prompts: Vec<Tokens>, job: &Job) -> Result<Self> {
+    /// ContextExceeded if a prompt leaves no room for a token, InvalidRequest if there are too many texts,
+    /// RateLimit if too many wait already.
+    pub fn admit(app: &Arc<App>, served: &Served, prompts: &[Tokens], job: &Job) -> Result<Vec<Admitted>> {
         prompts.iter().try_for_each(|prompt| check_length(prompt, served.context))?;
         let count = prompts.len() * job.count;
         if count > MAX_TEXTS {
             let what = format!("the request is for {count} texts, but at most {MAX_TEXTS} are given at once");
             return Err(ApiError::new(Kind::InvalidRequest, what));
         }
-        let mut admitted = app.admit(served, count)?;
+        app.admit(served, count)
+    }
+
+    /// Takes in the texts of a job and sends it to the engine. The texts of the first prompt come first.
+    ///
+    /// # Errors
+    /// Those of [`Generation::admit`].
+    pub fn start(app: &Arc<App>, served: &Served, prompts: Vec<Tokens>, job: &Job) -> Result<Self> {
+        let admitted = Self::admit(app, served, &prompts, job)?;
+        Ok(Self::start_admitted(app, served, prompts, job, admitted))
+    }
+
+    /// Sends a job to the engine, whose texts are taken in already.
+    pub fn start_admitted(
+        app: &Arc<App>,
+        served: &Served,
+        prompts: Vec<Tokens>,
+        job: &Job,
+        mut admitted: Vec<Admitted>,
+    ) -> Self {
         let (to, told) = mpsc::unbounded_channel();
         let (mut texts, mut pieces) = (Vec::new(), VecDeque::new());
         for (prompt, number) in prompts.iter().flat_map(|prompt| (0..job.count).map(move |n| (prompt, n))) {
@@ -334,7 +354,7 @@ impl Generation {
                 progress: Progress::new(prompt.ids.len()),
             });
         }
-        Ok(Self { app: app.clone(), told, texts, per_prompt: job.count, pieces, _answering: app.answering() })
+        Self { app: app.clone(), told, texts, per_prompt: job.count, pieces, _answering: app.answering() }
     }
 
     /// How one of the texts came about.

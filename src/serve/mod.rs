@@ -67,7 +67,15 @@ pub struct Options {
     pub cors_origins: Vec<String>,
     /// The most tokens of an answer where a request does not say it. None: to the end of the context.
     pub max_tokens: Option<usize>,
+    /// How tokens are picked where a request does not say it. None: as the model's files say.
     pub temperature: Option<f32>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub repeat_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    /// What chance starts from where a request does not say it. None: random.
     pub seed: Option<u64>,
     /// In place of the model's own template.
     pub chat_template: Option<String>,

@@ -172,8 +172,15 @@ fn biases<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Biased, f32)>, D::E
 impl SamplingFields {
     /// The settings for a generation that any of the ids `ends` ends.
     pub fn sampling(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
-        // Texts among the biases and breakers are held against the vocabulary, which takes time.
-        tokio::task::block_in_place(|| self.resolve(served, ends))
+        // Texts among the biases and breakers are held against the vocabulary. Where they are many that takes
+        // time, in which this thread would answer nobody else. Where they are few, a change of threads costs
+        // more: each thread keeps megabytes of its own.
+        let biases = self.logit_bias.as_ref().map_or(0, |biases| biases.0.len());
+        let breakers = self.dry_sequence_breakers.as_ref().map_or(0, Vec::len);
+        match biases + breakers {
+            0..=16 => self.resolve(served, ends),
+            _ => tokio::task::block_in_place(|| self.resolve(served, ends)),
+        }
     }
 
     fn resolve(&self, served: &Served, ends: &[u32]) -> Result<Sampling> {
@@ -252,11 +259,11 @@ impl SamplingFields {
             penalties: Penalties {
                 // Greedy decoding has no penalty unless one is asked for.
                 repetition: match self.repeat_penalty {
-                    None if temperature == 0.0 => 1.0,
+                    None if temperature == 0.0 => served.greedy_penalty,
                     penalty => number(penalty, base.penalties.repetition),
                 },
-                frequency: number(self.frequency_penalty, 0.0),
-                presence: number(self.presence_penalty, 0.0),
+                frequency: number(self.frequency_penalty, base.penalties.frequency),
+                presence: number(self.presence_penalty, base.penalties.presence),
                 last: penalised.max(0) as u32,
             },
             dry: Dry {

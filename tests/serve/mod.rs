@@ -171,6 +171,22 @@ fn the_page_works_in_a_browser() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// With tests/run --compilers, which installs Ray. One of two replicas is killed under load.
+#[test]
+#[cfg(target_os = "linux")]
+fn replicas_behind_ray_serve_stand_in_for_each_other() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ray/bin/python");
+    if std::env::var_os("WGPT_TEST_COMPILERS").is_none() || !python.exists() {
+        eprintln!("skipped: tests/run --compilers installs Ray and runs this");
+        return;
+    }
+    let script = crate::support::path("serve/replicas.py");
+    let output = Command::new(python).arg(script).arg(env!("CARGO_BIN_EXE_wgpt")).output().expect("python");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    print!("{said}");
+}
+
 /// Forty requests at once, with room for three of their texts in the cache: each gets the tokens and the
 /// log-probabilities that it gets alone.
 #[test]
@@ -241,10 +257,23 @@ fn the_queue_is_bounded_and_those_who_leave_make_room() {
     panic!("the queue was never full");
 }
 
+/// A request that nobody else keeps waiting is answered, however many its prompts, scored or not.
+#[test]
+fn more_prompts_than_the_queue_holds_are_scored_and_continued() {
+    let server = Server::start(&["--parallel", "1", "--max-queue", "1"]);
+    let request =
+        json!({"prompt": ["Once", "Tom", "Lily", "Once"], "echo": true, "logprobs": 0, "max_tokens": 1});
+    let answer = server.post("/v1/completions", &request);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let choices = answer.json()["choices"].clone();
+    assert_eq!(choices.as_array().expect("choices").len(), 4);
+    assert_eq!(choices[0]["logprobs"], choices[3]["logprobs"]);
+}
+
 #[test]
 fn a_server_with_keys_opens_to_these_alone() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&file, "one\n\n two \n").expect("written");
+    std::fs::write(&file, "one\n\n# two users\n two \n").expect("written");
     let path = file.path().to_str().expect("a name");
     let server = Server::start(&["--api-key", "three", "--api-key-file", path]);
     for (headers, status) in [
@@ -252,6 +281,7 @@ fn a_server_with_keys_opens_to_these_alone() {
         ("Authorization: Bearer four\r\n", 401),
         ("Authorization: Bearer thre\r\n", 401),
         ("Authorization: Basic three\r\n", 401),
+        ("Authorization: Bearer # two users\r\n", 401),
         ("Authorization: Bearer one\r\n", 200),
         ("Authorization: bearer two\r\n", 200),
         ("X-Api-Key: three\r\n", 200),
@@ -380,6 +410,57 @@ fn what_is_counted_bears_the_names_that_routers_know() {
     {
         assert!(value(&format!("vllm:{histogram}_count{{")) > 0.0);
     }
+}
+
+/// What a request does not say is as the flags say.
+#[test]
+fn flags_say_how_tokens_are_picked() {
+    let texts = |flags: &[&str], fields: Value| {
+        let server = Server::start(flags);
+        let answer = server.post("/v1/completions", &fields);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["choices"][0]["text"].clone()
+    };
+    let asked = |fields: Value| {
+        let mut request = json!({"prompt": "Once upon a time", "max_tokens": 60, "seed": 3});
+        request.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        request
+    };
+    let flags = "--temp 1.5 --top-k 5 --top-p 0.9 --min-p 0.01 --repeat-penalty 1.3 --presence-penalty -0.5 \
+                 --frequency-penalty 0.2";
+    let flags: Vec<_> = flags.split(' ').filter(|flag| !flag.is_empty()).collect();
+    let fields = json!({
+        "temperature": 1.5, "top_k": 5, "top_p": 0.9, "min_p": 0.01, "repeat_penalty": 1.3,
+        "presence_penalty": -0.5, "frequency_penalty": 0.2,
+    });
+    let plain = texts(&[], asked(json!({})));
+    let by_flags = texts(&flags, asked(json!({})));
+    assert_eq!(by_flags, texts(&[], asked(fields)));
+    assert_ne!(by_flags, plain);
+    let greedy = texts(&["--repeat-penalty", "1.3"], asked(json!({"temperature": 0})));
+    assert_eq!(greedy, texts(&[], asked(json!({"temperature": 0, "repeat_penalty": 1.3}))));
+}
+
+/// What asks for something that is so anyway has no effect; what would change answers is refused.
+#[test]
+fn command_lines_of_llama_server_start_it() {
+    let arguments = "-ngl 99 -fa on -fa -b 2048 -ub 512 -tb 2 -cb --jinja --no-mmap --mlock --no-warmup \
+                     --props --embeddings --metrics --timeout 600 -to 600 --threads-http 4 -c 0 -n -1 -s -1 \
+                     -a name --no-webui --log-disable";
+    let server = Server::start(&arguments.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "name");
+    assert_eq!(server.get("/").status, 404);
+    let props = server.get("/props").json()["default_generation_settings"].clone();
+    assert_eq!((&props["n_ctx"], &props["params"]["n_predict"]), (&json!(512), &json!(-1)));
+    for refused in ["--cache-type-k q8_0", "--grammar-file a.gbnf", "-fa -ngl", "-n -2", "--rope-scale 2"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+        let output = command.arg("serve").args(refused.split(' ')).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{refused}");
+    }
+    // No layer is on a GPU.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+    let output = command.args(["serve", "-ngl", "0", "--require-gpu", "--port", "0"]).output();
+    assert_eq!(output.expect("the program starts").status.code(), Some(4));
 }
 
 #[test]

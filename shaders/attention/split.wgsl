@@ -72,22 +72,36 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     }
     workgroupBarrier();
 
+    // KEY_LANES neighbours score a position together, so that they read adjacent parts of its key.
+    let count = min(SPLIT, r.end - split * SPLIT);
+    const KEY_LANES = 8u;
+    for (var first = 0u; first < count; first += WORKGROUP / KEY_LANES) {
+        let position = split * SPLIT + first + t.index / KEY_LANES;
+        var part = vec4(0.0);
+        if position >= r.start && position < r.end {
+            let key = key_of(slot_of(row.sequence, position), key_head);
+            for (var i = t.index % KEY_LANES; i < FOURS; i += KEY_LANES) {
+                let k = kv4(key, i);
+                part += vec4(
+                    dot(query[i], k),
+                    dot(query[FOURS + i], k),
+                    dot(query[2u * FOURS + i], k),
+                    dot(query[3u * FOURS + i], k),
+                );
+            }
+        }
+        partial[t.index] = part;
+        workgroupBarrier();
+        if t.index < WORKGROUP / KEY_LANES {
+            var whole = vec4(0.0);
+            for (var i = 0u; i < KEY_LANES; i++) { whole += partial[KEY_LANES * t.index + i]; }
+            weight[first + t.index] = whole;
+        }
+        workgroupBarrier();
+    }
     let position = split * SPLIT + t.index;
     let seen = position >= r.start && position < r.end;
-    var score = vec4(LOWEST);
-    if seen {
-        let key = key_of(slot_of(row.sequence, position), key_head);
-        score = vec4(0.0);
-        for (var i = 0u; i < FOURS; i++) {
-            let k = kv4(key, i);
-            score += vec4(
-                dot(query[i], k),
-                dot(query[FOURS + i], k),
-                dot(query[2u * FOURS + i], k),
-                dot(query[3u * FOURS + i], k),
-            );
-        }
-    }
+    let score = select(vec4(LOWEST), weight[t.index], seen);
     let top = highest(t, score);
     let w = select(vec4(0.0), exp(score - top), seen);
     weight[t.index] = w;
@@ -95,7 +109,6 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
 
     // Thread t mixes vec4 t % FOURS of the values; threads with the same vec4 share the positions among them.
     let four = t.index % FOURS;
-    let count = min(SPLIT, r.end - split * SPLIT);
     var a = vec4(0.0);
     var b = vec4(0.0);
     var c = vec4(0.0);

@@ -5,7 +5,7 @@
 // what its bias adds, are factored out of the products, so the same sweep over the columns also sums the
 // squares.
 override MOST: u32;           // rows of x that there may be: 1 or 4
-override WORKGROUP: u32;      // threads: 32, or 64 where a row has more lanes
+override WORKGROUP: u32;      // threads: 128, or fewer where a row has fewer lanes
 override WIDTH: u32;          // columns, without the padding
 override RAGGED: bool;        // whether some lanes have groups of eight past the end of the row
 override NORM: bool;
@@ -51,14 +51,21 @@ fn four(a: Packed, b: Packed, c: Packed, d: Packed, j: u32) -> Four {
 // large by are the same for all eight columns, so they multiply sums. The calls of fma leave a compiler no
 // choice: the program for one row and the one for several round alike.
 fn dots(sum: vec4<f32>, w: Four, v: Eight) -> vec4<f32> {
-    let raw = vec4(dot(w.a.low, v.low), dot(w.b.low, v.low), dot(w.c.low, v.low), dot(w.d.low, v.low))
-        + vec4(dot(w.a.high, v.high), dot(w.b.high, v.high), dot(w.c.high, v.high), dot(w.d.high, v.high));
-    if !SCALED { return sum + raw; }
-    let low = dot(v.low, vec4(1.0));
-    let high = dot(v.high, vec4(1.0));
-    let products = fma(w.scale, raw - vec4(fma(LOW_ONE + ZERO, low, (HIGH_ONE + ZERO) * high)), sum);
+    if !SCALED {
+        return vec4(dot8(sum.x, w.a, v), dot8(sum.y, w.b, v), dot8(sum.z, w.c, v), dot8(sum.w, w.d, v));
+    }
+    let low = v.low.x + v.low.y + v.low.z + v.low.w;
+    let high = v.high.x + v.high.y + v.high.z + v.high.w;
+    let ones = -fma(LOW_ONE + ZERO, low, (HIGH_ONE + ZERO) * high);
+    let quants = vec4(dot8(ones, w.a, v), dot8(ones, w.b, v), dot8(ones, w.c, v), dot8(ones, w.d, v));
+    let products = fma(w.scale, quants, sum);
     if !OFFSETS { return products; }
     return fma(w.offset, vec4(low + high), products);
+}
+fn dot8(sum: f32, a: Eight, b: Eight) -> f32 {
+    let low = fma(a.low.w, b.low.w, fma(a.low.z, b.low.z, fma(a.low.y, b.low.y, fma(a.low.x, b.low.x, sum))));
+    let high = fma(a.high.y, b.high.y, fma(a.high.x, b.high.x, low));
+    return fma(a.high.w, b.high.w, fma(a.high.z, b.high.z, high));
 }
 // What has been summed so far: for each row of x its products, a component per row of the matrix; the
 // products of the norm's bias, likewise; the squares, a component per row of x. No arrays: they would not
@@ -126,6 +133,13 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         x_row(min(first_row + 2u, last)),
         x_row(min(first_row + 3u, last)),
     );
+    // The first loads of the matrix need nothing that has to be waited for, so they come first.
+    var lane = t.index;
+    let start = min(lane, LANES - 1u);
+    var a = load(r.x, start);
+    var b = load(r.y, start);
+    var c = load(r.z, start);
+    var d = load(r.w, start);
     var mean = vec4(0.0);
     if NORM_CENTER {
         mean.x = part_of_mean(at.x, t);
@@ -135,15 +149,17 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         mean = sum4(t, mean);
     }
     var s = Sums(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
-    for (var lane = t.index; lane < LANES; lane += WORKGROUP) {
-        let a = load(r.x, lane);
-        let b = load(r.y, lane);
-        let c = load(r.z, lane);
-        let d = load(r.w, lane);
+    while lane < LANES {
         s = add(s, four(a, b, c, d, 0u), eight_at(lane, 0u), count, at, mean);
         s = add(s, four(a, b, c, d, 1u), eight_at(lane, 1u), count, at, mean);
         s = add(s, four(a, b, c, d, 2u), eight_at(lane, 2u), count, at, mean);
         s = add(s, four(a, b, c, d, 3u), eight_at(lane, 3u), count, at, mean);
+        lane += WORKGROUP;
+        if lane >= LANES { break; }
+        a = load(r.x, lane);
+        b = load(r.y, lane);
+        c = load(r.z, lane);
+        d = load(r.w, lane);
     }
     var p0 = s.p0;
     var p1 = s.p1;

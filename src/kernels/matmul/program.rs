@@ -125,7 +125,7 @@ impl Matmul {
                 let lanes = self.w.columns.div_ceil(32);
                 constants.extend([
                     ("MOST", if only == Only::One { 1.0 } else { 4.0 }),
-                    ("WORKGROUP", if lanes > 32 { 64.0 } else { 32.0 }),
+                    ("WORKGROUP", lanes.next_power_of_two().clamp(32, 128).into()),
                     ("RAGGED", flag(!self.w.columns.is_multiple_of(weights.unit))),
                     ("WIDTH", self.w.columns.into()),
                     ("NORM", flag(norm.is_some())),

@@ -2,10 +2,18 @@
 
 use crate::support::{Llama, On};
 use wgpt::{
+    backend::wait,
+    buffers::{Buffers, Per, Sizes},
     engine::{Engine, EngineOptions},
     error::Kind,
+    kernels::matmul,
     model::Model,
+    plan::{Plan, Plans, Ports},
     sampling::Sampling,
+    simd::Math,
+    step::{Row, Step},
+    weights::{Format, Matrix, Order, StoredRows, Tensor},
+    workload::Phase,
 };
 
 fn load(model: &Model, device: wgpt::backend::Device) -> Engine {
@@ -50,4 +58,38 @@ fn wide_grids_fold_and_a_validation_error_is_an_error() {
         error.remedy() == Some(wgpt::error::Remedy::UseCpu) && !error.to_string().contains('\n'),
         "{error}"
     );
+}
+
+/// Cooperative matrices take factors in f16. What is beyond its range must not become infinite.
+#[test]
+fn values_beyond_f16_stay_finite_on_cooperative_matrices() {
+    let Some(device) = On::Gpu.open() else { return };
+    let device = device.with_math(Math::Fast);
+    let Some(matrices) = device.capabilities().matrices else {
+        eprintln!("skipped: {} has no cooperative matrices", device.info().name);
+        return;
+    };
+    let (rows, columns) = (3, 64);
+    for (_, matrices) in matrices.tiles() {
+        let mut device = device.clone();
+        device.restrict(|can| can.matrices = Some(matrices));
+        let (mut buffers, mut prefill) = (Buffers::default(), Plan::new(Phase::Prefill));
+        let tensor = Tensor::random("w", Format::F32, 70, columns as usize, 1);
+        let stored = StoredRows::new(tensor, Format::F32, false, Order::AsStored);
+        let layout = device.capabilities().layout;
+        let w = Matrix::declare(&mut buffers, "w", vec![stored], &layout, None);
+        let (x, y) = (buffers.activation("x", Per::Row, columns), buffers.activation("y", Per::Row, 70));
+        prefill.push(matmul(x, &w).to(y));
+        let sizes = Sizes { rows: [rows, 1], outputs: 1, sequences: 1, guesses: 0, context: 1, blocks: 1 };
+        let plans = Plans { buffers, sizes, plans: vec![prefill], ports: Ports::default() };
+        let mut backend = device.prepare(plans, &|_| ()).expect("a device made ready");
+        let row = |position| Row { token: 0, position, sequence: 0 };
+        let step = Step { rows: (0..rows).map(row).collect(), tables: vec![vec![0]], ..Step::default() };
+        let signs = [1e9f32, -1e9, 1.0];
+        let values: Vec<f32> = (0..rows * columns).map(|i| signs[i as usize % 3]).collect();
+        backend.write(x, &values).expect("room");
+        backend.submit_passes(Phase::Prefill, 0..1, &step).expect("a product");
+        let products = wait(backend.read(y, rows as usize)).expect("values");
+        assert!(products.iter().all(|product| product.is_finite() && product.abs() > 1.0), "{products:?}");
+    }
 }

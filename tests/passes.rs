@@ -62,8 +62,8 @@ pub fn check_plans(
         for pass in 0..definition.plans().of(phase).passes.len() {
             let Check { kernel, variant, max_error, tolerance, .. } =
                 compare(&mut definition, &mut *tested, &can, (phase, pass), step).expect("both run");
-            // The rows of these models are short, so less is allowed than for rows of any length. This form of
-            // the comparison also fails for NaN.
+            // The rows of these models are short, so less is allowed than for rows of any length. This form
+            // of the comparison also fails for NaN.
             assert!(
                 max_error < 0.4 * tolerance,
                 "{name} on {on:?}, pass {pass}: {kernel} ({variant}) is off by {max_error}"

@@ -145,9 +145,9 @@ fn main(
             store(to + 2u * onward, l2);
             store(to + 3u * onward, l3);
         }
-        // A turn ends with its stores: a compiler would move the loads of a next turn's stores there.
+        // A turn stores at its end what it loads at its start. Stores at the start of the next turn would take
+        // the loads with them: compilers move these to where they are used.
         for (var i = 0u; i < COLUMNS8; i += TURN) {
-            workgroupBarrier();
             let more = i + TURN + eight;
             l0 = fetch(w.x, v.x, more);
             if LOADS > 1u { l1 = fetch(w.y, v.y, more); }
@@ -155,6 +155,7 @@ fn main(
                 l2 = fetch(w.z, v.z, more);
                 l3 = fetch(w.w, v.w, more);
             }
+            workgroupBarrier();
             const STEP = SIZE * PITCH * ELEMENTS; // from one matrix to the next
             for (var k = 0u; k < TURN * ELEMENTS; k += SIZE / 8u * ELEMENTS) {
                 let xs = rows_at + k;

@@ -1,13 +1,13 @@
 // Implements interface `matrices` for cooperative matrices of 8 by 8 values. The interface gives the types of
-// matrices, and `tiles`: workgroup memory for GROUPS groups of eight values in f16, which `put` writes and
-// matrices are loaded from.
+// matrices, and the workgroup memory that they are loaded from: `tiles`, TILES elements. put(at, v) writes the
+// at-th group of eight values, in ELEMENTS elements. The importing program defines TILES.
 const SIZE = 8u;
 alias Left = coop_mat8x8<f16, A>;
 alias Right = coop_mat8x8<f16, B>;
 alias Sums = coop_mat8x8<f32, C>;
 
 // Scalars, because Metal loads matrices from nothing else.
-const ELEMENTS = 8u; // of `tiles`, in a group of eight values
+const ELEMENTS = 8u;
 var<workgroup> tiles: array<f16, TILES>;
 
 // Values beyond the range of f16 become the largest number, before they can become infinite: Metal's compiler

@@ -4,7 +4,7 @@ alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sums = coop_mat16x16<f32, C>;
 
-const ELEMENTS = 2u; // of `tiles`, in a group of eight values
+const ELEMENTS = 2u;
 var<workgroup> tiles: array<vec4<f16>, TILES>;
 
 // A value beyond the range of f16 becomes infinite in f16, and then the largest number.

@@ -128,8 +128,8 @@ impl Device {
         }
     }
 
-    /// The cooperative matrices that [`Math::Fast`] uses, or that they are not to be trusted. `None` where there
-    /// are none.
+    /// Says which cooperative matrices [`Math::Fast`] uses, or that they are not to be trusted. `None` where
+    /// there are none.
     pub fn matrices(&self) -> Option<String> {
         let Opened::Gpu { gpu, .. } = &self.opened else { return None };
         gpu.matrices?;

@@ -22,8 +22,8 @@ pub struct Agreement {
     pub top: f64,
 }
 
-/// Runs tokens through a model on two devices: in the decode plan one at a time, as if they were generated, or
-/// in the prefill plan all at once.
+/// Runs tokens through a model on two devices: in the decode plan one at a time, as if they were generated,
+/// or in the prefill plan all at once.
 pub fn agreement(model: &Model, tokens: &[u32], phase: Phase, devices: [Device; 2]) -> Result<Agreement> {
     let context = tokens.len() as u32;
     let at_once = if phase == Phase::Prefill { context } else { 1 };

@@ -42,9 +42,9 @@ pub struct Check {
 
 /// For sums in another order than the definition's. Nothing else may differ.
 const TOLERANCE: f64 = 5e-5;
-/// For products of factors in f16. Rounding a factor changes it by 2^-11 of itself at most, so a product changes
-/// by 2^-10, 1e-3. The changes of a sum's products mostly cancel out, and the largest value of many is some
-/// times larger than a typical one, so that a right sum is off by a fraction of this.
+/// For products of factors in f16. Rounding a factor changes it by 2^-11 of itself at most, so a product
+/// changes by 2^-10 of itself, 1e-3. The changes of a sum's products mostly cancel out, and the largest value
+/// of many is some times larger than a typical one, so that a right sum is off by a fraction of this.
 const MATRIX_TOLERANCE: f64 = 2e-3;
 /// The KL divergence in nats that rounding activations to eight bits may cause.
 const FAST_TOLERANCE: f64 = 0.01;

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub max_groups: u32,
     /// The positions that one workgroup of attention handles in decode: a power of two.
     pub split: u32,
+    /// The rows of a matrix that one workgroup takes in decode: 4, or 2 where a thread has few registers.
+    pub lines: u32,
     /// The most prompt tokens in one prefill step if no other number is requested.
     pub chunk: u32,
     /// The cooperative matrices that products of many rows use. `None`: they are computed in f32.
@@ -39,6 +41,7 @@ impl Capabilities {
             max_binding,
             max_groups: 65535,
             split: SPLIT,
+            lines: 2,
             chunk: CHUNK,
             matrices: None,
             layout: Layout::gpu(max_binding),

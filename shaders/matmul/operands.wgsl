@@ -1,8 +1,7 @@
 // Constants and bindings that both matmul programs use. The matrix itself, at binding 0, comes with interface
 // `weights`.
 override COLUMNS8: u32;    // groups of eight values in a row of the matrix and of x
-override MATRIX_ROWS: u32; // rows of this part of the matrix
-override ROWS: u32;        // outputs of this part: MATRIX_ROWS, or half of them when GATED
+override ROWS: u32;        // outputs of this part: its rows of the matrix, or half of them when GATED
 override FIRST: u32;       // index of the first of these outputs in a row of y
 override STRIDE: u32;      // values from one row of y to the next
 override BIAS_AT: u32;     // where the first output's bias is in the layer's vectors

@@ -1,9 +1,10 @@
-// y = epilogue(W norm(x)), with W = [G; U] when GATED, for few rows (decode). One workgroup takes four rows
-// of the matrix (when GATED, two of G and the two of U that belong to them) and up to four rows of x, for
-// which it reads the matrix once. Its threads take turns over the lanes of a row, and all that a lane loads of
+// y = epilogue(W norm(x)), with W = [G; U] when GATED, for few rows (decode). One workgroup takes LINES
+// rows of the matrix (when GATED, half of G and the half of U that belongs to them) and up to four rows of x,
+// for which it reads the matrix once. Its threads take turns over the lanes of a row, and all that a lane loads of
 // the four rows is asked for before any of it is needed. The norm needs no pass of its own: its scale, and
 // what its bias adds, are factored out of the products, so the same sweep over the columns also sums the
 // squares.
+override LINES: u32;          // rows of the matrix: 4, or 2 on GPUs with few registers
 override MOST: u32;           // rows of x that there may be: 1 or 4
 override WORKGROUP: u32;      // threads: 128, or fewer where a row has fewer lanes
 override WIDTH: u32;          // columns, without the padding
@@ -118,11 +119,13 @@ fn add(sums: Sums, w: Four, i: u32, count: u32, at: vec4<u32>, mean: vec4<f32>) 
 }
 
 fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
-    let outputs = select(4u, 2u, GATED);
+    let outputs = LINES / select(1u, 2u, GATED);
     let first = outputs * group_index(group, groups);
     if first >= ROWS { return; }
-    let rows = min(first + vec4(0u, 1u, 2u, 3u), vec4(MATRIX_ROWS - 1u));
-    let r = select(rows, vec4(rows.xy, rows.xy + ROWS), GATED);
+    // The rows of the matrix: those of the outputs, then, when GATED, those of the up half that belong to them.
+    // With two lines each is there twice, and a compiler computes it once.
+    let line = vec4(0u, 1u, 2u, 3u) % LINES;
+    let r = min(first + line % outputs, vec4(ROWS - 1u)) + line / outputs * ROWS;
     let first_row = MOST * group.z;
     var count = 1u;
     if MOST > 1u { count = min(MOST, y_rows() - first_row); }
@@ -180,5 +183,5 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let j = t.index % 4u;
     if row >= count || j >= outputs || first + j >= ROWS { return; }
     let p = select(select(p0, p1, row == 1u), select(p2, p3, row == 3u), row >= 2u);
-    finish(first_row + row, first, j, p, p.zwzw);
+    finish(first_row + row, first, j, p, select(p.yyyy, p.zwzw, LINES == 4u));
 }

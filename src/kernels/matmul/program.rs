@@ -63,7 +63,6 @@ impl Matmul {
         imports.extend(weights.imports);
         let mut constants: Vec<(&str, f64)> = vec![
             ("COLUMNS8", self.w.columns8().into()),
-            ("MATRIX_ROWS", (part.rows.len() as u32).into()),
             ("ROWS", rows.into()),
             ("FIRST", first.into()),
             ("STRIDE", self.y.stride().into()),
@@ -124,6 +123,7 @@ impl Matmul {
                 let norm_bias = norm.and_then(|n| n.bias);
                 let lanes = self.w.columns.div_ceil(32);
                 constants.extend([
+                    ("LINES", target.can.lines.into()),
                     ("MOST", if only == Only::One { 1.0 } else { 4.0 }),
                     ("WORKGROUP", lanes.next_power_of_two().clamp(32, 128).into()),
                     ("RAGGED", flag(!self.w.columns.is_multiple_of(weights.unit))),
@@ -135,7 +135,7 @@ impl Matmul {
                     ("NORM_BIAS_AT", norm_bias.map_or(0, |b| b.at).into()),
                     ("EPSILON", norm.map_or(0.0, |n| n.epsilon.into())),
                 ]);
-                ("matmul_vector", include_str!("../../../shaders/matmul/vector.wgsl"), 4, 4)
+                ("matmul_vector", include_str!("../../../shaders/matmul/vector.wgsl"), target.can.lines, 4)
             }
         };
         let outputs = if form == Form::Gated { tile / 2 } else { tile };

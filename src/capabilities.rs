@@ -64,7 +64,8 @@ pub struct Matrices {
     pub large_from: u32,
 }
 
-/// Bytes of workgroup memory for large tiles of matrices: of each operand 128 by 40 values in f16, and results.
+/// Bytes of workgroup memory for large tiles of matrices: of each operand 128 by 40 values in f16, and
+/// results.
 pub const LARGE_TILES: u32 = 2 * 128 * 40 * 2 + 4 * 16 * 20 * 4;
 
 impl Matrices {

@@ -103,7 +103,7 @@ fn gpu_programs_equal_the_definitions_where_bindings_and_grids_are_small() {
         can.max_binding = 20_000;
         can.max_groups = 3;
         can.split = 8;
-        can.lines = 2;
+        can.lines = 4;
     });
 }
 #[test]

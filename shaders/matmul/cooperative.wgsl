@@ -145,8 +145,8 @@ fn main(
             store(to + 2u * onward, l2);
             store(to + 3u * onward, l3);
         }
-        // A turn stores at its end what it loads at its start. Stores at the start of the next turn would take
-        // the loads with them: compilers move these to where they are used.
+        // A turn stores at its end what it loads at its start. Stores at the start of the next turn would
+        // take the loads with them: compilers move these to where they are used.
         for (var i = 0u; i < COLUMNS8; i += TURN) {
             let more = i + TURN + eight;
             l0 = fetch(w.x, v.x, more);

@@ -1,8 +1,8 @@
 // y = epilogue(W norm(x)), with W = [G; U] when GATED, for few rows (decode). One workgroup takes LINES
-// rows of the matrix (when GATED, half of G and the half of U that belongs to them) and up to four rows of x,
-// for which it reads the matrix once. Its threads take turns over the lanes of a row, and all that a lane loads of
-// the four rows is asked for before any of it is needed. The norm needs no pass of its own: its scale, and
-// what its bias adds, are factored out of the products, so the same sweep over the columns also sums the
+// rows of the matrix (when GATED, rows of G and as many of U, which belong to them) and up to four rows of x,
+// for which it reads the matrix once. Its threads take turns over the lanes of a row, and all that a lane
+// loads of these rows is asked for before any of it is needed. The norm needs no pass of its own: its scale,
+// and what its bias adds, are factored out of the products, so the same sweep over the columns also sums the
 // squares.
 override LINES: u32;          // rows of the matrix: 4, or 2 on GPUs with few registers
 override MOST: u32;           // rows of x that there may be: 1 or 4
@@ -48,9 +48,9 @@ fn four(a: Packed, b: Packed, c: Packed, d: Packed, j: u32) -> Four {
         vec4(f[0].x, f[1].x, f[2].x, f[3].x), vec4(f[0].y, f[1].y, f[2].y, f[3].y),
     );
 }
-// Adds the products of eight columns with the four rows to `sum`. Scales, offsets and what raw numbers are too
-// large by are the same for all eight columns, so they multiply sums. The calls of fma leave a compiler no
-// choice: the program for one row and the one for several round alike.
+// Adds the products of eight columns with the four rows to `sum`. Scales, offsets and what raw numbers are
+// too large by are the same for all eight columns, so they multiply sums. The calls of fma leave a compiler
+// no choice: the program for one row and the one for several round alike.
 fn dots(sum: vec4<f32>, w: Four, v: Eight) -> vec4<f32> {
     if !SCALED {
         return vec4(dot8(sum.x, w.a, v), dot8(sum.y, w.b, v), dot8(sum.z, w.c, v), dot8(sum.w, w.d, v));
@@ -83,7 +83,8 @@ fn with_eight(so_far: RowSums, w: Four, norm: Eight, at: u32, i: u32, mean: f32)
     if RAGGED && i >= COLUMNS8 { v = Eight(vec4(0.0), vec4(0.0)); }
     if !NORM { return RowSums(dots(so_far.products, w, v), 0.0); }
     let squares = dot(v.low, v.low) + dot(v.high, v.high);
-    return RowSums(dots(so_far.products, w, Eight(v.low * norm.low, v.high * norm.high)), so_far.squares + squares);
+    let normed = Eight(v.low * norm.low, v.high * norm.high);
+    return RowSums(dots(so_far.products, w, normed), so_far.squares + squares);
 }
 // Adds group i of eight columns to the sums of `count` rows of x, which start at the components of `at`.
 fn add(sums: Sums, w: Four, i: u32, count: u32, at: vec4<u32>, mean: vec4<f32>) -> Sums {
@@ -122,8 +123,8 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     let outputs = LINES / select(1u, 2u, GATED);
     let first = outputs * group_index(group, groups);
     if first >= ROWS { return; }
-    // The rows of the matrix: those of the outputs, then, when GATED, those of the up half that belong to them.
-    // With two lines each is there twice, and a compiler computes it once.
+    // The rows of the matrix: those of the outputs, then, when GATED, those of the up half that belong to
+    // them. With two lines each is there twice, and a compiler computes it once.
     let line = vec4(0u, 1u, 2u, 3u) % LINES;
     let r = min(first + line % outputs, vec4(ROWS - 1u)) + line / outputs * ROWS;
     let first_row = MOST * group.z;
@@ -153,10 +154,17 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     }
     var s = Sums(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
     while lane < LANES {
-        s = add(s, four(a, b, c, d, 0u), eight_at(lane, 0u), count, at, mean);
-        s = add(s, four(a, b, c, d, 1u), eight_at(lane, 1u), count, at, mean);
-        s = add(s, four(a, b, c, d, 2u), eight_at(lane, 2u), count, at, mean);
-        s = add(s, four(a, b, c, d, 3u), eight_at(lane, 3u), count, at, mean);
+        if LINES == 4u && MOST == 1u {
+            s = add(s, four(a, b, c, d, 0u), eight_at(lane, 0u), count, at, mean);
+            s = add(s, four(a, b, c, d, 1u), eight_at(lane, 1u), count, at, mean);
+            s = add(s, four(a, b, c, d, 2u), eight_at(lane, 2u), count, at, mean);
+            s = add(s, four(a, b, c, d, 3u), eight_at(lane, 3u), count, at, mean);
+        } else {
+            // Not written out: for several rows of x the program would be long, and take long to compile.
+            for (var j = 0u; j < 4u; j++) {
+                s = add(s, four(a, b, c, d, j), eight_at(lane, j), count, at, mean);
+            }
+        }
         lane += WORKGROUP;
         if lane >= LANES { break; }
         a = load(r.x, lane);

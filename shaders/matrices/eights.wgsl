@@ -1,6 +1,6 @@
 // Implements interface `matrices` for cooperative matrices of 8 by 8 values. The interface gives the types of
-// matrices, and the workgroup memory that they are loaded from: `tiles`, TILES elements. put(at, v) writes the
-// at-th group of eight values, in ELEMENTS elements. The importing program defines TILES.
+// matrices, and the workgroup memory that they are loaded from: `tiles`, TILES elements. put(at, v) writes
+// the at-th group of eight values, in ELEMENTS elements. The importing program defines TILES.
 const SIZE = 8u;
 alias Left = coop_mat8x8<f16, A>;
 alias Right = coop_mat8x8<f16, B>;

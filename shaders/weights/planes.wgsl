@@ -20,6 +20,9 @@ fn bytes_at(at: u32, word: u32) -> vec4<u32> {
 fn floats(bits: vec4<u32>, mask: u32, one: f32) -> vec4<f32> {
     return bitcast<vec4<f32>>((bits & vec4(mask)) | vec4(bitcast<u32>(one)));
 }
+// A component of a vector. No index: where it is not constant, some compilers would put the vector in memory.
+fn of4(v: vec4<u32>, i: u32) -> u32 { return select(of2(v.xy, i), of2(v.zw, i - 2u), i >= 2u); }
+fn of2(v: vec2<u32>, i: u32) -> u32 { return select(v.x, v.y, i == 1u); }
 #import bits
 #import scales
 const SCALED = true;

@@ -7,8 +7,8 @@
 //!
 //! A *lane* is what one thread takes of a row at a time: 32 columns, namely of each of four blocks of 32
 //! columns the same group of eight. Four lanes make a *unit* of 128 columns, to which rows are padded with
-//! zeros. So neighbouring lanes meet neighbouring activations, eight at a time, and each group of eight has one
-//! scale. What `bits` and `scales` hold is said in the files of the same names in shaders/weights/.
+//! zeros. So neighbouring lanes meet neighbouring activations, eight at a time, and each group of eight has
+//! one scale. What `bits` and `scales` hold is said in the files of the same names in shaders/weights/.
 
 use super::{Format, unpack};
 
@@ -45,8 +45,8 @@ enum Scales {
     Exponent,
 }
 
-/// How a block format is laid out, and how a quant becomes a number before it is scaled: `zero` is subtracted,
-/// or it is looked up.
+/// How a block format is laid out, and how a quant becomes a number before it is scaled: `zero` is
+/// subtracted, or it is looked up.
 struct Layout {
     bits: Bits,
     scales: Scales,
@@ -353,8 +353,8 @@ fn lay_scales(
     of_units: &mut [u8],
     supers: &mut [u8],
 ) {
-    // The 16 scales of a block of 256, each for 16 values: a word for the first halves of each unit's blocks of
-    // 32, and one for the second halves.
+    // The 16 scales of a block of 256, each for 16 values: a word for the first halves of each unit's blocks
+    // of 32, and one for the second halves.
     let mut of_sixteens = |scale: &dyn Fn(usize) -> u8| {
         for s in 0..16 {
             of_units[16 * b + s / 8 * 8 + s % 2 * 4 + s % 8 / 2] = scale(s);

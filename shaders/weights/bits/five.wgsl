@@ -7,7 +7,7 @@ fn bits_of(row: u32, lane: u32) -> Bits {
     return Bits(matrix[row / 4u + lane], word(row + 4u * LANES + lane));
 }
 fn quants8(bits: Bits, j: u32) -> Eight {
-    let q = bytes_at(14u, bits.low[j]);
+    let q = bytes_at(14u, of4(bits.low, j));
     let fifth = bytes_at(18u, bits.fifth >> j);
     return Eight(
         floats((q & vec4(0x3c000u)) | (fifth & vec4(0x40000u)), 0x7c000u, LOW_ONE),

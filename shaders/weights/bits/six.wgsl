@@ -8,8 +8,8 @@ fn bits_of(row: u32, lane: u32) -> Bits {
     return Bits(matrix[row / 4u + lane], vec2(word(at), word(at + LANES)));
 }
 fn quants8(bits: Bits, j: u32) -> Eight {
-    let q = bytes_at(13u, bits.low[j]);
-    let high = bytes_at(17u, bits.high[j / 2u] >> (j % 2u * 2u));
+    let q = bytes_at(13u, of4(bits.low, j));
+    let high = bytes_at(17u, of2(bits.high, j / 2u) >> (j % 2u * 2u));
     return Eight(
         floats((q & vec4(0x1e000u)) | (high & vec4(0x60000u)), 0x7e000u, LOW_ONE),
         floats((q & vec4(0x1e0000u)) | (high & vec4(0x600000u)), 0x7e0000u, HIGH_ONE),

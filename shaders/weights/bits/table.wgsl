@@ -15,6 +15,6 @@ fn looked_up(nibbles: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(vec4<i32>(entry << vec4(24u)) >> vec4(24u));
 }
 fn quants8(bits: Bits, j: u32) -> Eight {
-    let q = bits[j];
+    let q = of4(bits, j);
     return Eight(looked_up(unpack4xU8(q & 0x0f0f0f0fu)), looked_up(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)));
 }

@@ -8,7 +8,7 @@ fn bits_of(row: u32, lane: u32) -> Bits {
     return Bits(vec2(word(at), word(at + LANES)), word(at + 2u * LANES));
 }
 fn quants8(bits: Bits, j: u32) -> Eight {
-    let q = bytes_at(16u, bits.low[j / 2u] >> (j % 2u * 2u));
+    let q = bytes_at(16u, of2(bits.low, j / 2u) >> (j % 2u * 2u));
     let third = bytes_at(18u, bits.third >> j);
     return Eight(
         floats((q & vec4(0x30000u)) | (third & vec4(0x40000u)), 0x70000u, LOW_ONE),

@@ -5,6 +5,6 @@ const LOW_ONE = 64.0;
 const HIGH_ONE = 4.0;
 fn bits_of(row: u32, lane: u32) -> Bits { return vec2(word(row + lane), word(row + LANES + lane)); }
 fn quants8(bits: Bits, j: u32) -> Eight {
-    let q = bytes_at(17u, bits[j / 2u] >> (j % 2u * 2u));
+    let q = bytes_at(17u, of2(bits, j / 2u) >> (j % 2u * 2u));
     return Eight(floats(q, 0x60000u, LOW_ONE), floats(q, 0x600000u, HIGH_ONE));
 }

@@ -6,5 +6,5 @@ fn scales_of(at: u32, lane: u32) -> Scales {
     return vec2(word(both), word(both + 1u));
 }
 fn factors_of(scales: Scales, j: u32) -> vec2<f32> {
-    return vec2(unpack2x16float(scales[j / 2u])[j % 2u], 0.0);
+    return vec2(unpack2x16float(of2(scales, j / 2u) >> (16u * (j % 2u))).x, 0.0);
 }

@@ -69,12 +69,12 @@ fn matrix_size(adapter: &wgpu::Adapter, options: GpuOptions) -> Option<u32> {
 }
 
 /// Whether a thread can hold four rows of a matrix, their sums and what it reads of several rows of
-/// activations without a loss: what the compilers for AMD and NVIDIA make of matmul/vector.wgsl leaves room for
-/// other threads; those for Intel and Apple run out of registers. Nobody else's are known.
+/// activations without a loss: what the compilers for AMD and NVIDIA make of matmul/vector.wgsl leaves room
+/// for other threads; those for Intel and Apple run out of registers. Nobody else's are known.
 fn has_many_registers(info: &wgpu::AdapterInfo) -> bool {
     const AMD: u32 = 0x1002;
     const NVIDIA: u32 = 0x10de;
-    [AMD, NVIDIA].contains(&info.vendor) || info.device_type == wgpu::DeviceType::Cpu
+    [AMD, NVIDIA].contains(&info.vendor)
 }
 
 /// An open GPU.
@@ -189,7 +189,7 @@ impl Gpu {
             max_binding,
             max_groups: limits.max_compute_workgroups_per_dimension,
             split: SPLIT,
-            lines: if has_many_registers(&info) && !options.webgpu_defaults { 4 } else { 2 },
+            lines: if has_many_registers(&info) { 4 } else { 2 },
             chunk: if is_fast { LONG_CHUNK } else { CHUNK },
             matrices: None,
             layout: Layout::gpu(max_binding),

@@ -290,7 +290,8 @@ fn quantised_at_load_computes_as_its_definition() {
             None => spec.shape.iter().product::<u32>() as usize * 4,
         };
         let packed: usize = fixture.model.tensors.specs().into_iter().map(of).sum();
-        assert!(bytes as f64 <= packed as f64 * 1.05, "{format:?}: {bytes} bytes for {packed}");
+        // Rows are padded to 16 bytes, which is much for rows as short as these.
+        assert!(bytes as f64 <= packed as f64 * 1.15, "{format:?}: {bytes} bytes for {packed}");
     }
 }
 

@@ -7,6 +7,7 @@
 override LINES: u32;          // rows of the matrix: 4, or 2 on GPUs with few registers
 override MOST: u32;           // rows of x that there may be: 1 or 4
 override WORKGROUP: u32;      // threads: 128, or fewer where a row has fewer lanes
+override TURNS: u32 = (LANES + WORKGROUP - 1u) / WORKGROUP; // of the threads over the lanes
 override WIDTH: u32;          // columns, without the padding
 override RAGGED: bool;        // whether some lanes have groups of eight past the end of the row
 override NORM: bool;
@@ -137,23 +138,28 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         x_row(min(first_row + 2u, last)),
         x_row(min(first_row + 3u, last)),
     );
-    // The first loads of the matrix need nothing that has to be waited for, so they come first.
-    var lane = t.index;
-    let start = min(lane, LANES - 1u);
-    var a = load(r.x, start);
-    var b = load(r.y, start);
-    var c = load(r.z, start);
-    var d = load(r.w, start);
     var mean = vec4(0.0);
-    if NORM_CENTER {
-        mean.x = part_of_mean(at.x, t);
-        if count > 1u { mean.y = part_of_mean(at.y, t); }
-        if count > 2u { mean.z = part_of_mean(at.z, t); }
-        if count > 3u { mean.w = part_of_mean(at.w, t); }
-        mean = sum4(t, mean);
-    }
     var s = Sums(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
-    while lane < LANES {
+    for (var turn = 0u; turn < TURNS; turn++) {
+        let lane = turn * WORKGROUP + t.index;
+        let loaded = min(lane, LANES - 1u);
+        let a = load(r.x, loaded);
+        let b = load(r.y, loaded);
+        var c = a;
+        var d = b;
+        if LINES == 4u {
+            c = load(r.z, loaded);
+            d = load(r.w, loaded);
+        }
+        if NORM_CENTER && turn == 0u {
+            // In here, because the first loads of the matrix need not wait for it.
+            mean.x = part_of_mean(at.x, t);
+            if count > 1u { mean.y = part_of_mean(at.y, t); }
+            if count > 2u { mean.z = part_of_mean(at.z, t); }
+            if count > 3u { mean.w = part_of_mean(at.w, t); }
+            mean = sum4(t, mean);
+        }
+        if lane >= LANES { break; }
         if LINES == 4u && MOST == 1u {
             s = add(s, four(a, b, c, d, 0u), eight_at(lane, 0u), count, at, mean);
             s = add(s, four(a, b, c, d, 1u), eight_at(lane, 1u), count, at, mean);
@@ -165,31 +171,21 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
                 s = add(s, four(a, b, c, d, j), eight_at(lane, j), count, at, mean);
             }
         }
-        lane += WORKGROUP;
-        if lane >= LANES { break; }
-        a = load(r.x, lane);
-        b = load(r.y, lane);
-        c = load(r.z, lane);
-        d = load(r.w, lane);
     }
-    var p0 = s.p0;
-    var p1 = s.p1;
-    var p2 = s.p2;
-    var p3 = s.p3;
-    if NORM {
-        let scale = 1.0 / sqrt(sum4(t, s.squares) / f32(WIDTH) + EPSILON);
-        p0 = fma(p0, vec4(scale.x), s.of_bias);
-        p1 = fma(p1, vec4(scale.y), s.of_bias);
-        p2 = fma(p2, vec4(scale.z), s.of_bias);
-        p3 = fma(p3, vec4(scale.w), s.of_bias);
-    }
-    p0 = sum4(t, p0);
-    if count > 1u { p1 = sum4(t, p1); }
-    if count > 2u { p2 = sum4(t, p2); }
-    if count > 3u { p3 = sum4(t, p3); }
+    leave_part(t, 0u, s.p0);
+    if count > 1u { leave_part(t, 1u, s.p1); }
+    if count > 2u { leave_part(t, 2u, s.p2); }
+    if count > 3u { leave_part(t, 3u, s.p3); }
+    if NORM { leave_part(t, MOST, s.squares); }
+    if NORM_BIAS { leave_part(t, MOST + 1u, s.of_bias); }
+    meet(t);
     let row = t.index / 4u;
     let j = t.index % 4u;
     if row >= count || j >= outputs || first + j >= ROWS { return; }
-    let p = select(select(p0, p1, row == 1u), select(p2, p3, row == 3u), row >= 2u);
+    var p = sum_of_parts(t, row);
+    if NORM {
+        p *= 1.0 / sqrt(sum_of_parts(t, MOST)[row] / f32(WIDTH) + EPSILON);
+        if NORM_BIAS { p += sum_of_parts(t, MOST + 1u); }
+    }
     finish(first_row + row, first, j, p, select(p.yyyy, p.zwzw, LINES == 4u));
 }

@@ -2,7 +2,9 @@
 // component. All threads must call these functions, and every thread gets the result. The order of the
 // additions is fixed.
 struct Thread { index: u32 }
-var<workgroup> partial: array<vec4<f32>, WORKGROUP>;
+override SUMS: u32 = 1u; // sums that a program makes at once
+override PARTS: u32 = SUMS * WORKGROUP;
+var<workgroup> partial: array<vec4<f32>, PARTS>; // [sum][thread]
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -12,6 +14,20 @@ fn main(
 ) {
     kernel(group, groups, Thread(index));
 }
+
+// Several sums at once, with one wait for all: each thread leaves its part of each sum below SUMS, then the
+// threads meet, and from then on every thread can read the sums.
+fn leave_part(t: Thread, sum: u32, value: vec4<f32>) { partial[sum * WORKGROUP + t.index] = value; }
+fn meet(t: Thread) {
+    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if t.index < half {
+            for (var at = t.index; at < PARTS; at += WORKGROUP) { partial[at] += partial[at + half]; }
+        }
+    }
+    workgroupBarrier();
+}
+fn sum_of_parts(t: Thread, sum: u32) -> vec4<f32> { return partial[sum * WORKGROUP]; }
 
 fn sum4(t: Thread, value: vec4<f32>) -> vec4<f32> {
     partial[t.index] = value;

@@ -2,7 +2,10 @@
 // of a workgroup, by component. All threads must call these functions, and every thread gets the result. The
 // order of the additions is fixed.
 struct Thread { index: u32, subgroup: u32, subgroups: u32, lane: u32 }
-var<workgroup> partial: array<vec4<f32>, WORKGROUP>; // one per subgroup; a subgroup may be a single thread
+override SUMS: u32 = 1u; // sums that a program makes at once
+// [sum][subgroup]; a subgroup has at least four threads, or a single one where there are at most four sums.
+override PARTS: u32 = max(4u, SUMS) * WORKGROUP / 4u;
+var<workgroup> partial: array<vec4<f32>, PARTS>;
 
 // The built-in values are separate arguments, not fields of a struct: HLSL cannot have the subgroup ones in a
 // struct.
@@ -18,12 +21,24 @@ fn main(
     kernel(group, groups, Thread(index, subgroup, subgroups, lane));
 }
 
-fn sum4(t: Thread, value: vec4<f32>) -> vec4<f32> {
+// Several sums at once, with one wait for all: each thread leaves its part of each sum below SUMS, then the
+// threads meet, and from then on every thread can read the sums.
+fn leave_part(t: Thread, sum: u32, value: vec4<f32>) {
     let of_subgroup = subgroupAdd(value);
-    if t.lane == 0u { partial[t.subgroup] = of_subgroup; }
-    workgroupBarrier();
-    var total = partial[0];
-    for (var i = 1u; i < t.subgroups; i++) { total += partial[i]; }
+    if t.lane == 0u { partial[sum * t.subgroups + t.subgroup] = of_subgroup; }
+}
+fn meet(t: Thread) { workgroupBarrier(); }
+fn sum_of_parts(t: Thread, sum: u32) -> vec4<f32> {
+    let first = sum * t.subgroups;
+    var total = partial[first];
+    for (var i = 1u; i < t.subgroups; i++) { total += partial[first + i]; }
+    return total;
+}
+
+fn sum4(t: Thread, value: vec4<f32>) -> vec4<f32> {
+    leave_part(t, 0u, value);
+    meet(t);
+    let total = sum_of_parts(t, 0u);
     workgroupBarrier();
     return total;
 }

@@ -122,9 +122,13 @@ impl Matmul {
                 imports.push(reduce(target));
                 let norm_bias = norm.and_then(|n| n.bias);
                 let lanes = self.w.columns.div_ceil(32);
+                let most = if only == Only::One { 1 } else { 4 };
+                // The products of each row of x; the norm's squares, and the products of its bias.
+                let sums = most + u32::from(norm.is_some()) + u32::from(norm_bias.is_some());
                 constants.extend([
                     ("LINES", target.can.lines.into()),
-                    ("MOST", if only == Only::One { 1.0 } else { 4.0 }),
+                    ("MOST", most.into()),
+                    ("SUMS", sums.into()),
                     ("WORKGROUP", lanes.next_power_of_two().clamp(32, 128).into()),
                     ("RAGGED", flag(!self.w.columns.is_multiple_of(weights.unit))),
                     ("WIDTH", self.w.columns.into()),

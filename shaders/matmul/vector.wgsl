@@ -22,16 +22,19 @@ override EPSILON: f32;
 #import weights
 #import epilogue
 
-// Group i of eight columns of the row of x that starts at x[at]; with NORM_CENTER minus the mean, except in
-// the padding, which stays zero.
-fn centered(at: u32, i: u32, mean: f32) -> Eight {
-    var v = Eight(x[at + 2u * i], x[at + 2u * i + 1u]);
-    if NORM_CENTER {
-        let column = 8u * i + vec4(0u, 1u, 2u, 3u);
-        v.low = select(vec4(0.0), v.low - mean, column < vec4(WIDTH));
-        v.high = select(vec4(0.0), v.high - mean, column + 4u < vec4(WIDTH));
-    }
-    return v;
+// Group i of eight columns of the row of x that starts at x[at]; zeros past the end of the row.
+fn columns8(at: u32, i: u32) -> Eight {
+    if RAGGED && i >= COLUMNS8 { return Eight(vec4(0.0), vec4(0.0)); }
+    return Eight(x[at + 2u * i], x[at + 2u * i + 1u]);
+}
+// With NORM_CENTER minus the mean, except in the padding, which stays zero.
+fn centered(v: Eight, i: u32, mean: f32) -> Eight {
+    if !NORM_CENTER { return v; }
+    let column = 8u * i + vec4(0u, 1u, 2u, 3u);
+    return Eight(
+        select(vec4(0.0), v.low - mean, column < vec4(WIDTH)),
+        select(vec4(0.0), v.high - mean, column + 4u < vec4(WIDTH)),
+    );
 }
 // This thread's summand of the mean of a row of x.
 fn part_of_mean(at: u32, t: Thread) -> f32 {
@@ -56,13 +59,14 @@ fn dots(sum: vec4<f32>, w: Four, v: Eight) -> vec4<f32> {
     if !SCALED {
         return vec4(dot8(sum.x, w.a, v), dot8(sum.y, w.b, v), dot8(sum.z, w.c, v), dot8(sum.w, w.d, v));
     }
-    let low = v.low.x + v.low.y + v.low.z + v.low.w;
-    let high = v.high.x + v.high.y + v.high.z + v.high.w;
-    let ones = -fma(LOW_ONE + ZERO, low, (HIGH_ONE + ZERO) * high);
+    let four = v.low + v.high;
+    let even = four.x + four.y;
+    let odd = four.z + four.w;
+    let ones = -fma(EVEN_ONE + ZERO, even, (ODD_ONE + ZERO) * odd);
     let quants = vec4(dot8(ones, w.a, v), dot8(ones, w.b, v), dot8(ones, w.c, v), dot8(ones, w.d, v));
     let products = fma(w.scale, quants, sum);
     if !OFFSETS { return products; }
-    return fma(w.offset, vec4(low + high), products);
+    return fma(w.offset, vec4(even + odd), products);
 }
 fn dot8(sum: f32, a: Eight, b: Eight) -> f32 {
     let low = fma(a.low.w, b.low.w, fma(a.low.z, b.low.z, fma(a.low.y, b.low.y, fma(a.low.x, b.low.x, sum))));
@@ -79,41 +83,41 @@ struct Sums {
 }
 // A row's products and sum of squares, with those of eight more of its columns.
 struct RowSums { products: vec4<f32>, squares: f32 }
-fn with_eight(so_far: RowSums, w: Four, norm: Eight, at: u32, i: u32, mean: f32) -> RowSums {
-    var v = centered(at, min(i, COLUMNS8 - 1u), mean);
-    if RAGGED && i >= COLUMNS8 { v = Eight(vec4(0.0), vec4(0.0)); }
+fn with_eight(so_far: RowSums, w: Four, norm: Eight, v: Eight) -> RowSums {
     if !NORM { return RowSums(dots(so_far.products, w, v), 0.0); }
     let squares = dot(v.low, v.low) + dot(v.high, v.high);
     let normed = Eight(v.low * norm.low, v.high * norm.high);
     return RowSums(dots(so_far.products, w, normed), so_far.squares + squares);
 }
-// Adds group i of eight columns to the sums of `count` rows of x, which start at the components of `at`.
-fn add(sums: Sums, w: Four, i: u32, count: u32, at: vec4<u32>, mean: vec4<f32>) -> Sums {
+// Adds group i of eight columns to the sums of `count` rows of x, which start at the components of `at`; `v`
+// are these columns of the first.
+fn add(sums: Sums, w: Four, i: u32, v: Eight, count: u32, at: vec4<u32>, mean: vec4<f32>) -> Sums {
     var s = sums;
     var norm = Eight(vec4(1.0), vec4(1.0));
     if NORM {
-        let n = 2u * min(i, COLUMNS8 - 1u);
+        var n = 2u * i;
+        if RAGGED { n = min(n, 2u * COLUMNS8 - 2u); }
         norm = Eight(vectors[NORM_WEIGHT_AT / 4u + n], vectors[NORM_WEIGHT_AT / 4u + n + 1u]);
-        if NORM_BIAS && i < COLUMNS8 {
+        if NORM_BIAS && (!RAGGED || i < COLUMNS8) {
             let bias = Eight(vectors[NORM_BIAS_AT / 4u + n], vectors[NORM_BIAS_AT / 4u + n + 1u]);
             s.of_bias = dots(s.of_bias, w, bias);
         }
     }
-    let m0 = with_eight(RowSums(s.p0, s.squares.x), w, norm, at.x, i, mean.x);
+    let m0 = with_eight(RowSums(s.p0, s.squares.x), w, norm, centered(v, i, mean.x));
     s.p0 = m0.products;
     s.squares.x = m0.squares;
     if count > 1u {
-        let m1 = with_eight(RowSums(s.p1, s.squares.y), w, norm, at.y, i, mean.y);
+        let m1 = with_eight(RowSums(s.p1, s.squares.y), w, norm, centered(columns8(at.y, i), i, mean.y));
         s.p1 = m1.products;
         s.squares.y = m1.squares;
     }
     if count > 2u {
-        let m2 = with_eight(RowSums(s.p2, s.squares.z), w, norm, at.z, i, mean.z);
+        let m2 = with_eight(RowSums(s.p2, s.squares.z), w, norm, centered(columns8(at.z, i), i, mean.z));
         s.p2 = m2.products;
         s.squares.z = m2.squares;
     }
     if count > 3u {
-        let m3 = with_eight(RowSums(s.p3, s.squares.w), w, norm, at.w, i, mean.w);
+        let m3 = with_eight(RowSums(s.p3, s.squares.w), w, norm, centered(columns8(at.w, i), i, mean.w));
         s.p3 = m3.products;
         s.squares.w = m3.squares;
     }
@@ -143,6 +147,12 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
     for (var turn = 0u; turn < TURNS; turn++) {
         let lane = turn * WORKGROUP + t.index;
         let loaded = min(lane, LANES - 1u);
+        let i = vec4(eight_at(loaded, 0u), eight_at(loaded, 1u), eight_at(loaded, 2u), eight_at(loaded, 3u));
+        // With one row of x all loads of a turn come first, and those that are nearer come before the others.
+        var v = array<Eight, 4>();
+        if LINES == 4u && MOST == 1u {
+            v = array(columns8(at.x, i.x), columns8(at.x, i.y), columns8(at.x, i.z), columns8(at.x, i.w));
+        }
         let a = load(r.x, loaded);
         let b = load(r.y, loaded);
         var c = a;
@@ -161,14 +171,15 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
         }
         if lane >= LANES { break; }
         if LINES == 4u && MOST == 1u {
-            s = add(s, four(a, b, c, d, 0u), eight_at(lane, 0u), count, at, mean);
-            s = add(s, four(a, b, c, d, 1u), eight_at(lane, 1u), count, at, mean);
-            s = add(s, four(a, b, c, d, 2u), eight_at(lane, 2u), count, at, mean);
-            s = add(s, four(a, b, c, d, 3u), eight_at(lane, 3u), count, at, mean);
+            s = add(s, four(a, b, c, d, 0u), i.x, v[0], count, at, mean);
+            s = add(s, four(a, b, c, d, 1u), i.y, v[1], count, at, mean);
+            s = add(s, four(a, b, c, d, 2u), i.z, v[2], count, at, mean);
+            s = add(s, four(a, b, c, d, 3u), i.w, v[3], count, at, mean);
         } else {
             // Not written out: for several rows of x the program would be long, and take long to compile.
             for (var j = 0u; j < 4u; j++) {
-                s = add(s, four(a, b, c, d, j), eight_at(lane, j), count, at, mean);
+                let i = eight_at(lane, j);
+                s = add(s, four(a, b, c, d, j), i, columns8(at.x, i), count, at, mean);
             }
         }
     }

@@ -10,15 +10,23 @@ override SCALES_AT: u32; // words from the start of a row to its scales, a multi
 override ZERO: f32;
 @group(1) @binding(0) var<storage, read> matrix: array<vec4<u32>>;
 fn word(at: u32) -> u32 { return matrix[at / 4u][at % 4u]; }
-// The bytes of a word, one per component, each with its lowest bit moved to bit `at`, which is above 8.
-fn bytes_at(at: u32, word: u32) -> vec4<u32> {
-    let third = select(word >> (16u - at), word << (at - 16u), at >= 16u);
-    return vec4(word << at, word << (at - 8u), third, word >> (24u - at));
+// The eight values of a group come in four pairs, values 2p and 2p + 1. In a word, the lower half belongs to
+// the first values of the pairs and the upper half to the second ones, and nibble p of each half to pair p.
+// So in one operation bits of two quants become two f16 numbers, whose highest fraction bits they are: a power
+// of two plus the quant, exactly, which is EVEN_ONE for pairs 0 and 2, and ODD_ONE for pairs 1 and 3. No
+// integers are converted, which is slow on some GPUs, and many multiply f16 by f32 as they are.
+fn ones() -> vec4<u32> { return vec2(pack2x16float(vec2(EVEN_ONE)), pack2x16float(vec2(ODD_ONE))).xyxy; }
+fn numbers(pairs: vec4<u32>) -> Eight {
+    return Eight(
+        vec4(unpack2x16float(pairs.x), unpack2x16float(pairs.y)),
+        vec4(unpack2x16float(pairs.z), unpack2x16float(pairs.w)),
+    );
 }
-// Numbers whose highest fraction bits are some bits of a quant: no conversion from integers, which is slow on
-// some GPUs. With the exponent of `one` fitting the mask's place, each is one + quant, exactly.
-fn floats(bits: vec4<u32>, mask: u32, one: f32) -> vec4<f32> {
-    return bitcast<vec4<f32>>((bits & vec4(mask)) | vec4(bitcast<u32>(one)));
+// The fields of the four pairs: of pairs 0 and 1 from `first`, of 2 and 3 from `last`. In each half of these,
+// the field of the even pair is at `mask`, and that of the odd pair four bits above.
+fn fields(first: u32, last: u32, mask: u32) -> vec4<u32> {
+    let even = mask << 16u | mask;
+    return vec4(first, first, last, last) & vec2(even, even << 4u).xyxy;
 }
 // A component of a vector. No index: where it is not constant, some compilers would put the vector in memory.
 fn of4(v: vec4<u32>, i: u32) -> u32 { return select(of2(v.xy, i), of2(v.zw, i - 2u), i >= 2u); }
@@ -34,7 +42,7 @@ fn load(row: u32, lane: u32) -> Packed {
 }
 // The j-th of a lane's groups of eight columns in its row.
 fn eight_at(lane: u32, j: u32) -> u32 { return lane / 4u * 16u + j * 4u + lane % 4u; }
-// The quants of the j-th group of eight, plus LOW_ONE or HIGH_ONE.
+// The quants of the j-th group of eight, plus EVEN_ONE or ODD_ONE.
 fn raw8(p: Packed, j: u32) -> Eight { return quants8(p.bits, j); }
 // The scale (x) and the offset (y) of the j-th group of eight.
 fn factors(p: Packed, j: u32) -> vec2<f32> { return factors_of(p.scales, j); }
@@ -44,5 +52,6 @@ fn weights8(row: u32, i: u32) -> Eight {
     let p = load(row, i / 16u * 4u + i % 4u);
     let raw = raw8(p, j);
     let f = factors(p, j);
-    return Eight(f.x * (raw.low - (LOW_ONE + ZERO)) + f.y, f.x * (raw.high - (HIGH_ONE + ZERO)) + f.y);
+    let zeros = ZERO + vec2(EVEN_ONE, ODD_ONE).xxyy;
+    return Eight(f.x * (raw.low - zeros) + f.y, f.x * (raw.high - zeros) + f.y);
 }

@@ -272,28 +272,36 @@ fn read_quants(format: Format, block: &[u8], out: &mut [u8]) {
     }
 }
 
+/// Where value i of a group has its nibble in a word: a byte and a shift. The values come in pairs, of which
+/// the first is in the lower half of the word and the second at the same place in the upper.
+fn nibble(i: usize) -> (usize, usize) {
+    (i % 2 * 2 + i / 4, i / 2 % 2 * 4)
+}
+
 /// Writes a lane's quants, `[group][value]`, to the planes of a row of `lanes` lanes.
 fn lay_quants(bits: Bits, q: &[[u8; 8]; 4], lane: usize, lanes: usize, planes: &mut [u8]) {
+    let word = |of: &dyn Fn(usize) -> u8, out: &mut [u8]| {
+        for (byte, shift, value) in (0..8).map(|i| (nibble(i).0, nibble(i).1, of(i))) {
+            out[byte] |= value << shift;
+        }
+    };
     // A nibble for each value: a word for each group.
     let low_four = |planes: &mut [u8]| {
-        for (group, out) in q.iter().zip(planes[16 * lane..].as_chunks_mut::<4>().0) {
-            *out = [0, 1, 2, 3].map(|k| group[k] & 15 | (group[4 + k] & 15) << 4);
+        for j in 0..4 {
+            word(&|i| q[j][i] & 15, &mut planes[16 * lane + 4 * j..]);
         }
     };
     // Two bits for each value, from bit `shift` on: a word for each two groups, in planes of their own.
     let twos = |shift: u8, planes: &mut [u8]| {
         for m in 0..2 {
-            let two = |j: usize, k: usize| q[2 * m + j][k] >> shift & 3;
-            let word =
-                [0, 1, 2, 3].map(|k| two(0, k) | two(1, k) << 2 | two(0, 4 + k) << 4 | two(1, 4 + k) << 6);
-            planes[4 * (m * lanes + lane)..][..4].copy_from_slice(&word);
+            let two = |i: usize| q[2 * m][i] >> shift & 3 | (q[2 * m + 1][i] >> shift & 3) << 2;
+            word(&two, &mut planes[4 * (m * lanes + lane)..]);
         }
     };
     // Bit `shift` of each value: one word.
     let ones = |shift: u8, planes: &mut [u8]| {
-        let one = |k: usize| (0..4).fold(0, |word, j| word | (q[j][k] >> shift & 1) << j);
-        let word = [0, 1, 2, 3].map(|k| one(k) | one(4 + k) << 4);
-        planes[4 * lane..][..4].copy_from_slice(&word);
+        let one = |i: usize| (0..4).fold(0, |bits, j| bits | (q[j][i] >> shift & 1) << j);
+        word(&one, &mut planes[4 * lane..]);
     };
     match bits {
         Bits::Two => twos(0, planes),
@@ -312,7 +320,8 @@ fn lay_quants(bits: Bits, q: &[[u8; 8]; 4], lane: usize, lanes: usize, planes: &
         }
         Bits::Eight => {
             for (j, group) in q.iter().enumerate() {
-                planes[16 * (j / 2 * lanes + lane) + j % 2 * 8..][..8].copy_from_slice(group);
+                let bytes = [0, 2, 1, 3, 4, 6, 5, 7].map(|i| group[i]);
+                planes[16 * (j / 2 * lanes + lane) + j % 2 * 8..][..8].copy_from_slice(&bytes);
             }
         }
     }
@@ -320,12 +329,12 @@ fn lay_quants(bits: Bits, q: &[[u8; 8]; 4], lane: usize, lanes: usize, planes: &
 
 /// The quants of the j-th group of eight of a lane: the inverse of [`lay_quants`].
 fn read_group(bits: Bits, j: usize, lane: usize, lanes: usize, planes: &[u8]) -> [u8; 8] {
-    let each = |of: &dyn Fn(usize, usize) -> u8| [0, 1, 2, 3, 4, 5, 6, 7].map(|i| of(i % 4, i / 4));
-    let low_four = || each(&|k, high| planes[16 * lane + 4 * j + k] >> (4 * high) & 15);
-    let twos = |planes: &[u8]| {
-        each(&|k, high| planes[4 * (j / 2 * lanes + lane) + k] >> (4 * high + 2 * (j % 2)) & 3)
+    let each = |word: &[u8], shift: usize, mask: u8| {
+        [0, 1, 2, 3, 4, 5, 6, 7].map(|i| word[nibble(i).0] >> (nibble(i).1 + shift) & mask)
     };
-    let ones = |planes: &[u8]| each(&|k, high| planes[4 * lane + k] >> (4 * high + j) & 1);
+    let low_four = || each(&planes[16 * lane + 4 * j..], 0, 15);
+    let twos = |planes: &[u8]| each(&planes[4 * (j / 2 * lanes + lane)..], 2 * (j % 2), 3);
+    let ones = |planes: &[u8]| each(&planes[4 * lane..], j, 1);
     let join = |low: [u8; 8], high: [u8; 8], shift: u8| {
         let mut all = low;
         all.iter_mut().zip(high).for_each(|(all, high)| *all |= high << shift);
@@ -338,8 +347,8 @@ fn read_group(bits: Bits, j: usize, lane: usize, lanes: usize, planes: &[u8]) ->
         Bits::Five => join(low_four(), ones(&planes[16 * lanes..]), 4),
         Bits::Six => join(low_four(), twos(&planes[16 * lanes..]), 4),
         Bits::Eight => {
-            let at = 16 * (j / 2 * lanes + lane) + j % 2 * 8;
-            *planes[at..].first_chunk().expect("eight quants")
+            let group = &planes[16 * (j / 2 * lanes + lane) + j % 2 * 8..];
+            [0, 2, 1, 3, 4, 6, 5, 7].map(|i| group[i])
         }
     }
 }

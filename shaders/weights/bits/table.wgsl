@@ -5,8 +5,8 @@ override TABLE1: u32;
 override TABLE2: u32;
 override TABLE3: u32;
 alias Bits = vec4<u32>;
-const LOW_ONE = 0.0;
-const HIGH_ONE = 0.0;
+const EVEN_ONE = 0.0;
+const ODD_ONE = 0.0;
 fn bits_of(row: u32, lane: u32) -> Bits { return matrix[row / 4u + lane]; }
 fn looked_up(nibbles: vec4<u32>) -> vec4<f32> {
     let lower = select(vec4(TABLE1), vec4(TABLE0), nibbles < vec4(4u));
@@ -16,5 +16,7 @@ fn looked_up(nibbles: vec4<u32>) -> vec4<f32> {
 }
 fn quants8(bits: Bits, j: u32) -> Eight {
     let q = of4(bits, j);
-    return Eight(looked_up(unpack4xU8(q & 0x0f0f0f0fu)), looked_up(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)));
+    let even = looked_up(unpack4xU8(q & 0x0f0f0f0fu)); // values 0, 4, 1 and 5
+    let odd = looked_up(unpack4xU8((q >> 4u) & 0x0f0f0f0fu)); // values 2, 6, 3 and 7
+    return Eight(vec4(even.xz, odd.xz), vec4(even.yw, odd.yw));
 }

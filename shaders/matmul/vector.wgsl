@@ -62,7 +62,8 @@ fn dots(sum: vec4<f32>, w: Four, v: Eight) -> vec4<f32> {
     let four = v.low + v.high;
     let even = four.x + four.y;
     let odd = four.z + four.w;
-    let ones = -fma(EVEN_ONE + ZERO, even, (ODD_ONE + ZERO) * odd);
+    var ones = 0.0;
+    if EVEN_ONE > 0.0 { ones = -fma(EVEN_ONE + ZERO, even, (ODD_ONE + ZERO) * odd); }
     let quants = vec4(dot8(ones, w.a, v), dot8(ones, w.b, v), dot8(ones, w.c, v), dot8(ones, w.d, v));
     let products = fma(w.scale, quants, sum);
     if !OFFSETS { return products; }

@@ -23,6 +23,8 @@ enum Bits {
     Two,
     Three,
     Four,
+    /// Four, of floating point.
+    E2M1,
     Five,
     Six,
     Eight,
@@ -45,32 +47,41 @@ enum Scales {
     Exponent,
 }
 
-/// How a block format is laid out, and how a quant becomes a number before it is scaled: `zero` is
-/// subtracted, or it is looked up.
+/// What number a quant is, before it is scaled.
+#[derive(Clone, Copy)]
+enum Number {
+    /// The quant less this.
+    Less(u8),
+    /// The entry of a table.
+    Table(&'static [i8; 16]),
+    /// Four bits of floating point; here twice that number.
+    E2M1,
+}
+
+/// How a block format is laid out, and what its quants are.
 struct Layout {
     bits: Bits,
     scales: Scales,
-    zero: u8,
-    table: Option<&'static [i8; 16]>,
+    number: Number,
 }
 
 const fn layout(format: Format) -> Layout {
-    let (bits, scales, zero, table) = match format {
+    let (bits, scales, number) = match format {
         Format::F32 | Format::F16 | Format::BF16 => panic!("not a block format"),
-        Format::Q8_0 => (Bits::Eight, Scales::Half, 128, None),
-        Format::Q4_0 => (Bits::Four, Scales::Half, 8, None),
-        Format::Q4_1 => (Bits::Four, Scales::Pair, 0, None),
-        Format::Q5_0 => (Bits::Five, Scales::Half, 16, None),
-        Format::Q5_1 => (Bits::Five, Scales::Pair, 0, None),
-        Format::Q2_K => (Bits::Two, Scales::NibblePair, 0, None),
-        Format::Q3_K => (Bits::Three, Scales::SignedByte, 4, None),
-        Format::Q4_K => (Bits::Four, Scales::BytePair, 0, None),
-        Format::Q5_K => (Bits::Five, Scales::BytePair, 0, None),
-        Format::Q6_K => (Bits::Six, Scales::SignedByte, 32, None),
-        Format::IQ4_NL => (Bits::Four, Scales::Half, 0, Some(&unpack::IQ4_NL)),
-        Format::MXFP4 => (Bits::Four, Scales::Exponent, 0, Some(&unpack::MXFP4)),
+        Format::Q8_0 => (Bits::Eight, Scales::Half, Number::Less(128)),
+        Format::Q4_0 => (Bits::Four, Scales::Half, Number::Less(8)),
+        Format::Q4_1 => (Bits::Four, Scales::Pair, Number::Less(0)),
+        Format::Q5_0 => (Bits::Five, Scales::Half, Number::Less(16)),
+        Format::Q5_1 => (Bits::Five, Scales::Pair, Number::Less(0)),
+        Format::Q2_K => (Bits::Two, Scales::NibblePair, Number::Less(0)),
+        Format::Q3_K => (Bits::Three, Scales::SignedByte, Number::Less(4)),
+        Format::Q4_K => (Bits::Four, Scales::BytePair, Number::Less(0)),
+        Format::Q5_K => (Bits::Five, Scales::BytePair, Number::Less(0)),
+        Format::Q6_K => (Bits::Six, Scales::SignedByte, Number::Less(32)),
+        Format::IQ4_NL => (Bits::Four, Scales::Half, Number::Table(&unpack::IQ4_NL)),
+        Format::MXFP4 => (Bits::E2M1, Scales::Exponent, Number::E2M1),
     };
-    Layout { bits, scales, zero, table }
+    Layout { bits, scales, number }
 }
 
 impl Bits {
@@ -79,7 +90,7 @@ impl Bits {
         let bits = match self {
             Self::Two => 2,
             Self::Three => 3,
-            Self::Four => 4,
+            Self::Four | Self::E2M1 => 4,
             Self::Five => 5,
             Self::Six => 6,
             Self::Eight => 8,
@@ -116,9 +127,10 @@ pub fn row_bytes(format: Format, columns: usize) -> usize {
 
 /// What a program needs to read such rows: imports, (interface, source) of files in shaders/weights/.
 pub fn imports(format: Format) -> Vec<(&'static str, &'static str)> {
-    let Layout { bits, scales, table, .. } = layout(format);
-    let bits = match (bits, table) {
-        (_, Some(_)) => include_str!("../../shaders/weights/bits/table.wgsl"),
+    let Layout { bits, scales, number } = layout(format);
+    let bits = match (bits, number) {
+        (_, Number::Table(_)) => include_str!("../../shaders/weights/bits/table.wgsl"),
+        (Bits::E2M1, _) => include_str!("../../shaders/weights/bits/e2m1.wgsl"),
         (Bits::Two, _) => include_str!("../../shaders/weights/bits/two.wgsl"),
         (Bits::Three, _) => include_str!("../../shaders/weights/bits/three.wgsl"),
         (Bits::Four, _) => include_str!("../../shaders/weights/bits/four.wgsl"),
@@ -140,14 +152,14 @@ pub fn imports(format: Format) -> Vec<(&'static str, &'static str)> {
 
 /// The constants that these imports need.
 pub fn constants(format: Format, columns: usize) -> Vec<(&'static str, f64)> {
-    let (Layout { bits, zero, table, .. }, units) = (layout(format), columns.div_ceil(UNIT));
+    let (Layout { bits, number, .. }, units) = (layout(format), columns.div_ceil(UNIT));
     let mut constants = vec![
         ("LANES", (4 * units) as f64),
         ("ROW_WORDS", (row_bytes(format, columns) / 4) as f64),
         ("SCALES_AT", (units * bits.unit_bytes() / 4) as f64),
-        ("ZERO", zero.into()),
+        ("ZERO", if let Number::Less(zero) = number { zero.into() } else { 0.0 }),
     ];
-    if let Some(table) = table {
+    if let Number::Table(table) = number {
         let word = |i: usize| f64::from(u32::from_le_bytes([0, 1, 2, 3].map(|k| table[4 * i + k] as u8)));
         constants.extend([
             ("TABLE0", word(0)),
@@ -184,7 +196,7 @@ pub fn lay(format: Format, blocks: &[u8], columns: usize, out: &mut [u8]) {
 
 /// Dequantises a row. Bit for bit what [`Format::unpack`] makes of its blocks.
 pub fn unpack(format: Format, row: &[u8], columns: usize, values: &mut [f32]) {
-    let (Layout { bits, scales, zero, table }, units) = (layout(format), columns.div_ceil(UNIT));
+    let (Layout { bits, scales, number }, units) = (layout(format), columns.div_ceil(UNIT));
     let (planes, rest) = row.split_at(units * bits.unit_bytes());
     let (of_units, supers) = rest.split_at(units * scales.unit_bytes());
     for (i, values) in values[..columns].chunks_mut(8).enumerate() {
@@ -192,7 +204,11 @@ pub fn unpack(format: Format, row: &[u8], columns: usize, values: &mut [f32]) {
         let quants = read_group(bits, j, 4 * unit + lane, 4 * units, planes);
         let (scale, offset) = read_factors(scales, unit, j, lane, of_units, supers);
         for (value, quant) in values.iter_mut().zip(quants) {
-            let q = table.map_or(i16::from(quant) - i16::from(zero), |t| t[usize::from(quant)].into());
+            let q = match number {
+                Number::Less(zero) => i16::from(quant) - i16::from(zero),
+                Number::Table(table) => table[usize::from(quant)].into(),
+                Number::E2M1 => unpack::MXFP4[usize::from(quant)].into(),
+            };
             *value = scale * f32::from(q);
             if let Some(offset) = offset {
                 *value += offset;
@@ -278,6 +294,9 @@ fn nibble(i: usize) -> (usize, usize) {
     (i % 2 * 2 + i / 4, i / 2 % 2 * 4)
 }
 
+/// Where, in half a word, pair p of E2M1 numbers has its exponent and fraction, and where its sign.
+const E2M1_PAIRS: [(usize, usize); 4] = [(9, 15), (6, 12), (3, 14), (0, 13)];
+
 /// Writes a lane's quants, `[group][value]`, to the planes of a row of `lanes` lanes.
 fn lay_quants(bits: Bits, q: &[[u8; 8]; 4], lane: usize, lanes: usize, planes: &mut [u8]) {
     let word = |of: &dyn Fn(usize) -> u8, out: &mut [u8]| {
@@ -310,6 +329,18 @@ fn lay_quants(bits: Bits, q: &[[u8; 8]; 4], lane: usize, lanes: usize, planes: &
             ones(2, &mut planes[8 * lanes..]);
         }
         Bits::Four => low_four(planes),
+        Bits::E2M1 => {
+            for (group, word) in q.iter().zip(planes[16 * lane..].as_chunks_mut::<4>().0) {
+                for (half, out) in word.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    *out = (0..4)
+                        .fold(0, |out, p| {
+                            let (value, (rest, sign)) = (u16::from(group[2 * p + half]), E2M1_PAIRS[p]);
+                            out | (value & 7) << rest | value >> 3 << sign
+                        })
+                        .to_le_bytes();
+                }
+            }
+        }
         Bits::Five => {
             low_four(planes);
             ones(4, &mut planes[16 * lanes..]);
@@ -344,6 +375,11 @@ fn read_group(bits: Bits, j: usize, lane: usize, lanes: usize, planes: &[u8]) ->
         Bits::Two => twos(planes),
         Bits::Three => join(twos(planes), ones(&planes[8 * lanes..]), 2),
         Bits::Four => low_four(),
+        Bits::E2M1 => [0, 1, 2, 3, 4, 5, 6, 7].map(|i| {
+            let at = 16 * lane + 4 * j + i % 2 * 2;
+            let (half, (rest, sign)) = (u16::from_le_bytes([planes[at], planes[at + 1]]), E2M1_PAIRS[i / 2]);
+            (half >> rest & 7 | (half >> sign & 1) << 3) as u8
+        }),
         Bits::Five => join(low_four(), ones(&planes[16 * lanes..]), 4),
         Bits::Six => join(low_four(), twos(&planes[16 * lanes..]), 4),
         Bits::Eight => {

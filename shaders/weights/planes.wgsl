@@ -12,9 +12,9 @@ override ZERO: f32;
 fn word(at: u32) -> u32 { return matrix[at / 4u][at % 4u]; }
 // The eight values of a group come in four pairs, values 2p and 2p + 1. In a word, the lower half belongs to
 // the first values of the pairs and the upper half to the second ones, and nibble p of each half to pair p.
-// So in one operation bits of two quants become two f16 numbers, whose highest fraction bits they are: a power
-// of two plus the quant, exactly, which is EVEN_ONE for pairs 0 and 2, and ODD_ONE for pairs 1 and 3. No
-// integers are converted, which is slow on some GPUs, and many multiply f16 by f32 as they are.
+// So one operation makes two f16 numbers of bits of two quants, as the highest bits of their fractions: each
+// is a power of two plus the quant, exactly, and that power is EVEN_ONE for pairs 0 and 2, ODD_ONE for pairs
+// 1 and 3. No integers are converted, which is slow on some GPUs, and many multiply f16 by f32 as they are.
 fn ones() -> vec4<u32> { return vec2(pack2x16float(vec2(EVEN_ONE)), pack2x16float(vec2(ODD_ONE))).xyxy; }
 fn numbers(pairs: vec4<u32>) -> Eight {
     return Eight(

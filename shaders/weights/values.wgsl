@@ -2,8 +2,8 @@
 // interface reads a matrix in two ways: weights8(row, i) gives the i-th group of eight values of a row. And a
 // row is dealt to lanes, each of which takes four such groups: `load` reads what a lane needs of a row, and
 // raw8 gives its j-th group, which group eight_at of the row is. If SCALED, these are raw numbers instead: a
-// value is factors.x * (raw - EVEN_ONE - ZERO) + factors.y, with ODD_ONE in place of EVEN_ONE for values 2, 3,
-// 6 and 7 of a group.
+// value is factors.x * (raw - EVEN_ONE - ZERO) + factors.y, with ODD_ONE in place of EVEN_ONE for values 2,
+// 3, 6 and 7 of a group.
 //
 // The importing program defines COLUMNS8, the groups of eight values in a row.
 struct Eight { low: vec4<f32>, high: vec4<f32> }

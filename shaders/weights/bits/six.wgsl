@@ -11,5 +11,6 @@ fn quants8(bits: Bits, j: u32) -> Eight {
     let q = of4(bits.low, j);
     let high = of2(bits.high, j / 2u);
     let second = j % 2u * 2u;
-    return numbers(fields(q, q >> 8u, 0x0fu) | ones() | fields(high << (4u - second), high >> (4u + second), 0x30u));
+    let upper = fields(high << (4u - second), high >> (4u + second), 0x30u);
+    return numbers(fields(q, q >> 8u, 0x0fu) | ones() | upper);
 }

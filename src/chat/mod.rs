@@ -8,6 +8,7 @@ mod arguments;
 mod filters;
 mod jinja;
 mod json;
+mod named;
 mod objects;
 mod percent;
 mod print;
@@ -114,6 +115,24 @@ impl Template {
                 Ok(Self { is_plain: true, ..plain })
             }
         }
+    }
+
+    /// The template that a user gives: its text, or one of the names that llama-server's users know.
+    ///
+    /// # Errors
+    /// Of the kind Request where it is neither.
+    pub fn given(given: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
+        let text = match named::named(given.trim()) {
+            Some(text) => text,
+            None if given.contains("{{") || given.contains("{%") => given,
+            None => {
+                return Err(Error::request(format!(
+                    "the chat template {given:?} is no Jinja text and no name of one: the names are {}",
+                    named::names()
+                )));
+            }
+        };
+        Self::new("--chat-template", text, special_tokens)
     }
 
     /// Compiles a template. `name` is what error messages call the model.

@@ -36,6 +36,7 @@ const WITHOUT_EFFECT: [(RangeInclusive<usize>, &[&str]); 3] = [
             "mlock",
             "mmap",
             "no-context-shift",
+            "no-jinja",
             "no-mmap",
             "no-perf",
             "no-warmup",

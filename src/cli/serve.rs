@@ -153,9 +153,14 @@ impl Serve {
         }
         let load = move || {
             let (model, tokenizer) = command.model.open(&terminal)?;
+            let most = model.architecture.max_positions;
+            if let Some(asked) = command.model.ctx.filter(|asked| *asked > most) {
+                terminal
+                    .say(format_args!("--ctx is {asked}, but the model was made for {most}: {most} it is"));
+            }
             let options = EngineOptions {
                 // 0 is llama-server's word for all that the model can hold.
-                context: (command.model.ctx == Some(0)).then_some(model.architecture.max_positions),
+                context: command.model.ctx.filter(|asked| *asked == 0 || *asked > most).map(|_| most),
                 sequences: Some(command.parallel),
                 chunk: command.prefill_chunk,
                 guess: command.spec_type == SpecType::Ngram,
@@ -202,6 +207,7 @@ impl Serve {
         Ok(Options {
             host: self.host.clone(),
             port: self.port,
+            model: self.model.model.clone().unwrap_or_default(),
             alias: self.alias.clone(),
             max_queue: self.max_queue,
             max_body: self.max_body << 20,

@@ -96,8 +96,8 @@ pub struct Event {
 /// What can happen to a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happened {
-    /// It got a slot and runs.
-    Started { slot: Slot },
+    /// It got a slot and runs. The first `cached` tokens of the prompt were found in the cache.
+    Started { slot: Slot, cached: usize },
     /// The first `tokens` tokens of the prompt are in the cache now. `cached` of them were found there, not
     /// computed.
     Read { tokens: usize, cached: usize },

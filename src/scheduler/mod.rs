@@ -287,9 +287,11 @@ impl Scheduler {
             if needed > self.blocks.available() {
                 return;
             }
-            let happened = Happened::Started { slot: slot as Slot };
+            let Some(mut next) = self.waiting.pop_front() else { return };
+            next.find(&mut self.blocks, self.share_decoded);
+            let happened = Happened::Started { slot: slot as Slot, cached: next.cached };
             self.events.push(Event { sequence: next.id, happened });
-            self.running[slot] = self.waiting.pop_front();
+            self.running[slot] = Some(next);
         }
     }
 

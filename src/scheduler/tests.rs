@@ -147,7 +147,7 @@ fn what_is_in_flight_for_those_who_left_is_ignored() {
     let other = scheduler.add(generate(10..14, 5));
     let next = scheduler.schedule().expect("the other's prompt");
     let outcome = outcome(&scheduler, 3);
-    let started = Event { sequence: other, happened: Happened::Started { slot: 0 } };
+    let started = Event { sequence: other, happened: Happened::Started { slot: 0, cached: 0 } };
     assert_eq!(scheduler.commit(&batch, &outcome), std::slice::from_ref(&started));
     scheduler.preempt(other);
     let again = scheduler.schedule().expect("once more");

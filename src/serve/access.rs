@@ -38,7 +38,7 @@ pub async fn dress(State(app): State<Arc<App>>, mut request: Request, next: Next
     let origin = request.headers().get(ORIGIN).filter(|origin| is_allowed(&app, origin)).cloned();
     let is_preflight = request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN);
     let mut response = if is_preflight {
-        StatusCode::NO_CONTENT.into_response()
+        StatusCode::OK.into_response()
     } else if is_open(request.uri().path()) || has_key(&app.options.api_keys, request.headers()) {
         next.run(request).await
     } else {

@@ -58,7 +58,7 @@ impl Served {
         engine: Engine,
     ) -> crate::error::Result<Self> {
         let template = match &options.chat_template {
-            Some(text) => Template::new("--chat-template", text, model.special_tokens.clone())?,
+            Some(text) => Template::given(text, model.special_tokens.clone())?,
             None => Template::of(&model)?,
         };
         let base = model.defaults.sampling();

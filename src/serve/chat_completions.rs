@@ -124,14 +124,14 @@ fn logprobs(served: &Served, tokens: &[Token]) -> Value {
 
 /// The log-probabilities of some tokens: each with its text, its bytes and its alternatives.
 pub fn contents(served: &Served, tokens: &[Token]) -> Vec<Value> {
-    let one = |id: u32, logprob: f32| {
-        let bytes = served.tokenizer.token_bytes(id);
+    let one = |id: u32, dropped: usize, logprob: f32| {
+        let bytes = served.tokenizer.token_bytes(id).split_off(dropped);
         json!({"id": id, "token": String::from_utf8_lossy(&bytes), "bytes": bytes, "logprob": logprob})
     };
     let of = |token: &Token| {
         let logprobs = token.logprobs.as_ref()?;
-        let mut value = one(token.id, logprobs.chosen);
-        value["top_logprobs"] = logprobs.top.iter().map(|(id, logprob)| one(*id, *logprob)).collect();
+        let mut value = one(token.id, token.dropped, logprobs.chosen);
+        value["top_logprobs"] = logprobs.top.iter().map(|(id, logprob)| one(*id, 0, *logprob)).collect();
         Some(value)
     };
     tokens.iter().filter_map(of).collect()
@@ -181,6 +181,23 @@ pub async fn chat_completions(
         true => Ok(stream_of(app.clone(), generation, count, options)),
         false => whole(&app, generation, logprobs_of.is_some()).await,
     }
+}
+
+/// How many tokens the prompt of a conversation has.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions/input_tokens",
+    request_body = ConversationFields,
+    responses((status = 200, description = "The number of tokens", body = Object))
+)]
+pub async fn input_tokens(
+    State(app): State<Arc<App>>,
+    Body((conversation,)): Body<(ConversationFields,)>,
+) -> Result<Json<Value>> {
+    app.served()?;
+    let rendering = conversation.rendering()?;
+    let prompt = conversation::prompt(&app, conversation.messages, rendering).await?;
+    Ok(Json(json!({"object": "response.input_tokens", "input_tokens": prompt.ids.len()})))
 }
 
 async fn whole(app: &Arc<App>, mut generation: Generation, has_logprobs: bool) -> Result<Response> {
@@ -243,6 +260,9 @@ fn stream_of(app: Arc<App>, mut generation: Generation, count: usize, options: S
                     if options.progress {
                         let mut read = choice(index, json!({}), &[], None);
                         read["prompt_progress"] = generation.progress(index).prompt_progress();
+                        if options.timings {
+                            read["timings"] = generation.progress(index).timings();
+                        }
                         yield sse::data(&read);
                     }
                 }

@@ -163,7 +163,8 @@ async fn accept(
         let (service, mut closing, open) = (service.clone(), closing.clone(), open.clone());
         tokio::spawn(async move {
             let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+            // Names of headers as people write them: some clients do not know that their case says nothing.
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).title_case_headers(true);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {

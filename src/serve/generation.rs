@@ -50,6 +50,8 @@ pub struct Job {
 #[derive(Clone, Debug)]
 pub struct Token {
     pub id: u32,
+    /// How many of its first bytes are not in the text, which begins after them.
+    pub dropped: usize,
     pub logprobs: Option<Logprobs>,
 }
 
@@ -93,6 +95,8 @@ pub struct Progress {
     pub read: usize,
     pub cached: usize,
     pub generated: usize,
+    /// The most tokens that may be generated, if the request or the server says it.
+    pub max_tokens: Option<usize>,
     /// The place among the running sequences that it has or had last.
     pub slot: u32,
     sent: Instant,
@@ -102,12 +106,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn new(prompt_tokens: usize) -> Self {
+    fn new(prompt_tokens: usize, max_tokens: Option<usize>) -> Self {
         Self {
             prompt_tokens,
             read: 0,
             cached: 0,
             generated: 0,
+            max_tokens,
             slot: 0,
             sent: Instant::now(),
             started: None,
@@ -116,8 +121,11 @@ impl Progress {
         }
     }
 
-    /// The time from the sequence's start to its first token, or to now.
+    /// The time from the sequence's start to its first token, or to now; none while nothing is computed.
     pub fn prompt_time(&self) -> Duration {
+        if self.first.is_none() && self.read == self.cached {
+            return Duration::ZERO;
+        }
         let started = self.started.unwrap_or(self.sent);
         self.first.unwrap_or_else(Instant::now).duration_since(started)
     }
@@ -169,8 +177,9 @@ fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
         tokens if tokens >= context => Err(ApiError::new(
             Kind::ContextExceeded { tokens, context },
             format!(
-                "the prompt has {tokens} tokens, but the context holds {context} together with the answer: \
-                 shorten it, or start the server with a larger --ctx"
+                // Agents look for these words.
+                "the prompt of {tokens} tokens exceeds the available context size ({context} tokens, answer \
+                 included): shorten it, or start the server with a larger --ctx"
             ),
         )),
         _ => Ok(()),
@@ -200,7 +209,7 @@ pub async fn score(app: &App, served: &Served, prompt: &Tokens, alternatives: us
         let more = unless_cut(app, told.recv()).await?;
         scored.extend(more.map_err(|error| ApiError::from(&*error))?.into_iter().map(Some));
     }
-    Ok(prompt.ids.iter().zip(scored).map(|(id, logprobs)| Token { id: *id, logprobs }).collect())
+    Ok(prompt.ids.iter().zip(scored).map(|(id, logprobs)| Token { id: *id, dropped: 0, logprobs }).collect())
 }
 
 /// One of the texts of a request.
@@ -221,10 +230,20 @@ struct Text {
 }
 
 impl Text {
-    fn trimmed(&mut self, piece: String) -> String {
-        let piece = if self.trims { piece.trim_start().to_owned() } else { piece };
-        self.trims &= piece.is_empty();
-        piece
+    /// Drops blanks at the beginning of the text, and from the tokens that they are part of.
+    fn trimmed(&mut self, piece: String, tokenizer: &Tokenizer) -> String {
+        if !self.trims {
+            return piece;
+        }
+        let rest = piece.trim_start();
+        let mut dropped = piece.len() - rest.len();
+        for token in &mut self.pending {
+            let more = dropped.min(tokenizer.token_bytes(token.id).len() - token.dropped);
+            token.dropped += more;
+            dropped -= more;
+        }
+        self.trims = rest.is_empty();
+        rest.to_owned()
     }
 }
 
@@ -351,7 +370,7 @@ impl Generation {
                 pending: Vec::new(),
                 logprobs: None,
                 trims: job.trims,
-                progress: Progress::new(prompt.ids.len()),
+                progress: Progress::new(prompt.ids.len(), job.max_tokens),
             });
         }
         Self { app: app.clone(), told, texts, per_prompt: job.count, pieces, _answering: app.answering() }
@@ -412,11 +431,13 @@ impl Generation {
         }
         let progress = &mut text.progress;
         match happened {
-            Happened::Started { slot } => {
+            Happened::Started { slot, cached } => {
                 progress.slot = slot;
                 if progress.started.is_none() {
                     progress.started = Some(at);
+                    (progress.read, progress.cached) = (cached, cached);
                     metrics.started(at.duration_since(progress.sent));
+                    self.pieces.push_back(Piece::Read { index });
                 }
             }
             Happened::Read { tokens, cached } => {
@@ -435,8 +456,8 @@ impl Generation {
                 progress.last = Some(at);
                 progress.generated += 1;
                 let shown = text.detokenizer.push(id, false);
-                let shown = text.trimmed(shown);
-                text.pending.push(Token { id, logprobs: text.logprobs.take() });
+                text.pending.push(Token { id, dropped: 0, logprobs: text.logprobs.take() });
+                let shown = text.trimmed(shown, &served.tokenizer);
                 if text.detokenizer.has_ended() {
                     self.end(index, shown, at);
                 } else if !shown.is_empty() {
@@ -447,7 +468,7 @@ impl Generation {
             Happened::Finished(reason) => {
                 debug_assert_eq!(reason, FinishReason::Length, "a token that ends the text came before");
                 let rest = text.detokenizer.finish();
-                let rest = text.trimmed(rest);
+                let rest = text.trimmed(rest, &served.tokenizer);
                 self.end(index, rest, at);
             }
             Happened::Preempted => {

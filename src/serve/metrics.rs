@@ -227,8 +227,33 @@ impl Metrics {
         levels.running_per_step.set(per(self.generated_tokens.get() as f64, usage.steps as f64));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a text can be written");
-        text
+        classic(&text)
     }
+}
+
+/// A text in OpenMetrics' format in the older one, which every reader knows: there a counter's description
+/// names it as its value does, with `_total`.
+fn classic(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut help: Option<&str> = None;
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if line.starts_with("# HELP ") {
+            help = Some(line);
+            continue;
+        }
+        let counter = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"));
+        if let Some(help) = help.take() {
+            let named = counter.map(|name| help.replacen(name, &format!("{name}_total"), 1));
+            out.push_str(named.as_deref().unwrap_or(help));
+            out.push('\n');
+        }
+        match counter {
+            Some(name) => out.push_str(&format!("# TYPE {name}_total counter")),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// A metric that can be registered under several names.
@@ -251,7 +276,7 @@ impl<M: Metric + Clone> Cloned for M {
             status = 200,
             description = "The metrics",
             body = String,
-            content_type = "application/openmetrics-text"
+            content_type = "text/plain"
         ),
         (status = 501, description = "Switched off", body = Object),
     )
@@ -263,7 +288,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     }
     let started = app.started.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let headers = [
-        (CONTENT_TYPE.as_str(), "application/openmetrics-text; version=1.0.0; charset=utf-8".to_owned()),
+        (CONTENT_TYPE.as_str(), "text/plain; version=0.0.4; charset=utf-8".to_owned()),
         ("process-start-time-unix", started.to_string()),
     ];
     Ok((headers, served.metrics.text(served)).into_response())

@@ -55,6 +55,8 @@ pub struct Options {
     pub host: String,
     /// 0: any free port.
     pub port: u16,
+    /// Where the model is from: a file, a folder or a name on the Hub. Empty: the one built in.
+    pub model: String,
     /// The model's name in answers. None: its own.
     pub alias: Option<String>,
     /// How many sequences may wait.

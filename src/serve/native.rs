@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -53,6 +53,9 @@ pub struct NativeRequest {
     pub return_progress: Option<bool>,
     #[serde(default)]
     pub timings_per_token: Option<bool>,
+    /// The only fields of the answer that are wanted, each with the way to it: `generation_settings/seed`.
+    #[serde(default)]
+    pub response_fields: Option<Vec<String>>,
     #[serde(default)]
     #[schema(ignore)]
     pub post_sampling_probs: Option<Value>,
@@ -70,6 +73,8 @@ pub struct NativeRequest {
 /// The settings of a generation by llama-server's names.
 pub fn settings(sampling: &Sampling, max_tokens: Option<usize>, stops: &[String]) -> Value {
     let Sampling { penalties, dry, xtc, mirostat, .. } = sampling;
+    // JSON has no infinity: null stands for never.
+    let biases: Vec<_> = sampling.biases.iter().map(|(id, bias)| json!({"id": id, "bias": bias})).collect();
     json!({
         "seed": sampling.seed,
         "temperature": sampling.temperature,
@@ -91,6 +96,7 @@ pub fn settings(sampling: &Sampling, max_tokens: Option<usize>, stops: &[String]
         "mirostat_tau": mirostat.map_or(5.0, |mirostat| mirostat.target),
         "mirostat_eta": mirostat.map_or(0.1, |mirostat| mirostat.rate),
         "stop": stops,
+        "logit_bias": biases,
         "max_tokens": max_tokens.map_or(-1, |count| count as i64),
         "n_predict": max_tokens.map_or(-1, |count| count as i64),
     })
@@ -147,6 +153,7 @@ pub async fn completion(
         has_tokens: request.return_tokens.unwrap_or(false),
         has_progress: request.return_progress.unwrap_or(false),
         has_timings: request.timings_per_token.unwrap_or(false),
+        fields: request.response_fields.unwrap_or_default(),
     };
     let generation = Generation::start(&app, served, prompts, &job)?;
     match is_stream {
@@ -162,6 +169,8 @@ struct Reply {
     has_tokens: bool,
     has_progress: bool,
     has_timings: bool,
+    /// The fields that are wanted; all if it is empty.
+    fields: Vec<String>,
 }
 
 fn ids(tokens: &[Token]) -> Vec<u32> {
@@ -192,7 +201,8 @@ impl Reply {
             "generation_settings": self.settings,
             "prompt": self.prompts[index],
             "has_new_line": text.contains('\n'),
-            "truncated": false,
+            "truncated": *end == End::Length
+                && progress.prompt_tokens + progress.generated >= served.context,
             "stop_type": kind,
             "stopping_word": word,
             "tokens_cached": progress.prompt_tokens + progress.generated,
@@ -201,7 +211,14 @@ impl Reply {
         if let Some(probabilities) = probabilities(served, tokens) {
             answer["completion_probabilities"] = probabilities.into();
         }
-        answer
+        if self.fields.is_empty() {
+            return answer;
+        }
+        let wanted = |way: &String| {
+            let mut steps = way.split('/');
+            Some((way.clone(), steps.try_fold(&answer, |value, step| value.get(step))?.clone()))
+        };
+        self.fields.iter().filter_map(wanted).collect::<Map<_, _>>().into()
     }
 
     async fn whole(self, mut generation: Generation, is_list: bool) -> Result<Response> {
@@ -226,6 +243,9 @@ impl Reply {
                             let progress = generation.progress(index).prompt_progress();
                             let mut read = self.chunk("", &[], generation.progress(index));
                             read["prompt_progress"] = progress;
+                            if self.has_timings {
+                                read["timings"] = generation.progress(index).timings();
+                            }
                             yield sse::data(&read);
                         }
                     }

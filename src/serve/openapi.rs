@@ -27,6 +27,7 @@ use utoipa::OpenApi;
         slots::slots,
         metrics::metrics,
         chat_completions::chat_completions,
+        chat_completions::input_tokens,
         completions::completions,
         native::completion,
         responses::responses,

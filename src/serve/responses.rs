@@ -44,6 +44,12 @@ pub struct ResponsesRequest {
     pub max_output_tokens: Option<i64>,
     #[serde(default)]
     pub stream: Option<bool>,
+    /// Whether each event of a stream's text tells how fast it came.
+    #[serde(default)]
+    pub timings_per_token: Option<bool>,
+    /// Whether a stream tells how much of the prompt is read.
+    #[serde(default)]
+    pub return_progress: Option<bool>,
     /// To tell the log-probability of each token, and of so many alternatives.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 20)]
@@ -230,6 +236,8 @@ pub async fn responses(
         id: super::new_id("resp_"),
         message_id: super::new_id("msg_"),
         created: super::now(),
+        has_timings: request.timings_per_token.unwrap_or(false),
+        has_progress: request.return_progress.unwrap_or(false),
         fields: json!({
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
@@ -261,6 +269,8 @@ struct Reply {
     created: u64,
     /// What the answer tells of its request.
     fields: Value,
+    has_timings: bool,
+    has_progress: bool,
 }
 
 impl Reply {
@@ -366,7 +376,20 @@ impl Reply {
             yield events.next("response.content_part.added", part);
             loop {
                 let (text, tokens, end) = match generation.next().await {
-                    Ok(Some(Piece::Read { .. })) => continue,
+                    Ok(Some(Piece::Read { index })) => {
+                        if self.has_progress {
+                            let progress = generation.progress(index);
+                            let mut read = json!({
+                                "response": begun,
+                                "prompt_progress": progress.prompt_progress(),
+                            });
+                            if self.has_timings {
+                                read["timings"] = progress.timings();
+                            }
+                            yield events.next("response.in_progress", read);
+                        }
+                        continue;
+                    }
                     Ok(Some(Piece::Text { text, tokens, .. })) => (text, tokens, None),
                     Ok(Some(Piece::End { text, tokens, end, .. })) => (text, tokens, Some(end)),
                     Ok(None) => break,
@@ -376,7 +399,11 @@ impl Reply {
                     }
                 };
                 if !text.is_empty() || !tokens.is_empty() {
-                    let delta = of_part(json!({"delta": text, "logprobs": contents(served, &tokens)}));
+                    let logprobs = contents(served, &tokens);
+                    let mut delta = of_part(json!({"delta": text, "logprobs": logprobs}));
+                    if self.has_timings {
+                        delta["timings"] = generation.progress(0).timings();
+                    }
                     yield events.next("response.output_text.delta", delta);
                 }
                 whole.text += &text;
@@ -390,7 +417,11 @@ impl Reply {
             yield events.next("response.content_part.done", part);
             let item = json!({"output_index": 0, "item": object["output"][0]});
             yield events.next("response.output_item.done", item);
-            yield events.next(name, json!({"response": object}));
+            let mut last = json!({"response": object});
+            if self.has_timings {
+                last["timings"] = generation.progress(0).timings();
+            }
+            yield events.next(name, last);
         })
     }
 }

@@ -36,7 +36,7 @@ pub async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>> {
         "default_generation_settings": {"id": 0, "n_ctx": served.context, "params": params},
         "total_slots": served.parallel,
         "model_alias": served.name,
-        "model_path": served.model.name,
+        "model_path": app.options.model,
         "modalities": {"vision": served.model.architecture.vision.is_some(), "audio": false},
         "chat_template": served.model.chat_template.clone().unwrap_or_default(),
         "bos_token": token("bos_token"),
@@ -74,6 +74,9 @@ pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
             "next_token": [{
                 "has_next_token": progress.is_some(),
                 "n_decoded": progress.map_or(0, |slot| slot.generated),
+                "n_remain": progress
+                    .and_then(|slot| Some(slot.max_tokens? - slot.generated.min(slot.max_tokens?)))
+                    .map_or(-1, |count| count as i64),
             }],
         })
     };

@@ -4,11 +4,12 @@
 //! Each block has [`BLOCK`](crate::buffers::BLOCK) positions and a count of its holders. A block whose
 //! contents other sequences may share is *named* by its tokens and by the named block before it; a sequence
 //! that begins with the same tokens finds it by these. Blocks without holders keep their contents until they
-//! are needed, the least recently used first.
+//! are needed, the least recently used first. Then the host's memory may keep what is in them, of so many
+//! blocks; when these are too many, the least recently used go first again.
 
 use crate::prompt::Features;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -27,6 +28,49 @@ pub struct Content {
     pub images: Vec<(isize, Features)>,
 }
 
+/// Something that must be done with the contents of a block before the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Copy them to the host's memory, under this name.
+    Keep { block: u32, name: Name },
+    /// Copy what is kept under this name to the block; it is kept no longer.
+    Return { name: Name, block: u32 },
+    /// Keep them no longer.
+    Drop { name: Name },
+}
+
+/// The contents that the host's memory keeps.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The most blocks.
+    capacity: usize,
+    by_content: HashMap<Arc<Content>, (Name, u64)>,
+    /// The oldest first.
+    by_age: BTreeMap<u64, Arc<Content>>,
+}
+
+impl Kept {
+    fn add(&mut self, content: Arc<Content>, name: Name, clock: u64) {
+        self.by_age.insert(clock, content.clone());
+        self.by_content.insert(content, (name, clock));
+    }
+
+    fn remove(&mut self, content: &Content) -> Option<Name> {
+        let (name, clock) = self.by_content.remove(content)?;
+        self.by_age.remove(&clock);
+        Some(name)
+    }
+
+    /// Removes the oldest content if there are too many.
+    fn remove_excess(&mut self) -> Option<Name> {
+        if self.by_content.len() <= self.capacity {
+            return None;
+        }
+        let (_, content) = self.by_age.pop_first()?;
+        self.by_content.remove(&content).map(|(name, _)| name)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Block {
     holders: u32,
@@ -42,6 +86,8 @@ pub struct Blocks {
     by_content: HashMap<Arc<Content>, u32>,
     /// The blocks without holders, ordered by `unused_since`.
     unused: BTreeSet<(u64, u32)>,
+    kept: Kept,
+    moves: Vec<Move>,
     next_name: u64,
     clock: u64,
 }
@@ -49,6 +95,8 @@ pub struct Blocks {
 impl Blocks {
     pub fn new(count: u32) -> Self {
         Self {
+            kept: Kept::default(),
+            moves: Vec::new(),
             blocks: (0..count).map(|_| Block::default()).collect(),
             by_content: HashMap::new(),
             unused: (0..count).map(|block| (0, block)).collect(),
@@ -57,26 +105,43 @@ impl Blocks {
         }
     }
 
+    /// Lets the host's memory keep the contents of so many blocks.
+    pub fn keep(&mut self, capacity: usize) {
+        self.kept.capacity = capacity;
+    }
+
+    /// What must be done with the contents of blocks before the next step, in order.
+    pub fn moves(&mut self) -> Vec<Move> {
+        std::mem::take(&mut self.moves)
+    }
+
     /// The number of blocks that can be taken.
     pub fn available(&self) -> usize {
         self.unused.len()
     }
 
-    /// Takes a block without holders. Its old contents can no longer be found. `None` if every block has a
-    /// holder.
+    /// Takes a block without holders. Its old contents can no longer be found in it. `None` if every block
+    /// has a holder.
     pub fn take(&mut self) -> Option<u32> {
         let (_, number) = self.unused.pop_first()?;
         let block = &mut self.blocks[number as usize];
-        if let Some((_, content)) = block.named.take() {
-            self.by_content.remove(&content);
-        }
         block.holders = 1;
+        if let Some((name, content)) = block.named.take() {
+            self.by_content.remove(&content);
+            if self.kept.capacity > 0 {
+                self.clock += 1;
+                self.kept.add(content, name, self.clock);
+                self.moves.push(Move::Keep { block: number, name });
+                self.moves.extend(self.kept.remove_excess().map(|name| Move::Drop { name }));
+            }
+        }
         Some(number)
     }
 
-    /// Finds the block with this content and adds a holder to it.
+    /// Finds the block with this content and adds a holder to it. If only the host's memory has the content,
+    /// it returns to a block, unless every block has a holder.
     pub fn find(&mut self, content: &Content) -> Option<(u32, Name)> {
-        let number = *self.by_content.get(content)?;
+        let Some(number) = self.by_content.get(content).copied() else { return self.find_kept(content) };
         let block = &mut self.blocks[number as usize];
         if block.holders == 0 {
             self.unused.remove(&(block.unused_since, number));
@@ -86,16 +151,41 @@ impl Blocks {
         Some((number, *name))
     }
 
+    fn find_kept(&mut self, content: &Content) -> Option<(u32, Name)> {
+        if self.unused.is_empty() {
+            return None;
+        }
+        let name = self.kept.remove(content)?;
+        let block = self.take()?;
+        self.moves.push(Move::Return { name, block });
+        self.register(block, name, content.clone());
+        Some((block, name))
+    }
+
+    fn register(&mut self, number: u32, name: Name, content: Content) {
+        let content = Arc::new(content);
+        self.blocks[number as usize].named = Some((name, content.clone()));
+        self.by_content.insert(content, number);
+    }
+
     /// Registers the content of a held block, so that others can find it. If another block with the same
     /// content is registered already, it stays the one to be found. Returns the content's name in both cases.
     pub fn name(&mut self, number: u32, content: Content) -> Name {
         if let Some(known) = self.by_content.get(&content) {
             return self.blocks[*known as usize].named.as_ref().expect("what is found has a name").0;
         }
-        let (name, content) = (Name(self.next_name), Arc::new(content));
-        self.next_name += 1;
-        self.blocks[number as usize].named = Some((name, content.clone()));
-        self.by_content.insert(content, number);
+        let name = match self.kept.remove(&content) {
+            // Blocks behind it are found by the name that it had.
+            Some(name) => {
+                self.moves.push(Move::Drop { name });
+                name
+            }
+            None => {
+                self.next_name += 1;
+                Name(self.next_name - 1)
+            }
+        };
+        self.register(number, name, content);
         name
     }
 
@@ -113,13 +203,14 @@ impl Blocks {
         }
     }
 
-    /// Discards the contents of all blocks.
+    /// Discards the contents of all blocks, also those that the host's memory keeps.
     ///
     /// # Panics
     /// If a block has a holder.
     pub fn forget(&mut self) {
         assert_eq!(self.unused.len(), self.blocks.len(), "no block is held");
-        *self = Self { next_name: self.next_name, ..Self::new(self.blocks.len() as u32) };
+        let kept = Kept { capacity: self.kept.capacity, ..Kept::default() };
+        *self = Self { next_name: self.next_name, kept, ..Self::new(self.blocks.len() as u32) };
     }
 }
 

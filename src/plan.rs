@@ -4,7 +4,7 @@
 //! need once and then runs a [`crate::step::Step`] through one of them.
 
 use crate::{
-    buffers::{Buffer, Buffers, Content, Rows, Sizes, Use},
+    buffers::{BLOCK, Buffer, Buffers, Content, Rows, Sizes, Use},
     capabilities::Capabilities,
     kernel::{Cost, Dispatch, Kernel, Target},
     shader::Program,
@@ -13,6 +13,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
+    ops::Range,
 };
 
 /// One line of a plan.
@@ -99,6 +100,23 @@ impl Plans {
     /// The number of a phase's plan among the plans.
     pub fn number(&self, phase: Phase) -> usize {
         self.plans.iter().position(|plan| plan.phase == phase).expect("a phase that the model has")
+    }
+
+    /// Where the KV cache holds a block: bytes of its buffers.
+    pub fn block_parts(&self, block: u32) -> Vec<(Buffer, Range<u64>)> {
+        let of_buffer = |buffer| match self.buffers.content(buffer) {
+            Content::Cache { stride } => {
+                let bytes = u64::from(BLOCK) * u64::from(*stride) * 4;
+                Some((buffer, u64::from(block) * bytes..u64::from(block + 1) * bytes))
+            }
+            _ => None,
+        };
+        self.buffers.all().filter_map(of_buffer).collect()
+    }
+
+    /// Bytes of a block of the KV cache in all layers.
+    pub fn block_bytes(&self) -> u64 {
+        self.block_parts(0).into_iter().map(|(_, part)| part.end - part.start).sum()
     }
 
     /// Where a language model's logits come out, `[outputs, vocab]`.

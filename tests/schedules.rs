@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use wgpt::{
     backend::{Backend, wait},
     buffers::Sizes,
-    engine::plans,
+    cache_blocks::Move,
+    engine::{KeptBlocks, plans},
     model::Model,
     sampling::{Dry, Logprobs, Mirostat, Penalties, Sampling, Xtc},
     scheduler::{Batch, Goal, Happened, NewSequence, Outcome, Scheduler, SequenceId},
@@ -23,22 +24,27 @@ struct Room {
     sequences: u32,
     /// The number of cache blocks beyond those of one whole context.
     spare: u32,
+    /// The number of blocks whose contents the host's memory keeps.
+    kept: usize,
     guesses: u32,
 }
 
-const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0, guesses: 0 };
+const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0, kept: 0, guesses: 0 };
 
 /// A model on a device, and its steps in flight.
 struct Machine {
     backend: Box<dyn Backend>,
     scheduler: Scheduler,
+    kept_blocks: KeptBlocks,
+    /// How many blocks came back from the host's memory.
+    returned: usize,
     in_flight: std::collections::VecDeque<Batch>,
 }
 
 impl Machine {
     fn new(model: &Model, on: On, context: u32, room: Room) -> Option<Self> {
         let device = on.open()?;
-        let Room { chunk, group, sequences, spare, guesses } = room;
+        let Room { chunk, group, sequences, spare, kept, guesses } = room;
         let sizes = Sizes {
             rows: [chunk, group],
             outputs: chunk.max(group),
@@ -49,7 +55,10 @@ impl Machine {
         };
         let plans = plans(model, &device.capabilities(), sizes).expect("plans");
         let backend = device.prepare(plans, &|_| ()).expect("a device made ready");
-        Some(Self { backend, scheduler: Scheduler::new(sizes, false), in_flight: Default::default() })
+        let mut scheduler = Scheduler::new(sizes, false);
+        scheduler.keep_blocks(kept);
+        let (kept_blocks, in_flight) = Default::default();
+        Some(Self { backend, scheduler, kept_blocks, returned: 0, in_flight })
     }
 
     /// Submits a step if there is one and the device takes it.
@@ -58,7 +67,11 @@ impl Machine {
         if busy || self.in_flight.back().is_some_and(|batch| !batch.reads.allow_more()) {
             return false;
         }
-        let Some(batch) = self.scheduler.schedule() else { return false };
+        let batch = self.scheduler.schedule();
+        let moves = self.scheduler.moves();
+        self.returned += moves.iter().filter(|made| matches!(made, Move::Return { .. })).count();
+        wait(self.kept_blocks.carry_out(moves, &mut *self.backend)).expect("the device");
+        let Some(batch) = batch else { return false };
         let sizes = self.backend.plans().sizes;
         assert!(batch.step.rows.len() <= sizes.rows[batch.phase as usize] as usize);
         assert!(batch.step.outputs.len() <= sizes.outputs as usize);
@@ -182,9 +195,9 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
     let mut alone = Machine::new(model, on, context, ALONE)?;
     let rooms = [
-        Room { chunk: 128, group: 8, sequences: 32, spare: 40, guesses: 7 },
-        Room { chunk: 24, group: 8, sequences: 7, spare: 2, guesses: 4 },
-        Room { chunk: 7, group: 3, sequences: 32, spare: 0, guesses: 2 },
+        Room { chunk: 128, group: 8, sequences: 32, spare: 40, kept: 0, guesses: 7 },
+        Room { chunk: 24, group: 8, sequences: 7, spare: 2, kept: 5, guesses: 4 },
+        Room { chunk: 7, group: 3, sequences: 32, spare: 0, kept: 500, guesses: 2 },
     ];
     let mut machines = rooms.map(|room| Machine::new(model, on, context, room).expect("it opened before"));
     let mut dice = Dice(Random(seed));
@@ -250,11 +263,13 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
             assert_eq!(together, by_itself, "{name} on {on:?}, schedule {schedule}: {new:?}");
         }
     }
+    let returned: usize = machines.iter().map(|machine| machine.returned).sum();
     println!(
         "{name} on {on:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache, \
-         {guessed} guessed"
+         {returned} blocks back from the host's memory, {guessed} guessed"
     );
-    assert!(preempted > 0 && cached > 0, "{name} on {on:?}: the schedules are not what they are meant to be");
+    let is_meant = preempted > 0 && cached > 0 && (returned > 0 || context < 300);
+    assert!(is_meant, "{name} on {on:?}: the schedules are not what they are meant to be");
     Some(guessed)
 }
 
@@ -288,7 +303,7 @@ fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
 #[test]
 fn a_shared_beginning_is_computed_once() {
     let model = model("llama-grouped");
-    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, guesses: 0 };
+    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, kept: 0, guesses: 0 };
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
     let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new(), logprobs: None };
@@ -307,5 +322,45 @@ fn a_shared_beginning_is_computed_once() {
             machine.wait(|_, _| ());
         }
         assert!(computed <= most, "{computed} tokens were computed, not at most {most}");
+    }
+}
+
+/// Prompts that lost their room in the cache to others come back from the host's memory, as far as that has
+/// room, and give what they gave.
+#[test]
+fn prompts_without_room_come_back_from_the_hosts_memory() {
+    let model = model("llama-grouped");
+    let goal =
+        Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 9, ends: Vec::new(), logprobs: Some(3) };
+    let prompt = |start: u32| NewSequence {
+        tokens: (start..start + 100).map(|i| i % 50).collect(),
+        images: Vec::new(),
+        goal: goal.clone(),
+    };
+    for on in [On::Cpu, On::Gpu] {
+        for (kept, expected) in [(0, [96, 0, 0]), (2, [96, 64, 0]), (100, [96; 3])] {
+            let room = Room { chunk: 64, group: 8, sequences: 1, spare: 0, kept, guesses: 0 };
+            let Some(mut machine) = Machine::new(&model, on, 128, room) else { continue };
+            let mut ask = |start: u32| {
+                let (mut came, mut found) = (Came::default(), 0);
+                machine.scheduler.add(prompt(start));
+                while machine.submit()
+                    || machine.wait(|_, happened| {
+                        if let Happened::Read { cached, .. } = happened {
+                            found = cached;
+                        }
+                        came.take(happened);
+                    })
+                {}
+                (came, found)
+            };
+            let first = [1, 2, 3].map(&mut ask);
+            let again = [3, 2, 1].map(&mut ask);
+            for ((came, found), (before, _)) in again.iter().zip(first.iter().rev()) {
+                assert_eq!(came, before, "{on:?}, {kept} kept, {found} tokens found");
+            }
+            // The last one is still in the cache, whatever is kept.
+            assert_eq!(again.map(|(_, found)| found), expected, "{on:?}, {kept} kept");
+        }
     }
 }

@@ -102,6 +102,26 @@ impl Backend for CpuBackend {
         self.memory.write(rows.buffer)[..values.len()].copy_from_slice(&values);
         Ok(())
     }
+    fn read_block(&mut self, block: u32) -> Pending<'_, Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.plans.block_bytes() as usize);
+        for (buffer, part) in self.plans.block_parts(block) {
+            let values = self.memory.read(buffer);
+            bytes.extend_from_slice(&bytemuck::cast_slice(&values[..])[in_memory(part)]);
+        }
+        Box::pin(ready(Ok(bytes)))
+    }
+    fn write_block(&mut self, block: u32, mut bytes: &[u8]) -> Result<()> {
+        for (buffer, part) in self.plans.block_parts(block) {
+            let of_part = bytes.split_off(..(part.end - part.start) as usize).expect("bytes for every part");
+            let mut values = self.memory.write(buffer);
+            bytemuck::cast_slice_mut(&mut values[..])[in_memory(part)].copy_from_slice(of_part);
+        }
+        Ok(())
+    }
+}
+
+fn in_memory(bytes: Range<u64>) -> Range<usize> {
+    bytes.start as usize..bytes.end as usize
 }
 
 impl Measure for CpuBackend {

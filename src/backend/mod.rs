@@ -58,6 +58,13 @@ pub trait Backend: Send {
     /// Writes values, `[count, width]`, to the first rows of an activation, for work that is submitted from
     /// now on.
     fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()>;
+
+    /// What a block of the KV cache holds in all layers, [`Plans::block_bytes`] bytes, after all work
+    /// submitted so far.
+    fn read_block(&mut self, block: u32) -> Pending<'_, Vec<u8>>;
+
+    /// Writes what such a block holds, for work that is submitted from now on.
+    fn write_block(&mut self, block: u32, bytes: &[u8]) -> Result<()>;
 }
 
 /// A backend that can be timed.

@@ -35,6 +35,11 @@ pub struct Serve {
     /// sequences can need
     #[arg(long, value_name = "N")]
     cache_blocks: Option<u32>,
+    /// How many MiB of this machine's memory keep prompts that have no room left in the cache, so that they
+    /// need not be read again; -1: as many as come. Default: none
+    #[arg(long, default_value_t = 0, value_name = "MIB", value_parser = clap::value_parser!(i64).range(-1..),
+        allow_negative_numbers = true)]
+    cache_ram: i64,
     /// How many tokens of prompts run in one step, beside which answers wait. Default: 128, or 512 where the
     /// device is fast
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -163,6 +168,8 @@ impl Serve {
                 context: command.model.ctx.filter(|asked| *asked == 0 || *asked > most).map(|_| most),
                 sequences: Some(command.parallel),
                 chunk: command.prefill_chunk,
+                kept_bytes: u64::try_from(command.cache_ram)
+                    .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
                 guess: command.spec_type == SpecType::Ngram,
                 cache: command.cache_blocks.map(|blocks| blocks.saturating_mul(crate::buffers::BLOCK)),
                 ..EngineOptions::default()

@@ -6,6 +6,7 @@
 
 mod generation;
 mod insight;
+mod kept_blocks;
 mod predictions;
 mod vision;
 mod worker;
@@ -17,6 +18,7 @@ pub use crate::{
 };
 pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
+pub use kept_blocks::KeptBlocks;
 pub use predictions::{Predictions, Scores};
 pub use vision::vision_plans;
 pub use worker::{Running, Sink, Ticket, Worker};
@@ -57,6 +59,9 @@ pub struct EngineOptions {
     /// The most prompt tokens in one step, at least one. More read prompts faster, and let running texts wait
     /// longer. `None`: as many as suit the device, 128 or 512.
     pub chunk: Option<u32>,
+    /// How many bytes of the host's memory keep prompts that no longer have room in the cache, so that they
+    /// need not be read again. A multiple of a block's size; 0: none are kept.
+    pub kept_bytes: u64,
     /// Whether to guess tokens from what came before, to gain several by one step. A text is the same with
     /// guesses and without, and comes sooner where it repeats itself; where guesses are wrong too often,
     /// there are none.
@@ -85,6 +90,7 @@ pub struct Engine {
     /// The image encoder, if the model has one.
     vision: Option<vision::Encoder>,
     scheduler: Scheduler,
+    kept_blocks: KeptBlocks,
     /// The submitted batches, the oldest first, and when each was submitted.
     in_flight: VecDeque<(Batch, Instant)>,
     /// Events that have not been returned yet.
@@ -120,10 +126,13 @@ impl Engine {
         };
         let backend = device.prepare(plans, &progress)?;
         let compile = backend.compile_time();
+        let mut scheduler = Scheduler::new(sizes, options.share_decoded);
+        scheduler.keep_blocks((options.kept_bytes / backend.plans().block_bytes().max(1)) as usize);
         Ok(Self {
             backend,
             vision,
-            scheduler: Scheduler::new(sizes, options.share_decoded),
+            scheduler,
+            kept_blocks: KeptBlocks::default(),
             in_flight: VecDeque::new(),
             events: VecDeque::new(),
             info,
@@ -227,6 +236,7 @@ impl Engine {
                 }
             }
             self.scheduler.clear();
+            self.kept_blocks.clear();
             self.events.clear();
         }
         outcome
@@ -240,7 +250,9 @@ impl Engine {
         while self.in_flight.len() < self.backend.max_in_flight()
             && self.in_flight.back().is_none_or(|(batch, _)| batch.reads.allow_more())
         {
-            let Some(batch) = self.scheduler.schedule() else { break };
+            let batch = self.scheduler.schedule();
+            self.kept_blocks.carry_out(self.scheduler.moves(), &mut *self.backend).await?;
+            let Some(batch) = batch else { break };
             self.write_images(&batch)?;
             let submitted = Instant::now();
             match batch.reads.logits {

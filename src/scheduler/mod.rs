@@ -15,7 +15,7 @@ pub use sequence::{FinishReason, Goal, NewSequence, SequenceId};
 
 use crate::{
     buffers::{BLOCK, Sizes},
-    cache_blocks::Blocks,
+    cache_blocks::{Blocks, Move},
     sampling::{Logprobs, NO_ID, Pick},
     step::{FEATURE, Row},
     workload::Phase,
@@ -80,6 +80,17 @@ impl Scheduler {
             costs: Costs::new(sizes.rows[Phase::Decode as usize] as usize),
             sizes,
         }
+    }
+
+    /// Lets the host's memory keep the contents of so many cache blocks that are needed for something else.
+    pub fn keep_blocks(&mut self, count: usize) {
+        self.blocks.keep(count);
+    }
+
+    /// What must be done with the contents of cache blocks, in order, before the batch is submitted that
+    /// [`Scheduler::schedule`] returned.
+    pub fn moves(&mut self) -> Vec<Move> {
+        self.blocks.moves()
     }
 
     /// Adds a sequence to the queue. It runs once there is a free slot and room in the cache.

@@ -112,13 +112,24 @@ impl GpuBackend {
 
     /// The first bytes of a buffer after all work submitted so far.
     async fn read_bytes(&mut self, buffer: Buffer, bytes: u64) -> Result<Vec<u8>> {
+        self.read_parts(vec![(buffer, 0..bytes)]).await
+    }
+
+    /// Bytes of buffers, one after the other, after all work submitted so far.
+    async fn read_parts(&mut self, parts: Vec<(Buffer, Range<u64>)>) -> Result<Vec<u8>> {
+        let bytes = parts.iter().map(|(_, part)| part.end - part.start).sum();
         if self.readback.size() < bytes {
             // Only some reads of activations and of the cache, such as those of the verification, are larger
             // than the logits.
             self.readback = self.gpu.readback(bytes);
         }
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], 0, &self.readback, 0, bytes);
+        let mut to = 0;
+        for (buffer, part) in parts {
+            let (from, bytes) = (&self.buffers[buffer.0 as usize], part.end - part.start);
+            encoder.copy_buffer_to_buffer(from, part.start, &self.readback, to, bytes);
+            to += bytes;
+        }
         let submission = self.gpu.queue.submit([encoder.finish()]);
         let mapping = Mapping::of(&self.readback, bytes, submission);
         self.gpu.mapped(&self.readback, bytes, mapping).await
@@ -225,6 +236,17 @@ impl Backend for GpuBackend {
     fn write(&mut self, rows: Rows, values: &[f32]) -> Result<()> {
         let buffer = &self.buffers[rows.buffer.0 as usize];
         self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rows.padded(values)));
+        self.gpu.check()
+    }
+    fn read_block(&mut self, block: u32) -> Pending<'_, Vec<u8>> {
+        let parts = self.plans.block_parts(block);
+        Box::pin(self.read_parts(parts))
+    }
+    fn write_block(&mut self, block: u32, mut bytes: &[u8]) -> Result<()> {
+        for (buffer, part) in self.plans.block_parts(block) {
+            let of_part = bytes.split_off(..(part.end - part.start) as usize).expect("bytes for every part");
+            self.gpu.queue.write_buffer(&self.buffers[buffer.0 as usize], part.start, of_part);
+        }
         self.gpu.check()
     }
 }

@@ -3,9 +3,11 @@ use crate::{
     buffers::{Buffer, Buffers, Content, Per, Rows, Use},
     kernel::{Cost, Dispatch, Grid, Kernel, Target},
     memory::Memory,
+    sampling::{Draw, Picked},
     shader::Program,
+    simd::Cpu,
     step::{Row, Step},
-    workload::Workload,
+    workload::{Phase, Workload},
 };
 
 /// `ids[sequence]` = the next token of each sequence, drawn from the `logits` (`[outputs, vocab]`) of its
@@ -110,17 +112,43 @@ impl Kernel for Sample {
         Cost { bytes: 4 * values, flops: values }
     }
     fn run(&self, memory: &Memory, step: &Step) {
+        self.pick(memory, step, |outputs, pick| outputs.into_iter().map(pick).collect());
+    }
+    fn run_fast(&self, memory: &Memory, step: &Step, _: Phase, cpu: &Cpu) {
+        self.pick(memory, step, |outputs, pick| {
+            // A logit takes some operations, more where tokens are drawn.
+            let operations = 8 * outputs.len() as u64 * u64::from(self.logits.width);
+            cpu.map(operations, outputs.into_iter(), pick)
+        });
+    }
+}
+
+/// An output: its row, how its sequence's token is drawn, and its logits.
+type Output<'a> = (Row, Draw, &'a [f32]);
+
+impl Sample {
+    /// Picks the tokens, by whatever `map` runs a function on all outputs with.
+    fn pick(
+        &self,
+        memory: &Memory,
+        step: &Step,
+        map: impl FnOnce(Vec<Output>, &(dyn Fn(Output) -> Picked + Sync)) -> Vec<Picked>,
+    ) {
         let logits = memory.read(self.logits.buffer);
+        let outputs = step.outputs.iter().zip(logits.chunks(self.logits.stride() as usize));
+        let outputs: Vec<Output> = outputs
+            .map(|(output, logits)| {
+                let row = step.rows[*output as usize];
+                (row, step.draw_of(row.sequence), &logits[..self.logits.width as usize])
+            })
+            .collect();
+        let all = map(outputs.clone(), &|(row, draw, logits)| draw.pick(logits, row.position + 1));
         let mut ids = memory.ids_mut(self.ids);
-        for (output, logits) in step.outputs.iter().zip(logits.chunks(self.logits.stride() as usize)) {
-            let Row { position, sequence, .. } = step.rows[*output as usize];
-            let logits = &logits[..self.logits.width as usize];
-            let draw = step.draw_of(sequence);
-            let picked = draw.pick(logits, position + 1);
-            ids[sequence as usize] = picked.id;
+        let probabilities = ids.len() / 2;
+        for ((row, draw, _), picked) in outputs.into_iter().zip(all) {
+            ids[row.sequence as usize] = picked.id;
             if draw.mirostat_min_p > 0.0 {
-                let probabilities = ids.len() / 2;
-                ids[probabilities + sequence as usize] = picked.probability.to_bits();
+                ids[probabilities + row.sequence as usize] = picked.probability.to_bits();
             }
         }
     }

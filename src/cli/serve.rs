@@ -40,8 +40,8 @@ pub struct Serve {
     #[arg(long, default_value_t = 0, value_name = "MIB", value_parser = clap::value_parser!(i64).range(-1..),
         allow_negative_numbers = true)]
     cache_ram: i64,
-    /// How many tokens of prompts run in one step, beside which answers wait. Default: 128, or 512 where the
-    /// device is fast
+    /// How many tokens of prompts run in one step, beside which answers wait. Default: 128; 256 for small
+    /// models on the CPU, 512 where the device is fast
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     prefill_chunk: Option<u32>,
     /// Whether to guess tokens from what came before in a text, which makes texts that repeat themselves

@@ -26,7 +26,7 @@ pub use worker::{Running, Sink, Ticket, Worker};
 use crate::{
     backend::{Backend, Device, DeviceInfo, wait},
     buffers::{BLOCK, Buffers, Sizes},
-    capabilities::Capabilities,
+    capabilities::{Capabilities, Layout},
     decoder::decoder,
     error::{Error, Remedy, Result, Setting},
     model::Model,
@@ -57,7 +57,7 @@ pub struct EngineOptions {
     /// one context per sequence. When the cache is full, the sequence that arrived last has to wait.
     pub cache: Option<u32>,
     /// The most prompt tokens in one step, at least one. More read prompts faster, and let running texts wait
-    /// longer. `None`: as many as suit the device, 128 or 512.
+    /// longer. `None`: as many as suit the device and the model, 128 to 512.
     pub chunk: Option<u32>,
     /// How many bytes of the host's memory keep prompts that no longer have room in the cache, so that they
     /// need not be read again. A multiple of a block's size; 0: none are kept.
@@ -377,6 +377,15 @@ fn build_plans(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -
     decoder(&model.architecture, &weights, buffers, can, sizes, insight)
 }
 
+/// How many prompt tokens run in one step where nobody says it. Beside others' answers a small model on the
+/// CPU has twice as many: its step is still short, and reads a prompt of some hundred tokens at once, which is
+/// faster (benches/RESULTS.md).
+fn default_chunk(model: &Model, can: &Capabilities, sequences: u32) -> u32 {
+    const SMALL: u64 = 400_000_000;
+    let is_small = model.checkpoint.values() <= SMALL;
+    if sequences > 1 && is_small && can.layout == Layout::CPU { 2 * can.chunk } else { can.chunk }
+}
+
 /// The limits of a model's steps and the size of its cache, for a device.
 pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Result<Sizes> {
     let architecture = &model.architecture;
@@ -394,10 +403,10 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
         None => most.min(DEFAULT_CONTEXT),
     };
     let a_row = u64::from(architecture.vocab_size.next_multiple_of(crate::buffers::ALIGN)) * 4;
-    let chunk = options.chunk.unwrap_or(can.chunk).max(1);
+    let sequences = options.sequences.unwrap_or(1).max(1);
+    let chunk = options.chunk.unwrap_or_else(|| default_chunk(model, can, sequences)).max(1);
     let outputs = if options.scores || options.insight { chunk } else { GROUP };
     let outputs = u64::from(outputs).min(can.max_binding / a_row).max(1) as u32;
-    let sequences = options.sequences.unwrap_or(1).max(1);
     let a_context = context.div_ceil(BLOCK);
     let blocks = match options.cache {
         Some(positions) => positions.div_ceil(BLOCK).max(a_context),

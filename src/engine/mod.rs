@@ -378,8 +378,8 @@ fn build_plans(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -
 }
 
 /// How many prompt tokens run in one step where nobody says it. Beside others' answers a small model on the
-/// CPU has twice as many: its step is still short, and reads a prompt of some hundred tokens at once, which is
-/// faster (benches/RESULTS.md).
+/// CPU has twice as many: its step is still short, and reads a prompt of some hundred tokens at once, which
+/// is faster (benches/RESULTS.md).
 fn default_chunk(model: &Model, can: &Capabilities, sequences: u32) -> u32 {
     const SMALL: u64 = 400_000_000;
     let is_small = model.checkpoint.values() <= SMALL;

@@ -170,17 +170,19 @@ fn kernel(group: vec3<u32>, groups: vec3<u32>, t: Thread) {
             if count > 3u { mean.w = part_of_mean(at.w, t); }
             mean = sum4(t, mean);
         }
-        if lane >= LANES { break; }
-        if LINES == 4u && MOST == 1u {
-            s = add(s, four(a, b, c, d, 0u), i.x, v[0], count, at, mean);
-            s = add(s, four(a, b, c, d, 1u), i.y, v[1], count, at, mean);
-            s = add(s, four(a, b, c, d, 2u), i.z, v[2], count, at, mean);
-            s = add(s, four(a, b, c, d, 3u), i.w, v[3], count, at, mean);
-        } else {
-            // Not written out: for several rows of x the program would be long, and take long to compile.
-            for (var j = 0u; j < 4u; j++) {
-                let i = eight_at(lane, j);
-                s = add(s, four(a, b, c, d, j), i, columns8(at.x, i), count, at, mean);
+        // No break: what waits above must wait in all threads alike, which a compiler must see.
+        if lane < LANES {
+            if LINES == 4u && MOST == 1u {
+                s = add(s, four(a, b, c, d, 0u), i.x, v[0], count, at, mean);
+                s = add(s, four(a, b, c, d, 1u), i.y, v[1], count, at, mean);
+                s = add(s, four(a, b, c, d, 2u), i.z, v[2], count, at, mean);
+                s = add(s, four(a, b, c, d, 3u), i.w, v[3], count, at, mean);
+            } else {
+                // Not written out: for several rows of x the program would be long, and take long to compile.
+                for (var j = 0u; j < 4u; j++) {
+                    let i = eight_at(lane, j);
+                    s = add(s, four(a, b, c, d, j), i, columns8(at.x, i), count, at, mean);
+                }
             }
         }
     }

@@ -25,7 +25,7 @@ fn numbers(pairs: vec4<u32>) -> Eight {
 // The fields of the four pairs: of pairs 0 and 1 from `first`, of 2 and 3 from `last`. In each half of these,
 // the field of the even pair is at `mask`, and that of the odd pair four bits above.
 fn fields(first: u32, last: u32, mask: u32) -> vec4<u32> {
-    let even = mask << 16u | mask;
+    let even = (mask << 16u) | mask;
     return vec4(first, first, last, last) & vec2(even, even << 4u).xyxy;
 }
 // A component of a vector. No index: where it is not constant, some compilers would put the vector in memory.

@@ -160,8 +160,9 @@ impl Serve {
             let (model, tokenizer) = command.model.open(&terminal)?;
             let most = model.architecture.max_positions;
             if let Some(asked) = command.model.ctx.filter(|asked| *asked > most) {
-                terminal
-                    .say(format_args!("--ctx is {asked}, but the model was made for {most}: {most} it is"));
+                terminal.say(format_args!(
+                    "--ctx is {asked}, but the model was made for at most {most}, which is taken"
+                ));
             }
             let options = EngineOptions {
                 // 0 is llama-server's word for all that the model can hold.

@@ -75,7 +75,7 @@ pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
                 "has_next_token": progress.is_some(),
                 "n_decoded": progress.map_or(0, |slot| slot.generated),
                 "n_remain": progress
-                    .and_then(|slot| Some(slot.max_tokens? - slot.generated.min(slot.max_tokens?)))
+                    .and_then(|slot| Some(slot.max_tokens?.saturating_sub(slot.generated)))
                     .map_or(-1, |count| count as i64),
             }],
         })

@@ -412,6 +412,45 @@ fn what_is_counted_bears_the_names_that_routers_know() {
     }
 }
 
+/// What llama-server's clients and its own tests read beyond the answer itself.
+#[test]
+fn llama_servers_further_fields_stand_beside_the_answer() {
+    // Beyond the model's 512 positions: these are taken.
+    let server = Server::start(&["--ctx", "4096", "--chat-template", "chatml"]);
+    let fields = ["content", "generation_settings/n_predict", "generation_settings/logit_bias", "no/such"];
+    let request = json!({"prompt": "Once upon a time", "n_predict": 3, "ignore_eos": true,
+        "response_fields": fields});
+    let answer = server.post("/completion", &request).json();
+    assert_eq!(answer.as_object().map(|answer| answer.len()), Some(3), "{answer}");
+    assert_eq!(answer["generation_settings/n_predict"], 3);
+    let biases = answer["generation_settings/logit_bias"].as_array().expect("a list");
+    assert!(!biases.is_empty() && biases.iter().all(|bias| bias["bias"].is_null()), "{answer}");
+    for (count, truncated) in [(3, false), (-1, true)] {
+        let request = json!({"prompt": "Once upon a time", "n_predict": count, "ignore_eos": true});
+        let answer = server.post("/completion", &request).json();
+        assert_eq!(answer["truncated"], truncated, "{count}: {answer}");
+    }
+    let request = json!({"prompt": "Once upon a time ".repeat(20), "n_predict": 2, "stream": true,
+        "return_progress": true, "timings_per_token": true});
+    let stream = server.post("/completion", &request).body;
+    let events = stream.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok());
+    let progress: Vec<Value> = events.filter(|event: &Value| event["prompt_progress"].is_object()).collect();
+    let [first, .., last] = &progress[..] else { panic!("{stream}") };
+    assert_eq!(first["prompt_progress"]["processed"], first["prompt_progress"]["cache"]);
+    assert_eq!(first["timings"]["prompt_ms"], 0.0);
+    assert_eq!(last["prompt_progress"]["processed"], last["prompt_progress"]["total"]);
+    let talk = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let prompt = server.post("/apply-template", &talk).json();
+    assert_eq!(prompt["prompt"], "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    // As in transformers: a start token is the template's to write, and this one writes none.
+    let tokens = server.post("/tokenize", &json!({"content": prompt["prompt"], "add_special": false})).json();
+    let count = server.post("/v1/chat/completions/input_tokens", &talk).json();
+    assert_eq!(count["input_tokens"].as_u64(), tokens["tokens"].as_array().map(|all| all.len() as u64));
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("\n# TYPE llamacpp:prompt_tokens_total counter\n"), "{metrics}");
+    assert!(!metrics.contains("# EOF"), "{metrics}");
+}
+
 /// What a request does not say is as the flags say.
 #[test]
 fn flags_say_how_tokens_are_picked() {

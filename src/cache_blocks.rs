@@ -1,13 +1,13 @@
 //! The blocks of the KV cache: which sequences hold them, and which can be shared. Independent of the GPU:
 //! the keys and values are in the backend's buffers, at the block numbers that this module assigns.
 //!
-//! Each block has [`BLOCK`](crate::buffers::BLOCK) positions and a count of its holders. A block whose
+//! Each block has [`BLOCK`] positions and a count of its holders. A block whose
 //! contents other sequences may share is *named* by its tokens and by the named block before it; a sequence
 //! that begins with the same tokens finds it by these. Blocks without holders keep their contents until they
 //! are needed, the least recently used first. Then the host's memory may keep what is in them, of so many
 //! blocks; when these are too many, the least recently used go first again.
 
-use crate::prompt::Features;
+use crate::{buffers::BLOCK, prompt::Features};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -26,6 +26,13 @@ pub struct Content {
     /// The images that take the place of some of these tokens, and where each starts, relative to the block's
     /// first position.
     pub images: Vec<(isize, Features)>,
+}
+
+impl Content {
+    /// A part of a text without images.
+    fn text(before: Option<Name>, tokens: &[u32]) -> Self {
+        Self { before, tokens: tokens.to_vec(), images: Vec::new() }
+    }
 }
 
 /// Something that must be done with the contents of a block before the next step.
@@ -201,6 +208,67 @@ impl Blocks {
                 self.unused.insert((block.unused_since, *number));
             }
         }
+    }
+
+    /// Adds a holder to the blocks of a text, from its beginning as far as they are found.
+    pub fn find_text(&mut self, tokens: &[u32]) -> Vec<u32> {
+        let (mut found, mut before) = (Vec::new(), None);
+        for tokens in tokens.chunks_exact(BLOCK as usize) {
+            let Some((block, name)) = self.find(&Content::text(before, tokens)) else { break };
+            before = Some(name);
+            found.push(block);
+        }
+        found
+    }
+
+    /// Adds a holder to the blocks of a text, from its beginning: those that are found, and blocks without
+    /// holders in place of the others, as far as there are any. Tells of each whether it was found. The
+    /// others bear the text's names, but not its contents yet.
+    pub fn take_text(&mut self, tokens: &[u32]) -> Vec<(u32, bool)> {
+        let (mut taken, mut before) = (Vec::new(), None);
+        for tokens in tokens.chunks_exact(BLOCK as usize) {
+            let content = Content::text(before, tokens);
+            let (block, name, was_found) = match self.find(&content) {
+                Some((block, name)) => (block, name, true),
+                None => match self.take() {
+                    Some(block) => (block, self.name(block, content), false),
+                    None => break,
+                },
+            };
+            before = Some(name);
+            taken.push((block, was_found));
+        }
+        taken
+    }
+
+    /// Makes the blocks of a text impossible to find, and returns how many there were. Their holders keep
+    /// them.
+    pub fn forget_text(&mut self, tokens: &[u32]) -> usize {
+        let (mut forgotten, mut before) = (0, None);
+        for tokens in tokens.chunks_exact(BLOCK as usize) {
+            let content = Content::text(before, tokens);
+            before = match self.by_content.remove(&content) {
+                Some(number) => {
+                    let block = &mut self.blocks[number as usize];
+                    if block.holders == 0 {
+                        self.unused.remove(&(block.unused_since, number));
+                        block.unused_since = 0;
+                        self.unused.insert((0, number));
+                    }
+                    block.named.take().map(|(name, _)| name)
+                }
+                None => {
+                    let kept = self.kept.remove(&content);
+                    self.moves.extend(kept.map(|name| Move::Drop { name }));
+                    kept
+                }
+            };
+            if before.is_none() {
+                break;
+            }
+            forgotten += 1;
+        }
+        forgotten
     }
 
     /// Discards the contents of all blocks, also those that the host's memory keeps.

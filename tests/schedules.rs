@@ -183,6 +183,7 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
             sampling: sampling(dice),
             ends: vec![dice.below(vocab as usize) as u32],
             logprobs: (dice.below(4) == 0).then(|| dice.below(4)),
+            keep: dice.in_(3).then(|| dice.below(40)),
         },
     };
     NewSequence { tokens, images: Vec::new(), goal }
@@ -306,7 +307,13 @@ fn a_shared_beginning_is_computed_once() {
     let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, kept: 0, guesses: 0 };
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
-    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 2, ends: Vec::new(), logprobs: None };
+    let goal = Goal::Generate {
+        sampling: Sampling::GREEDY,
+        max_tokens: 2,
+        ends: Vec::new(),
+        logprobs: None,
+        keep: None,
+    };
     let new = NewSequence { tokens, images: Vec::new(), goal };
     // Two sequences at once, then one more after both have ended.
     for (count, most) in [(2, 104 + 32), (1, 4)] {
@@ -330,8 +337,13 @@ fn a_shared_beginning_is_computed_once() {
 #[test]
 fn prompts_without_room_come_back_from_the_hosts_memory() {
     let model = model("llama-grouped");
-    let goal =
-        Goal::Generate { sampling: Sampling::GREEDY, max_tokens: 9, ends: Vec::new(), logprobs: Some(3) };
+    let goal = Goal::Generate {
+        sampling: Sampling::GREEDY,
+        max_tokens: 9,
+        ends: Vec::new(),
+        logprobs: Some(3),
+        keep: None,
+    };
     let prompt = |start: u32| NewSequence {
         tokens: (start..start + 100).map(|i| i % 50).collect(),
         images: Vec::new(),

@@ -147,6 +147,14 @@ impl Device {
         }
     }
 
+    /// Everything about the device and its settings that the bits of results can follow from.
+    pub fn computes_as(&self) -> String {
+        match &self.opened {
+            Opened::Cpu { math, can, .. } => format!("{:?} {math:?} {can:?}", Simd::detect()),
+            Opened::Gpu { gpu, can } => format!("{:?} {} {can:?}", gpu.info, gpu.driver),
+        }
+    }
+
     /// Changes what the device is taken to be capable of, or its layout of matrices. Tests use this to reach
     /// code that only other devices would run.
     pub fn restrict(&mut self, change: impl FnOnce(&mut Capabilities)) {

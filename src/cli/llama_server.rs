@@ -35,7 +35,6 @@ const WITHOUT_EFFECT: [(RangeInclusive<usize>, &[&str]); 3] = [
             "log-timestamps",
             "mlock",
             "mmap",
-            "no-context-shift",
             "no-jinja",
             "no-mmap",
             "no-perf",

@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{
     embedding::Pooling,
-    engine::EngineOptions,
+    engine::{EngineOptions, Sleep},
     error::{Error, Result},
-    serve::{Options, serve},
+    serve::{Loaded, Options, serve},
 };
 use clap::{Args, ValueEnum};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 #[derive(Args, Clone)]
 pub struct Serve {
@@ -54,8 +54,9 @@ pub struct Serve {
     /// The largest body of a request, in MiB
     #[arg(long, default_value_t = 64, value_name = "MIB")]
     max_body: usize,
-    /// A key that opens the server; may be given again. Default: it is open
-    #[arg(long, value_name = "KEY")]
+    /// A key that opens the server, or several with commas between them; may be given again. Default: it is
+    /// open
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
     api_key: Vec<String>,
     /// A file with such keys, one a line; lines that begin with # are comments
     #[arg(long, value_name = "FILE")]
@@ -118,6 +119,19 @@ pub struct Serve {
     /// Do not answer /slots
     #[arg(long)]
     no_slots: bool,
+    /// The folder for prompts that `POST /slots/{id}?action=save` saves. Default: none can be saved
+    #[arg(long, value_name = "FOLDER")]
+    slot_save_path: Option<PathBuf>,
+    /// Go on where a context is full, without the older half of its tokens, which reads the rest again
+    #[arg(long, overrides_with = "no_context_shift")]
+    context_shift: bool,
+    /// End where a context is full: the default
+    #[arg(long, hide = true)]
+    no_context_shift: bool,
+    /// Put the model away when nobody has asked for anything for so long, and load it again for the next
+    /// request; -1, the default: never
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_never, allow_negative_numbers = true)]
+    sleep_idle_seconds: Option<Duration>,
     /// No page at /
     #[arg(long, alias = "no-webui")]
     no_ui: bool,
@@ -141,6 +155,13 @@ enum PoolingArg {
     Cls,
 }
 
+fn seconds_or_never(text: &str) -> Result<Duration, String> {
+    match text {
+        "-1" => Ok(Duration::MAX),
+        text => seconds(text).map(Duration::from_secs_f64),
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
@@ -158,35 +179,46 @@ impl Serve {
         }
         let load = move || {
             let (model, tokenizer) = command.model.open(&terminal)?;
+            let model = Arc::new(model);
             let most = model.architecture.max_positions;
             if let Some(asked) = command.model.ctx.filter(|asked| *asked > most) {
                 terminal.say(format_args!(
                     "--ctx is {asked}, but the model was made for at most {most}, which is taken"
                 ));
             }
-            let options = EngineOptions {
-                // 0 is llama-server's word for all that the model can hold.
-                context: command.model.ctx.filter(|asked| *asked == 0 || *asked > most).map(|_| most),
-                sequences: Some(command.parallel),
-                chunk: command.prefill_chunk,
-                kept_bytes: u64::try_from(command.cache_ram)
-                    .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
-                guess: command.spec_type == SpecType::Ngram,
-                cache: command.cache_blocks.map(|blocks| blocks.saturating_mul(crate::buffers::BLOCK)),
-                ..EngineOptions::default()
-            };
+            let options = command.engine_options(most);
             let engine = command.model.load(&model, options, &terminal)?;
             terminal.say(format_args!(
                 "ready: {} sequences of up to {} tokens",
                 command.parallel,
                 engine.context()
             ));
-            Ok((model, tokenizer, engine))
+            let again = model.clone();
+            let sleep = command.sleep_idle_seconds.filter(|after| *after < Duration::MAX);
+            let sleep = sleep.map(|after| Sleep {
+                after,
+                load: Box::new(move || command.model.load(&again, options, &terminal)),
+            });
+            Ok(Loaded { model, tokenizer, engine, sleep })
         };
         interrupt::watch();
         // Said even where nothing else is: who starts a server waits for it.
         let listening = |address| write_stderr(format_args!("listening on http://{address}\n"));
         serve(options, load, listening, interrupt::interrupted)
+    }
+
+    /// `most`: the most positions that the model was made for.
+    fn engine_options(&self, most: u32) -> EngineOptions {
+        EngineOptions {
+            // 0 is llama-server's word for all that the model can hold.
+            context: self.model.ctx.filter(|asked| *asked == 0 || *asked > most).map(|_| most),
+            sequences: Some(self.parallel),
+            chunk: self.prefill_chunk,
+            kept_bytes: u64::try_from(self.cache_ram).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
+            guess: self.spec_type == SpecType::Ngram,
+            cache: self.cache_blocks.map(|blocks| blocks.saturating_mul(crate::buffers::BLOCK)),
+            ..EngineOptions::default()
+        }
     }
 
     fn options(&self) -> Result<Options> {
@@ -195,6 +227,12 @@ impl Serve {
                 Error::request(format!("{flag}: {} cannot be read: {e}", path.display())).because(e)
             })
         };
+        if let Some(folder) = self.slot_save_path.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Error::request(format!(
+                "--slot-save-path: {} is not a folder: create it",
+                folder.display()
+            )));
+        }
         let mut api_keys = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
             let text = read("--api-key-file", path)?;
@@ -240,6 +278,8 @@ impl Serve {
             has_metrics: !self.no_metrics,
             has_slots: !self.no_slots,
             has_page: !self.no_ui,
+            slot_save_path: self.slot_save_path.clone(),
+            shifts_context: self.context_shift,
         })
     }
 }

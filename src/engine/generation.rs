@@ -17,7 +17,8 @@ impl Engine {
         max_tokens: usize,
     ) -> Result<Generation<'_>> {
         let prompt = prompt.into();
-        let goal = Goal::Generate { sampling, max_tokens, ends: self.eos.clone(), logprobs: None };
+        let goal =
+            Goal::Generate { sampling, max_tokens, ends: self.eos.clone(), logprobs: None, keep: None };
         let sequence = self.add(prompt, goal)?;
         let room = self.context() as usize - prompt.tokens.len();
         let finish = (max_tokens.min(room) == 0).then_some(FinishReason::Length);

@@ -8,6 +8,7 @@ mod generation;
 mod insight;
 mod kept_blocks;
 mod predictions;
+mod saved_prompt;
 mod vision;
 mod worker;
 
@@ -20,8 +21,9 @@ pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};
 pub use kept_blocks::KeptBlocks;
 pub use predictions::{Predictions, Scores};
+pub use saved_prompt::SavedPrompt;
 pub use vision::vision_plans;
-pub use worker::{Running, Sink, Ticket, Worker};
+pub use worker::{Running, Sink, Sleep, Ticket, Worker};
 
 use crate::{
     backend::{Backend, Device, DeviceInfo, wait},
@@ -96,6 +98,8 @@ pub struct Engine {
     /// Events that have not been returned yet.
     events: VecDeque<Event>,
     info: DeviceInfo,
+    /// What the cache's contents follow from, besides the tokens.
+    origin: String,
     eos: Vec<u32>,
     vocab_size: u32,
     pub load_time: LoadTime,
@@ -124,6 +128,7 @@ impl Engine {
             }
             None => None,
         };
+        let origin = saved_prompt::origin(model, &device, &plans);
         let backend = device.prepare(plans, &progress)?;
         let compile = backend.compile_time();
         let mut scheduler = Scheduler::new(sizes, options.share_decoded);
@@ -136,6 +141,7 @@ impl Engine {
             in_flight: VecDeque::new(),
             events: VecDeque::new(),
             info,
+            origin,
             eos: model.eos.clone(),
             vocab_size: model.architecture.vocab_size,
             load_time: LoadTime { load: start.elapsed() - compile, compile },

@@ -1,18 +1,16 @@
 //! An engine on a thread of its own, for servers. Any thread can send requests, and each request receives its
-//! own events.
+//! own events. While nobody asks for anything, the engine can be put away.
 
 use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId, Usage};
-use crate::{
-    error::{Error, Result},
-    prompt::Features,
-};
+use crate::error::{Error, Result};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
+    time::Duration,
 };
 
 /// An event of a request, or the error that ends it.
@@ -27,7 +25,14 @@ type Number = u64;
 enum Command {
     Run { ticket: Number, tokens: Vec<u32>, images: Vec<Placed>, goal: Box<Goal>, to: Sink },
     Cancel(Number),
-    EncodeImage { pixels: Vec<f32>, to: Sender<Result<Features>> },
+    With(Box<dyn FnOnce(Result<&mut Engine>) + Send>),
+}
+
+/// When to put the engine away, which frees its memory, and how to load it again for the next request.
+pub struct Sleep {
+    /// How long nothing runs before.
+    pub after: Duration,
+    pub load: Box<dyn FnMut() -> Result<Engine> + Send>,
 }
 
 /// A handle to the engine's thread. The thread ends when the worker and all its requests are dropped.
@@ -35,23 +40,32 @@ pub struct Worker {
     commands: Sender<Command>,
     next: AtomicU64,
     usage: Arc<Mutex<Usage>>,
+    is_asleep: Arc<AtomicBool>,
 }
 
 impl Worker {
-    /// Moves an engine to a thread of its own.
+    /// Moves an engine to a thread of its own. Without `sleep` it is never put away.
     ///
     /// # Errors
     /// Of the kind Run if the thread cannot be started.
-    pub fn start(engine: Engine) -> Result<Self> {
+    pub fn start(engine: Engine, sleep: Option<Sleep>) -> Result<Self> {
         let (commands, incoming) = channel();
         let usage = Arc::new(Mutex::new(engine.usage()));
-        let (running, ids) = (HashMap::new(), HashMap::new());
-        let state = Loop { engine, running, ids, usage: usage.clone() };
+        let is_asleep = Arc::new(AtomicBool::new(false));
+        let state = Loop {
+            engine: Some(engine),
+            sleep,
+            is_asleep: is_asleep.clone(),
+            running: HashMap::new(),
+            ids: HashMap::new(),
+            usage: usage.clone(),
+            steps_before: 0,
+        };
         std::thread::Builder::new()
             .name("wgpt engine".to_owned())
             .spawn(move || state.run(&incoming))
             .map_err(|e| Error::run(format!("the engine's thread could not be started: {e}")).because(e))?;
-        Ok(Self { commands, next: AtomicU64::new(0), usage })
+        Ok(Self { commands, next: AtomicU64::new(0), usage, is_asleep })
     }
 
     /// Adds a sequence. If the request is invalid, its first and only outcome is an error.
@@ -77,14 +91,24 @@ impl Worker {
         *self.usage.lock().expect("no thread fails while it holds the lock")
     }
 
-    /// The same as [`Engine::encode_image`].
+    /// Whether the engine is put away.
+    pub fn is_asleep(&self) -> bool {
+        self.is_asleep.load(Ordering::Relaxed)
+    }
+
+    /// Does something with the engine between two steps, and waits for it.
     ///
     /// # Errors
-    /// Those of [`Engine::encode_image`], and of the kind Run if the thread has ended.
-    pub fn encode_image(&self, pixels: Vec<f32>) -> Result<Features> {
-        let (to, encoded) = channel();
-        let _ = self.commands.send(Command::EncodeImage { pixels, to });
-        encoded.recv().unwrap_or_else(|_| Err(Error::run("the engine's thread has ended")))
+    /// Those of `work`; those of loading the engine if it is put away; of the kind Run if the thread has
+    /// ended.
+    pub fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (to, done) = channel();
+        let work = move |engine: Result<&mut Engine>| drop(to.send(engine.and_then(work)));
+        let _ = self.commands.send(Command::With(Box::new(work)));
+        done.recv().unwrap_or_else(|_| Err(Error::run("the engine's thread has ended")))
     }
 }
 
@@ -124,24 +148,35 @@ impl Iterator for Running {
 
 /// The thread's state. It takes commands between steps.
 struct Loop {
-    engine: Engine,
+    /// None while it is put away.
+    engine: Option<Engine>,
+    sleep: Option<Sleep>,
+    is_asleep: Arc<AtomicBool>,
     running: HashMap<SequenceId, (Number, Sink)>,
     ids: HashMap<Number, SequenceId>,
     usage: Arc<Mutex<Usage>>,
+    /// The number of steps before the engine was last loaded.
+    steps_before: u64,
 }
 
 impl Loop {
     /// Runs until nobody can send commands any more.
     fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            if self.engine.is_idle() {
-                let Ok(command) = commands.recv() else { return };
-                self.take(command);
+            if self.engine.as_ref().is_none_or(Engine::is_idle) {
+                match self.wait(commands) {
+                    Ok(command) => self.take(command),
+                    Err(RecvTimeoutError::Timeout) => self.put_away(),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
             commands.try_iter().for_each(|command| self.take(command));
-            let outcome = self.engine.step();
+            let Some(engine) = &mut self.engine else { continue };
+            let outcome = engine.step();
             // Before the outcomes: who has them may ask at once.
-            *self.usage.lock().expect("no thread fails while it holds the lock") = self.engine.usage();
+            let usage = engine.usage();
+            *self.usage.lock().expect("no thread fails while it holds the lock") =
+                Usage { steps: self.steps_before + usage.steps, ..usage };
             match outcome {
                 Ok(events) => events.into_iter().for_each(|event| self.tell(event.sequence, event.happened)),
                 Err(error) => {
@@ -155,10 +190,38 @@ impl Loop {
         }
     }
 
+    /// Waits for a command, for as long as the engine may be idle.
+    fn wait(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
+        match &self.sleep {
+            Some(sleep) if self.engine.is_some() => commands.recv_timeout(sleep.after),
+            _ => commands.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    fn put_away(&mut self) {
+        self.steps_before += self.engine.take().map_or(0, |engine| engine.usage().steps);
+        self.is_asleep.store(true, Ordering::Relaxed);
+        tracing::info!("asleep: the model is no longer in memory");
+    }
+
+    /// The engine, loaded again if it is put away.
+    fn awake(&mut self) -> Result<&mut Engine> {
+        match (&mut self.engine, &mut self.sleep) {
+            (engine @ None, Some(sleep)) => {
+                *engine = Some((sleep.load)()?);
+                self.is_asleep.store(false, Ordering::Relaxed);
+            }
+            (None, None) => unreachable!("only an engine that can be loaded again is put away"),
+            (Some(_), _) => (),
+        }
+        Ok(self.engine.as_mut().expect("loaded"))
+    }
+
     fn take(&mut self, command: Command) {
         match command {
             Command::Run { ticket, tokens, images, goal, mut to } => {
-                match self.engine.add(Prompt { tokens: &tokens, images: &images }, *goal) {
+                let prompt = Prompt { tokens: &tokens, images: &images };
+                match self.awake().and_then(|engine| engine.add(prompt, *goal)) {
                     Ok(id) => {
                         self.ids.insert(ticket, id);
                         self.running.insert(id, (ticket, to));
@@ -167,21 +230,21 @@ impl Loop {
                 }
             }
             Command::Cancel(ticket) => {
-                if let Some(id) = self.ids.remove(&ticket) {
+                if let (Some(id), Some(engine)) = (self.ids.remove(&ticket), &mut self.engine) {
                     self.running.remove(&id);
-                    self.engine.cancel(id);
+                    engine.cancel(id);
                 }
             }
-            Command::EncodeImage { pixels, to } => drop(to.send(self.engine.encode_image(&pixels))),
+            Command::With(work) => work(self.awake()),
         }
     }
 
     fn tell(&mut self, id: SequenceId, happened: Happened) {
         let Some((ticket, to)) = self.running.get_mut(&id) else { return };
         let is_last = matches!(happened, Happened::Finished(_) | Happened::NotNumbers);
-        let outcome = match happened {
-            Happened::NotNumbers => Err(Arc::new(self.engine.not_numbers())),
-            happened => Ok(happened),
+        let outcome = match (happened, &self.engine) {
+            (Happened::NotNumbers, Some(engine)) => Err(Arc::new(engine.not_numbers())),
+            (happened, _) => Ok(happened),
         };
         to(outcome);
         if is_last {

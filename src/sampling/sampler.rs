@@ -44,6 +44,11 @@ impl Sampler {
         }
     }
 
+    /// Prepares for positions that were there before: what is drawn for them is drawn anew.
+    pub fn restart(&mut self) {
+        self.sampling.seed = self.sampling.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    }
+
     /// Records the probability of the token that was drawn.
     pub fn observe(&mut self, probability: f32) {
         if let Some(mirostat) = self.sampling.mirostat {

@@ -87,6 +87,11 @@ impl Scheduler {
         self.blocks.keep(count);
     }
 
+    /// The cache's blocks, for who reads or writes what they hold.
+    pub fn blocks(&mut self) -> &mut Blocks {
+        &mut self.blocks
+    }
+
     /// What must be done with the contents of cache blocks, in order, before the batch is submitted that
     /// [`Scheduler::schedule`] returned.
     pub fn moves(&mut self) -> Vec<Move> {
@@ -256,6 +261,9 @@ impl Scheduler {
         happened.extend(finished.map(Happened::Finished));
         if self.share_decoded {
             sequence.name_blocks(&mut self.blocks, true);
+        }
+        if finished.is_none() && sequence.is_full() {
+            sequence.shorten(&mut self.blocks);
         }
         let sequence = part.sequence;
         self.events.extend(happened.into_iter().map(|happened| Event { sequence, happened }));
@@ -515,8 +523,7 @@ impl Scheduler {
             step.tables[slot].clone_from(&sequence.blocks);
             if part.outputs > 0 {
                 // The token to sample is among the sequence's.
-                let is_first = sequence.len() == sequence.prompt + 1;
-                step.picks[slot] = sequence.sampler.pick(&sequence.tokens, is_first);
+                step.picks[slot] = sequence.sampler.pick(&sequence.tokens, sequence.is_first());
             }
         }
         if batch.reads.scores {

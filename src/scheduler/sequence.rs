@@ -18,8 +18,16 @@ pub struct SequenceId(pub(super) u64);
 pub enum Goal {
     /// Up to `max_tokens` new tokens. Any of the ids `ends` ends the text earlier.
     /// With `logprobs`, also the log-probabilities of each and of so many that are the most probable in its
-    /// place.
-    Generate { sampling: Sampling, max_tokens: usize, ends: Vec<u32>, logprobs: Option<usize> },
+    /// place. The text ends where the context is full; with `keep`, a text without images goes on there
+    /// after the older half of the tokens behind the first `keep` is left out. At most three quarters of
+    /// the context are kept.
+    Generate {
+        sampling: Sampling,
+        max_tokens: usize,
+        ends: Vec<u32>,
+        logprobs: Option<usize>,
+        keep: Option<usize>,
+    },
     /// For each prompt token from index `from` on, the log-probability (natural) of its target as the next
     /// token. There is one target for each of these tokens.
     Score { from: usize, targets: Vec<u32> },
@@ -72,8 +80,14 @@ pub(super) struct Sequence {
     /// How many alternatives to each token are asked for, with their log-probabilities.
     pub logprobs: Option<usize>,
     ends: Vec<u32>,
-    /// The number of tokens, prompt included, at which the sequence ends.
+    /// The number of tokens, prompt included, at which the sequence ends or leaves some out.
     max_len: usize,
+    /// The number of tokens that may still be drawn.
+    left: usize,
+    /// The number of tokens that are never left out, if others are where the context is full.
+    keep: Option<usize>,
+    /// Whether some were left out.
+    is_shortened: bool,
     /// The targets of the outputs that have not come back yet.
     pub targets: Vec<u32>,
     /// The index of the first token whose output (the prediction of the next token, or its hidden state) has
@@ -112,6 +126,9 @@ impl Sequence {
             logprobs: None,
             ends: Vec::new(),
             max_len: prompt,
+            left: 0,
+            keep: None,
+            is_shortened: false,
             targets: Vec::new(),
             outputs_from: prompt - 1,
             computed: 0,
@@ -124,10 +141,14 @@ impl Sequence {
             last_step: 0,
         };
         match goal {
-            Goal::Generate { sampling, max_tokens, ends, logprobs } => {
+            Goal::Generate { sampling, max_tokens, ends, logprobs, keep } => {
                 (sequence.sampler, sequence.logprobs, sequence.ends) =
                     (Sampler::new(sampling), logprobs, ends);
-                sequence.max_len = context.min(prompt + max_tokens);
+                sequence.left = max_tokens;
+                sequence.max_len = context.min(prompt.saturating_add(max_tokens));
+                // At least an eighth of the context is left out at once, for the rest is read again.
+                let most = context - context.div_ceil(4);
+                sequence.keep = keep.filter(|_| sequence.images.is_empty()).map(|keep| keep.min(most));
             }
             Goal::Score { from, targets } => {
                 (sequence.kind, sequence.outputs_from, sequence.targets) = (Kind::Score, from, targets);
@@ -266,13 +287,48 @@ impl Sequence {
     /// Appends a sampled token. Returns the reason if the text ends with it.
     pub fn push(&mut self, token: u32, probability: f32) -> Option<FinishReason> {
         self.tokens.push(token);
+        self.left = self.left.saturating_sub(1);
         self.outputs_from = self.tokens.len() - 1;
         self.sampler.observe(probability);
         self.guesses.observe(token);
+        let can_go_on = self.left > 0 && (self.tokens.len() < self.max_len || self.can_shorten());
         if self.ends.contains(&token) {
             Some(FinishReason::Stop)
         } else {
-            (self.tokens.len() >= self.max_len).then_some(FinishReason::Length)
+            (!can_go_on).then_some(FinishReason::Length)
         }
+    }
+
+    /// How many tokens can be left out where the context is full.
+    fn droppable(&self) -> usize {
+        self.keep.map_or(0, |keep| (self.tokens.len() - keep).div_ceil(2))
+    }
+
+    fn can_shorten(&self) -> bool {
+        self.droppable() > 0
+    }
+
+    /// Whether tokens must be left out before another can be drawn.
+    pub fn is_full(&self) -> bool {
+        self.kind == Kind::Generate && self.tokens.len() >= self.max_len
+    }
+
+    /// Leaves out tokens where the context is full. What remains is read again, as a prompt: so what comes
+    /// follows from it alone.
+    pub fn shorten(&mut self, blocks: &mut Blocks) {
+        self.preempt(blocks);
+        let (keep, context) = (self.keep.unwrap_or(0), self.max_len);
+        self.tokens.drain(keep..keep + self.droppable());
+        self.prompt = self.tokens.len();
+        self.outputs_from = self.prompt - 1;
+        self.max_len = context.min(self.prompt.saturating_add(self.left));
+        self.guesses = Guesses::new();
+        self.sampler.restart();
+        self.is_shortened = true;
+    }
+
+    /// Whether the next token to be drawn is the first.
+    pub fn is_first(&self) -> bool {
+        self.len() == self.prompt + 1 && !self.is_shortened
     }
 }

@@ -12,7 +12,13 @@ fn scheduler(rows: [u32; 2], sequences: u32, context: u32, blocks: u32) -> Sched
 }
 
 fn generate(tokens: Range<u32>, max_tokens: usize) -> NewSequence {
-    let goal = Goal::Generate { sampling: Sampling::GREEDY, max_tokens, ends: Vec::new(), logprobs: None };
+    let goal = Goal::Generate {
+        sampling: Sampling::GREEDY,
+        max_tokens,
+        ends: Vec::new(),
+        logprobs: None,
+        keep: None,
+    };
     NewSequence { tokens: tokens.collect(), images: Vec::new(), goal }
 }
 
@@ -116,7 +122,7 @@ fn steps_run_ahead_unless_a_sampler_looks_back() {
     let mut scheduler = scheduler([10, 4], 2, 96, 6);
     let penalties = Penalties { repetition: 1.5, ..Penalties::NONE };
     let sampling = Sampling { penalties, ..Sampling::GREEDY };
-    let goal = Goal::Generate { sampling, max_tokens: 5, ends: vec![9], logprobs: None };
+    let goal = Goal::Generate { sampling, max_tokens: 5, ends: vec![9], logprobs: None, keep: None };
     let free = scheduler.add(generate(5..7, 3));
     let bound = scheduler.add(NewSequence { goal, ..generate(5..7, 1) });
     let batches: Vec<_> = std::iter::from_fn(|| scheduler.schedule()).collect();

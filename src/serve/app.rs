@@ -1,14 +1,15 @@
 //! What all requests share: the loaded model, the limits, and what is counted.
 
 use super::{
-    Options,
+    Loaded, Options,
     error::{ApiError, Kind, Result},
-    generation::Progress,
     metrics::Metrics,
+    progress::Progress,
+    slots::SlotPrompts,
 };
 use crate::{
     chat::Template,
-    engine::{Engine, Worker},
+    engine::Worker,
     model::Model,
     sampling::{Penalties, Sampling},
     tokenizer::Tokenizer,
@@ -26,7 +27,7 @@ use std::{
 pub struct Served {
     /// The name that answers bear.
     pub name: String,
-    pub model: Model,
+    pub model: Arc<Model>,
     pub tokenizer: Arc<Tokenizer>,
     pub template: Template,
     pub worker: Worker,
@@ -45,18 +46,16 @@ pub struct Served {
     /// The size of the weights on the device in bytes.
     pub weights_bytes: u64,
     pub metrics: Metrics,
+    /// The prompts that ran last.
+    pub slot_prompts: SlotPrompts,
     /// The sequences that run, by their own numbers.
     running: Mutex<HashMap<u64, Progress>>,
     line_ends: OnceLock<BTreeSet<u32>>,
 }
 
 impl Served {
-    pub(super) fn new(
-        options: &Options,
-        model: Model,
-        tokenizer: Tokenizer,
-        engine: Engine,
-    ) -> crate::error::Result<Self> {
+    pub(super) fn new(options: &Options, loaded: Loaded) -> crate::error::Result<Self> {
+        let Loaded { model, tokenizer, engine, sleep } = loaded;
         let template = match &options.chat_template {
             Some(text) => Template::given(text, model.special_tokens.clone())?,
             None => Template::of(&model)?,
@@ -81,6 +80,7 @@ impl Served {
             metrics: Metrics::new(&name, engine.usage().blocks),
             weights_bytes: engine.weights_bytes(),
             running: Mutex::default(),
+            slot_prompts: SlotPrompts::new(engine.plans().sizes.sequences as usize),
             name,
             turn_ends: template.ends(&model, &tokenizer)?,
             tokenizer: Arc::new(tokenizer),
@@ -90,7 +90,7 @@ impl Served {
             sampling,
             greedy_penalty: options.repeat_penalty.unwrap_or(1.0),
             seed: options.seed,
-            worker: Worker::start(engine)?,
+            worker: Worker::start(engine, sleep)?,
             model,
             line_ends: OnceLock::new(),
         })

@@ -37,6 +37,18 @@ impl<A: DeserializeOwned, B: DeserializeOwned, C: DeserializeOwned> Groups for (
     }
 }
 
+impl<A, B, C, D> Groups for (A, B, C, D)
+where
+    A: DeserializeOwned,
+    B: DeserializeOwned,
+    C: DeserializeOwned,
+    D: DeserializeOwned,
+{
+    fn read(body: &Value) -> Result<Self> {
+        Ok((fields(body)?, fields(body)?, fields(body)?, fields(body)?))
+    }
+}
+
 impl<S: Send + Sync, T: Groups> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 

@@ -5,7 +5,7 @@ use super::{
     body::Body,
     conversation::{self, ConversationFields},
     error::{ApiError, Dialect, Result},
-    fields::{self, Stop, StreamOptions},
+    fields::{self, RunFields, Stop, StreamOptions},
     generation::{Generation, Job, Piece, Token, Usage},
     sampling::SamplingFields,
     sse,
@@ -150,7 +150,12 @@ pub fn contents(served: &Served, tokens: &[Token]) -> Vec<Value> {
 )]
 pub async fn chat_completions(
     State(app): State<Arc<App>>,
-    Body((conversation, request, sampling)): Body<(ConversationFields, ChatRequest, SamplingFields)>,
+    Body((conversation, request, sampling, run)): Body<(
+        ConversationFields,
+        ChatRequest,
+        SamplingFields,
+        RunFields,
+    )>,
 ) -> Result<Response> {
     let served = app.served()?;
     request.check()?;
@@ -168,7 +173,7 @@ pub async fn chat_completions(
     let stops = Stop::texts(request.stop.clone(), served);
     fields::check_stops("stop", &stops)?;
     let job = served.answer_job(&sampling, stops, max_tokens, &rendering)?;
-    let job = Job { logprobs: logprobs_of, count, ..job };
+    let job = Job { logprobs: logprobs_of, count, run: run.run(served)?, ..job };
     let options = StreamFields {
         include_usage: request.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
         timings: request.timings_per_token.unwrap_or(false),

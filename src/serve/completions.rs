@@ -5,7 +5,7 @@ use super::{
     body::Body,
     chat_completions::usage,
     error::{ApiError, Dialect, Result},
-    fields::{self, Stop, StreamOptions},
+    fields::{self, RunFields, Stop, StreamOptions},
     generation::{self, Generation, Job, Piece, Token, Tokens},
     prompt::{Prompt, Prompts},
     sampling::SamplingFields,
@@ -134,7 +134,7 @@ pub async fn tokens(app: &Arc<App>, prompts: &Prompts) -> Result<Vec<Tokens>> {
 )]
 pub async fn completions(
     State(app): State<Arc<App>>,
-    Body((request, sampling)): Body<(CompletionRequest, SamplingFields)>,
+    Body((request, sampling, run)): Body<(CompletionRequest, SamplingFields, RunFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     let count = fields::count(request.n)?;
@@ -163,6 +163,7 @@ pub async fn completions(
         logprobs: alternatives,
         count,
         trims: false,
+        run: run.run(served)?,
     };
     let prompts = tokens(&app, &request.prompt).await?;
     // Before the prompts are scored, which takes time: what is scored is then also answered.

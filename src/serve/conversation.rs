@@ -3,7 +3,7 @@
 use super::{
     app::{App, Served},
     error::{ApiError, Result},
-    generation::{Job, Tokens},
+    generation::{Job, Run, Tokens},
     sampling::SamplingFields,
 };
 use crate::{
@@ -192,6 +192,7 @@ impl Served {
             count: 1,
             // Where the plain form ends, an answer begins with a blank.
             trims: self.template.is_plain() && !rendering.continues,
+            run: Run::default(),
         })
     }
 
@@ -244,7 +245,8 @@ impl Served {
         };
         let bytes = BASE64_STANDARD.decode(data.trim()).map_err(|e| wrong(&e))?;
         let image = Image::decode(&bytes).map_err(|e| wrong(&e))?;
-        Ok(self.worker.encode_image(preprocessor.pixels(&image))?)
+        let pixels = preprocessor.pixels(&image);
+        Ok(self.worker.with(move |engine| engine.encode_image(&pixels))?)
     }
 
     /// The ids of a conversation's prompt, and where its images are. Takes time: not for an async thread.

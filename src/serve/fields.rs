@@ -3,9 +3,11 @@
 use super::{
     app::Served,
     error::{ApiError, Result},
+    generation::Run,
 };
 use serde::Deserialize;
 use serde_json::Value;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// Texts before which an answer ends.
@@ -64,6 +66,49 @@ impl Stop {
 pub struct StreamOptions {
     /// Whether the last chunk tells how many tokens it took.
     pub include_usage: Option<bool>,
+}
+
+/// Where and how long a request runs, by llama-server's names.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct RunFields {
+    /// The slot that the request's prompt is of, for `/slots/{id}`; -1, or absent: the one that is free.
+    /// Wherever it runs, it gets the same tokens.
+    #[serde(default)]
+    #[schema(minimum = -1)]
+    pub id_slot: Option<i64>,
+    /// So many milliseconds after its first token the text ends, unless it is in its first line; 0 or less:
+    /// it does not.
+    #[serde(default)]
+    pub t_max_predict_ms: Option<i64>,
+    /// How many tokens of the prompt stay where a server started with --context-shift leaves out others
+    /// because the context is full; -1: all.
+    #[serde(default)]
+    #[schema(minimum = -1)]
+    pub n_keep: Option<i64>,
+}
+
+impl RunFields {
+    /// What they ask for.
+    ///
+    /// # Errors
+    /// If there is no such slot.
+    pub fn run(&self, served: &Served) -> Result<Run> {
+        let slot = self.id_slot.filter(|slot| *slot != -1);
+        if let Some(slot) = slot.filter(|slot| !(0..served.parallel as i64).contains(slot)) {
+            let what = format!("is {slot}, but the slots are 0 to {}", served.parallel - 1);
+            return Err(ApiError::field("id_slot", what));
+        }
+        let keep = self.n_keep.unwrap_or(0);
+        if keep < -1 {
+            return Err(ApiError::field("n_keep", format_args!("is {keep}, but it must be -1 or above")));
+        }
+        let time = self.t_max_predict_ms.and_then(|millis| u64::try_from(millis).ok());
+        Ok(Run {
+            slot: slot.map(|slot| slot as u32),
+            time: time.filter(|millis| *millis > 0).map(Duration::from_millis),
+            keep: Some(usize::try_from(keep).unwrap_or(usize::MAX)),
+        })
+    }
 }
 
 /// The most tokens of an answer, by any of its names: the first that is there counts. -1: to the end of the

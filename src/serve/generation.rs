@@ -3,6 +3,7 @@
 use super::{
     app::{Admitted, Answering, App, Served},
     error::{ApiError, Kind, Result},
+    progress::Progress,
 };
 use crate::{
     engine::{FinishReason, Goal, Happened, Placed, Ticket},
@@ -11,7 +12,6 @@ use crate::{
     sampling::{Logprobs, Sampling},
     tokenizer::{TextStream, Tokenizer},
 };
-use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
     sync::{
@@ -29,6 +29,24 @@ pub struct Tokens {
     pub images: Vec<Placed>,
 }
 
+impl Tokens {
+    /// The ids before the first image.
+    fn text(&self) -> &[u32] {
+        &self.ids[..self.images.first().map_or(self.ids.len(), |image| image.at)]
+    }
+}
+
+/// Where and how long the texts of a request run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run {
+    /// The slot whose prompt this is, for who saves it. None: the one in which it runs.
+    pub slot: Option<u32>,
+    /// How long tokens come. None: however long they take.
+    pub time: Option<Duration>,
+    /// How many tokens stay when a server that shifts contexts leaves out others.
+    pub keep: Option<usize>,
+}
+
 /// What to generate from each of a request's prompts.
 pub struct Job {
     pub sampling: Sampling,
@@ -44,6 +62,7 @@ pub struct Job {
     pub count: usize,
     /// Whether blanks at the beginning of a text are dropped.
     pub trims: bool,
+    pub run: Run,
 }
 
 /// A generated token.
@@ -85,86 +104,6 @@ pub enum Piece {
     Text { index: usize, text: String, tokens: Vec<Token> },
     /// The text ended. The rest of it is in here.
     End { index: usize, text: String, tokens: Vec<Token>, end: End },
-}
-
-/// How a text came about.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    pub prompt_tokens: usize,
-    /// How many tokens of the prompt are read, and how many of these were found in the cache.
-    pub read: usize,
-    pub cached: usize,
-    pub generated: usize,
-    /// The most tokens that may be generated, if the request or the server says it.
-    pub max_tokens: Option<usize>,
-    /// The place among the running sequences that it has or had last.
-    pub slot: u32,
-    sent: Instant,
-    started: Option<Instant>,
-    first: Option<Instant>,
-    last: Option<Instant>,
-}
-
-impl Progress {
-    fn new(prompt_tokens: usize, max_tokens: Option<usize>) -> Self {
-        Self {
-            prompt_tokens,
-            read: 0,
-            cached: 0,
-            generated: 0,
-            max_tokens,
-            slot: 0,
-            sent: Instant::now(),
-            started: None,
-            first: None,
-            last: None,
-        }
-    }
-
-    /// The time from the sequence's start to its first token, or to now; none while nothing is computed.
-    pub fn prompt_time(&self) -> Duration {
-        if self.first.is_none() && self.read == self.cached {
-            return Duration::ZERO;
-        }
-        let started = self.started.unwrap_or(self.sent);
-        self.first.unwrap_or_else(Instant::now).duration_since(started)
-    }
-
-    /// The time from the first token to the last one.
-    pub fn decode_time(&self) -> Duration {
-        self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.duration_since(first))
-    }
-
-    /// llama-server's `timings`. The rate of generated tokens is that of those after the first, which the
-    /// prompt gives.
-    pub fn timings(&self) -> Value {
-        let millis = |time: Duration| time.as_secs_f64() * 1e3;
-        let per = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-        let read = self.read.saturating_sub(self.cached) as f64;
-        let steps = self.generated.saturating_sub(1) as f64;
-        let (prompt, decode) = (millis(self.prompt_time()), millis(self.decode_time()));
-        json!({
-            "cache_n": self.cached,
-            "prompt_n": self.read.saturating_sub(self.cached),
-            "prompt_ms": prompt,
-            "prompt_per_token_ms": per(prompt, read),
-            "prompt_per_second": per(1e3 * read, prompt),
-            "predicted_n": self.generated,
-            "predicted_ms": decode,
-            "predicted_per_token_ms": per(decode, steps),
-            "predicted_per_second": per(1e3 * steps, decode),
-        })
-    }
-
-    /// llama-server's `prompt_progress`.
-    pub fn prompt_progress(&self) -> Value {
-        json!({
-            "total": self.prompt_tokens,
-            "cache": self.cached,
-            "processed": self.read,
-            "time_ms": self.prompt_time().as_millis() as u64,
-        })
-    }
 }
 
 /// Whether a prompt leaves room for an answer.
@@ -227,9 +166,16 @@ struct Text {
     /// Whether blanks are dropped until something else comes.
     trims: bool,
     progress: Progress,
+    has_new_line: bool,
+    run: Run,
 }
 
 impl Text {
+    /// Whether it has taken as long as it may. It ends behind its first line at the earliest.
+    fn is_out_of_time(&self) -> bool {
+        self.has_new_line && self.run.time.is_some_and(|time| self.progress.decode_time() > time)
+    }
+
     /// Drops blanks at the beginning of the text, and from the tokens that they are part of.
     fn trimmed(&mut self, piece: String, tokenizer: &Tokenizer) -> String {
         if !self.trims {
@@ -330,17 +276,22 @@ impl Generation {
                     seed: job.sampling.seed.wrapping_add(number as u64),
                     ..job.sampling.clone()
                 },
-                max_tokens: job.max_tokens.unwrap_or(served.context),
+                max_tokens: job.max_tokens.unwrap_or(served.context - prompt.ids.len()),
                 ends: job.ends.clone(),
                 logprobs: job.logprobs,
+                keep: job.run.keep.filter(|_| app.options.shifts_context),
             };
             let (index, to) = (texts.len(), to.clone());
             let number = NUMBER.fetch_add(1, Relaxed);
             let is_over = Arc::new(AtomicBool::new(false));
             // It makes room for others when it ends, not when its client has read all of it.
             let (of_app, over, mut admitted) = (app.clone(), is_over.clone(), admitted.pop());
+            let (ids, asked) = (prompt.text().to_vec(), job.run.slot);
             let sink = Box::new(move |outcome: Result<Happened, Arc<Error>>| {
                 let is_last = matches!(outcome, Err(_) | Ok(Happened::Finished(_)));
+                if let Ok(Happened::Started { slot, .. }) = outcome {
+                    of_app.loaded().slot_prompts.set(asked.unwrap_or(slot), ids.clone());
+                }
                 // Sending fails once the request is dropped.
                 let _ = to.send((index, Instant::now(), outcome));
                 if is_last {
@@ -371,6 +322,8 @@ impl Generation {
                 logprobs: None,
                 trims: job.trims,
                 progress: Progress::new(prompt.ids.len(), job.max_tokens),
+                has_new_line: false,
+                run: job.run,
             });
         }
         Self { app: app.clone(), told, texts, per_prompt: job.count, pieces, _answering: app.answering() }
@@ -432,7 +385,7 @@ impl Generation {
         let progress = &mut text.progress;
         match happened {
             Happened::Started { slot, cached } => {
-                progress.slot = slot;
+                progress.slot = text.run.slot.unwrap_or(slot);
                 if progress.started.is_none() {
                     progress.started = Some(at);
                     (progress.read, progress.cached) = (cached, cached);
@@ -440,6 +393,8 @@ impl Generation {
                     self.pieces.push_back(Piece::Read { index });
                 }
             }
+            // Read again, because it had to make room or is shorter now.
+            Happened::Read { .. } if progress.first.is_some() => (),
             Happened::Read { tokens, cached } => {
                 (progress.read, progress.cached) = (tokens, cached);
                 self.pieces.push_back(Piece::Read { index });
@@ -458,8 +413,12 @@ impl Generation {
                 let shown = text.detokenizer.push(id, false);
                 text.pending.push(Token { id, dropped: 0, logprobs: text.logprobs.take() });
                 let shown = text.trimmed(shown, &served.tokenizer);
+                text.has_new_line |= shown.contains('\n');
                 if text.detokenizer.has_ended() {
                     self.end(index, shown, at);
+                } else if text.is_out_of_time() {
+                    let rest = shown + &text.detokenizer.finish();
+                    self.end(index, rest, at);
                 } else if !shown.is_empty() {
                     let tokens = std::mem::take(&mut text.pending);
                     self.pieces.push_back(Piece::Text { index, text: shown, tokens });

@@ -3,7 +3,8 @@
 use super::{
     app::{App, Served},
     error::{ApiError, Kind, Result},
-    generation::{End, Progress},
+    generation::End,
+    progress::Progress,
 };
 use crate::buffers::BLOCK;
 use axum::{

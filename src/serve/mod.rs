@@ -29,6 +29,7 @@ mod models;
 mod native;
 mod openapi;
 mod page;
+mod progress;
 mod prompt;
 mod responses;
 mod routes;
@@ -38,13 +39,18 @@ mod sse;
 mod tokens;
 
 use crate::{
-    embedding::Pooling, engine::Engine, error::Result as WgptResult, model::Model, tokenizer::Tokenizer,
+    embedding::Pooling,
+    engine::{Engine, Sleep},
+    error::Result as WgptResult,
+    model::Model,
+    tokenizer::Tokenizer,
 };
 use app::{App, Served};
 use error::{ApiError, Kind, Result};
 use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -88,6 +94,18 @@ pub struct Options {
     pub has_metrics: bool,
     pub has_slots: bool,
     pub has_page: bool,
+    /// The folder of the prompts that are saved. None: none can be.
+    pub slot_save_path: Option<PathBuf>,
+    /// Whether a text goes on where the context is full, without some of its tokens.
+    pub shifts_context: bool,
+}
+
+/// A model that is loaded, and when to put it away while nobody asks for anything. None: never.
+pub struct Loaded {
+    pub model: Arc<Model>,
+    pub tokenizer: Tokenizer,
+    pub engine: Engine,
+    pub sleep: Option<Sleep>,
 }
 
 /// Serves until SIGTERM, or until `interrupted`, which is asked now and then, returns true. Listens at once,
@@ -97,7 +115,7 @@ pub struct Options {
 /// Of the kind Request where the address cannot be listened at; those of `load`.
 pub fn serve(
     options: Options,
-    load: impl FnOnce() -> WgptResult<(Model, Tokenizer, Engine)> + Send + 'static,
+    load: impl FnOnce() -> WgptResult<Loaded> + Send + 'static,
     listening: impl FnOnce(SocketAddr),
     interrupted: impl Fn() -> bool,
 ) -> WgptResult<()> {
@@ -113,9 +131,7 @@ pub fn serve(
         let (to, loaded) = tokio::sync::oneshot::channel();
         let of_app = app.clone();
         std::thread::spawn(move || {
-            let served = load().and_then(|(model, tokenizer, engine)| {
-                Served::new(&of_app.options, model, tokenizer, engine)
-            });
+            let served = load().and_then(|loaded| Served::new(&of_app.options, loaded));
             let _ = to.send(served.map(|served| of_app.serve(served)));
         });
         connections::run(&app, listener, loaded, interrupted).await

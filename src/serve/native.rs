@@ -6,8 +6,9 @@ use super::{
     chat_completions::contents,
     completions,
     error::{ApiError, Dialect, Result},
-    fields::{self, Stop},
-    generation::{End, Generation, Job, Piece, Progress, Token},
+    fields::{self, RunFields, Stop},
+    generation::{End, Generation, Job, Piece, Token},
+    progress::Progress,
     prompt::Prompts,
     sampling::SamplingFields,
     sse,
@@ -115,7 +116,7 @@ pub fn settings(sampling: &Sampling, max_tokens: Option<usize>, stops: &[String]
 )]
 pub async fn completion(
     State(app): State<Arc<App>>,
-    Body((request, sampling)): Body<(NativeRequest, SamplingFields)>,
+    Body((request, sampling, run)): Body<(NativeRequest, SamplingFields, RunFields)>,
 ) -> Result<Response> {
     let served = app.served()?;
     fields::refuse(&[
@@ -140,6 +141,7 @@ pub async fn completion(
         logprobs: (alternatives > 0).then_some(alternatives),
         count: 1,
         trims: false,
+        run: run.run(served)?,
     };
     let is_stream = request.stream.unwrap_or(false);
     if is_stream && matches!(request.prompt, Prompts::Many(_)) {
@@ -189,6 +191,7 @@ impl Reply {
             End::Stop(word) => ("word", word.as_str()),
             End::Length => ("limit", ""),
         };
+        let tokens_of_all = progress.prompt_tokens + progress.generated;
         let mut answer = json!({
             "index": index,
             "content": text,
@@ -201,11 +204,14 @@ impl Reply {
             "generation_settings": self.settings,
             "prompt": self.prompts[index],
             "has_new_line": text.contains('\n'),
-            "truncated": *end == End::Length
-                && progress.prompt_tokens + progress.generated >= served.context,
+            "truncated": match end {
+                End::Length => tokens_of_all >= served.context,
+                // Only what left out tokens was longer.
+                End::Eos | End::Stop(_) => tokens_of_all > served.context,
+            },
             "stop_type": kind,
             "stopping_word": word,
-            "tokens_cached": progress.prompt_tokens + progress.generated,
+            "tokens_cached": tokens_of_all,
             "timings": progress.timings(),
         });
         if let Some(probabilities) = probabilities(served, tokens) {

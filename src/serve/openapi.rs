@@ -5,6 +5,7 @@ use super::{
     app::{App, Served},
     chat_completions, completions, embeddings,
     error::Result,
+    fields::RunFields,
     metrics, models, native,
     prompt::TokenId,
     responses,
@@ -25,6 +26,7 @@ use utoipa::OpenApi;
         models::one_model,
         slots::props,
         slots::slots,
+        slots::act,
         metrics::metrics,
         chat_completions::chat_completions,
         chat_completions::input_tokens,
@@ -38,15 +40,15 @@ use utoipa::OpenApi;
         tokens::detokenize,
         tokens::apply_template,
     ),
-    components(schemas(SamplingFields, TokenId))
+    components(schemas(RunFields, SamplingFields, TokenId))
 )]
 struct Description;
 
 /// The endpoints whose requests have further groups of fields.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("/v1/chat/completions", &["ConversationFields", "SamplingFields"]),
-    ("/v1/completions", &["SamplingFields"]),
-    ("/completion", &["SamplingFields"]),
+    ("/v1/chat/completions", &["ConversationFields", "SamplingFields", "RunFields"]),
+    ("/v1/completions", &["SamplingFields", "RunFields"]),
+    ("/completion", &["SamplingFields", "RunFields"]),
     ("/v1/responses", &["SamplingFields"]),
     ("/v1/messages", &["SamplingFields"]),
 ];

@@ -27,6 +27,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(models::one_model))
         .route("/props", get(slots::props))
         .route("/slots", get(slots::slots))
+        .route("/slots/{id}", post(slots::act))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::openapi))
         .route("/v1/chat/completions", post(chat_completions::chat_completions))

@@ -1,13 +1,29 @@
-//! `GET /health`, `/props` and `/slots`: what the server is and does.
+//! `GET /health`, `/props` and `/slots`: what the server is and does. `POST /slots/{id}`: prompts that were
+//! read are saved, restored and forgotten.
+//!
+//! Any sequence finds the prompts in the cache, wherever it runs. So a slot's prompt is a name for the one
+//! that ran there last, or that a request gave this slot's number.
 
 use super::{
-    app::App,
+    app::{App, Served},
+    body::Body,
     error::{ApiError, Kind, Result},
     native,
 };
-use axum::{Json, extract::State};
+use crate::engine::SavedPrompt;
+use axum::{
+    Json,
+    extract::{FromRequest, Path, Query, Request, State},
+};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+use utoipa::ToSchema;
 
 /// Whether it takes requests.
 #[utoipa::path(
@@ -42,7 +58,7 @@ pub async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>> {
         "bos_token": token("bos_token"),
         "eos_token": token("eos_token"),
         "build_info": super::fingerprint(),
-        "is_sleeping": false,
+        "is_sleeping": served.worker.is_asleep(),
     })))
 }
 
@@ -81,4 +97,129 @@ pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
         })
     };
     Ok(Json((0..served.parallel).map(slot).collect()))
+}
+
+/// The prompt of each slot: its tokens before the first image.
+pub struct SlotPrompts(Mutex<Vec<Vec<u32>>>);
+
+impl SlotPrompts {
+    pub fn new(slots: usize) -> Self {
+        Self(Mutex::new(vec![Vec::new(); slots]))
+    }
+
+    pub fn set(&self, slot: u32, tokens: Vec<u32>) {
+        self.0.lock().expect("no thread fails while it holds the lock")[slot as usize] = tokens;
+    }
+
+    fn get(&self, slot: u32) -> Vec<u32> {
+        self.0.lock().expect("no thread fails while it holds the lock")[slot as usize].clone()
+    }
+}
+
+/// The file of a saved prompt.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SlotFile {
+    /// Its name in the folder that the server was started with.
+    filename: String,
+}
+
+impl SlotFile {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// NotSupported if the server has no folder for such files, InvalidRequest if the name would lead
+    /// elsewhere.
+    fn path(&self, app: &App) -> Result<PathBuf> {
+        let Some(folder) = &app.options.slot_save_path else {
+            let what = "this server was started without --slot-save-path, the folder for such files";
+            return Err(ApiError::new(Kind::NotSupported, what));
+        };
+        let is_odd = |c: char| c.is_control() || r#"/\:*?"<>|"#.contains(c);
+        let name = &self.filename;
+        match name.is_empty() || name.len() > 255 || name.starts_with('.') || name.contains(is_odd) {
+            false => Ok(folder.join(name)),
+            true => Err(ApiError::field("filename", format_args!("is {name:?}, which is not a file's name"))),
+        }
+    }
+}
+
+/// Saves the prompt that a slot had last to a file, restores one into the cache, or forgets it.
+#[utoipa::path(
+    post,
+    path = "/slots/{id}",
+    params(
+        ("id" = i64, Path, description = "The slot"),
+        ("action" = String, Query, description = "save, restore or erase")
+    ),
+    request_body = SlotFile,
+    responses((status = 200, description = "What was done", body = Object))
+)]
+pub async fn act(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(asked): Query<HashMap<String, String>>,
+    request: Request,
+) -> Result<Json<Value>> {
+    let served = app.served()?;
+    if !app.options.has_slots {
+        return Err(ApiError::new(Kind::NotSupported, "this server was started with --no-slots"));
+    }
+    let slot = id.parse().ok().filter(|slot: &u32| (*slot as usize) < served.parallel).ok_or_else(|| {
+        let what = format!("is {id:?}, but the slots are 0 to {}", served.parallel - 1);
+        ApiError::field("id", what)
+    })?;
+    let action = asked.get("action").cloned().unwrap_or_default();
+    if action == "erase" {
+        return super::on_a_thread(&app, move |served| erase(served, slot)).await;
+    }
+    if !["save", "restore"].contains(&action.as_str()) {
+        let what = format!("is {action:?}, but it must be save, restore or erase");
+        return Err(ApiError::field("action", what));
+    }
+    let Body((file,)) = Body::<(SlotFile,)>::from_request(request, &app).await?;
+    let path = file.path(&app)?;
+    super::on_a_thread(&app, move |served| match action.as_str() {
+        "save" => save(served, slot, &file, path),
+        _ => restore(served, slot, &file, path),
+    })
+    .await
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+fn save(served: &Served, slot: u32, file: &SlotFile, path: PathBuf) -> Result<Json<Value>> {
+    let start = Instant::now();
+    let tokens = served.slot_prompts.get(slot);
+    let saved = served.worker.with(move |engine| engine.save_prompt(&tokens))?;
+    saved.write(&path)?;
+    Ok(Json(json!({
+        "id_slot": slot,
+        "filename": file.filename,
+        "n_saved": saved.tokens().len(),
+        "n_written": saved.bytes(),
+        "timings": {"save_ms": millis(start)},
+    })))
+}
+
+fn restore(served: &Served, slot: u32, file: &SlotFile, path: PathBuf) -> Result<Json<Value>> {
+    let start = Instant::now();
+    let saved = SavedPrompt::read(&path)?;
+    let (tokens, bytes) = (saved.tokens().to_vec(), saved.bytes());
+    let restored = served.worker.with(move |engine| engine.restore_prompt(&saved))?;
+    served.slot_prompts.set(slot, tokens);
+    Ok(Json(json!({
+        "id_slot": slot,
+        "filename": file.filename,
+        "n_restored": restored,
+        "n_read": bytes,
+        "timings": {"restore_ms": millis(start)},
+    })))
+}
+
+fn erase(served: &Served, slot: u32) -> Result<Json<Value>> {
+    let tokens = served.slot_prompts.get(slot);
+    let erased = served.worker.with(move |engine| Ok(engine.forget_prompt(&tokens)))?;
+    Ok(Json(json!({"id_slot": slot, "n_erased": erased})))
 }

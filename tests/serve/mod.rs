@@ -451,6 +451,89 @@ fn llama_servers_further_fields_stand_beside_the_answer() {
     assert!(!metrics.contains("# EOF"), "{metrics}");
 }
 
+/// A slot's prompt goes to a file and comes back after the server was started again. Names that lead out of
+/// the folder are refused.
+#[test]
+fn slots_are_saved_restored_and_erased() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("a path");
+    let flags = ["--parallel", "2", "--slot-save-path", path];
+    let request = json!({"prompt": "Once upon a time ".repeat(20), "n_predict": 5, "temperature": 0,
+        "id_slot": 1});
+    let ask = |server: &Server| {
+        let answer = server.post("/completion", &request).json();
+        assert_eq!(answer["id_slot"], 1, "{answer}");
+        (answer["content"].clone(), answer["timings"]["cache_n"].as_u64().expect("a number"))
+    };
+    let act = |server: &Server, what: &str, file: &str| {
+        server.post(&format!("/slots/{what}"), &json!({"filename": file}))
+    };
+    let server = Server::start(&flags);
+    let (text, found) = ask(&server);
+    assert_eq!(found, 0);
+    let saved = act(&server, "1?action=save", "a prompt").json();
+    let count = saved["n_saved"].as_u64().expect("a number");
+    assert!(count >= 32 && count % 32 == 0, "{saved}");
+    assert_eq!(ask(&server), (text.clone(), count));
+    assert_eq!(server.post("/slots/1?action=erase", &json!({})).json()["n_erased"], count);
+    assert_eq!(ask(&server), (text.clone(), 0));
+    drop(server);
+    let server = Server::start(&flags);
+    let restored = act(&server, "0?action=restore", "a prompt").json();
+    assert_eq!((&restored["n_restored"], &restored["n_read"]), (&json!(count), &saved["n_written"]));
+    assert_eq!(ask(&server), (text, count));
+    for (what, file) in [
+        ("1?action=restore", "none"),
+        ("1?action=save", "../a prompt"),
+        ("1?action=save", ""),
+        ("2?action=save", "a prompt"),
+        ("-1?action=save", "a prompt"),
+        ("1?action=drop", "a prompt"),
+        ("1", "a prompt"),
+    ] {
+        assert_eq!(act(&server, what, file).error(), (400, "invalid_request_error".into()), "{what} {file}");
+    }
+    std::fs::write(folder.path().join("odd"), b"{}").expect("a file");
+    assert_eq!(act(&server, "1?action=restore", "odd").status, 400);
+    let server = Server::start(&[]);
+    assert_eq!(act(&server, "1?action=save", "a prompt").error(), (501, "not_supported_error".into()));
+}
+
+/// Where the context is full, a text goes on with --context-shift, and otherwise ends.
+#[test]
+fn a_text_goes_on_where_the_context_is_full_if_it_is_to() {
+    let request = json!({"prompt": "Once upon a time", "n_predict": 150, "seed": 3, "ignore_eos": true,
+        "n_keep": 3});
+    for (flag, count) in [("--context-shift", 150), ("--no-context-shift", 59)] {
+        let server = Server::start(&["--ctx", "64", flag]);
+        let answers = [0, 1].map(|_| server.post("/completion", &request).json());
+        assert_eq!(answers[0]["tokens_predicted"], count, "{flag}");
+        assert_eq!(answers[0]["timings"]["prompt_n"], 5, "{flag}");
+        assert_eq!(answers[0]["truncated"], true, "{flag}");
+        assert_eq!(answers[0]["content"], answers[1]["content"], "{flag}");
+    }
+}
+
+/// A server that sleeps answers what it is without waking, and the next request wakes it.
+#[test]
+fn an_idle_server_sleeps_until_the_next_request() {
+    let server = Server::start(&["--sleep-idle-seconds", "0.2"]);
+    let request = json!({"prompt": "Once upon a time", "n_predict": 5, "temperature": 0});
+    let text = || server.post("/completion", &request).json()["content"].clone();
+    let is_asleep = || server.get("/props").json()["is_sleeping"] == true;
+    let before = text();
+    let start = Instant::now();
+    while !is_asleep() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it falls asleep");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for path in ["/health", "/v1/models", "/metrics", "/slots"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    assert!(is_asleep());
+    assert_eq!(text(), before);
+}
+
 /// What a request does not say is as the flags say.
 #[test]
 fn flags_say_how_tokens_are_picked() {
@@ -491,7 +574,9 @@ fn command_lines_of_llama_server_start_it() {
     assert_eq!(server.get("/").status, 404);
     let props = server.get("/props").json()["default_generation_settings"].clone();
     assert_eq!((&props["n_ctx"], &props["params"]["n_predict"]), (&json!(512), &json!(-1)));
-    for refused in ["--cache-type-k q8_0", "--grammar-file a.gbnf", "-fa -ngl", "-n -2", "--rope-scale 2"] {
+    for refused in
+        ["--slot-save-path nowhere", "--grammar-file a.gbnf", "-fa -ngl", "-n -2", "--rope-scale 2"]
+    {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
         let output = command.arg("serve").args(refused.split(' ')).output().expect("the program starts");
         assert_eq!(output.status.code(), Some(2), "{refused}");
@@ -517,6 +602,7 @@ fn the_description_names_every_endpoint_that_takes_a_body() {
         "/tokenize",
         "/detokenize",
         "/apply-template",
+        "/slots/{id}",
     ] {
         let body =
             &description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];

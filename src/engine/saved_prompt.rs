@@ -1,0 +1,174 @@
+//! Prompts that outlive the engine: their keys and values in a file, so that another run of the program need
+//! not read them again.
+//!
+//! The file is one of safetensors: `tokens` `[count]` are the prompt's ids, `blocks` `[count / 32, bytes]`
+//! is what the blocks of the cache hold, as the device's programs have it in memory. The metadata's `origin`
+//! is a hash of everything else that this follows from: with any other model, device, driver or version the
+//! bits would differ, and are refused.
+
+use super::Engine;
+use crate::{
+    backend::{Device, wait},
+    buffers::BLOCK,
+    error::{Error, Result},
+    model::Model,
+    plan::Plans,
+};
+use safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+};
+
+/// The beginning of a prompt, and what the cache held of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedPrompt {
+    /// A whole number of blocks.
+    tokens: Vec<u32>,
+    /// What the blocks hold, one after the other.
+    blocks: Vec<u8>,
+    origin: String,
+}
+
+impl SavedPrompt {
+    /// The ids of the tokens whose keys and values it holds.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The bytes of the keys and values.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Writes it to a file, which appears once it is whole.
+    ///
+    /// # Errors
+    /// Of the kind Run if the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let count = self.tokens.len() / BLOCK as usize;
+        let shape = vec![count, self.blocks.len().checked_div(count).unwrap_or(0)];
+        let tokens = TensorView::new(Dtype::U32, vec![self.tokens.len()], bytemuck::cast_slice(&self.tokens));
+        let blocks = TensorView::new(Dtype::U8, shape, &self.blocks);
+        let tensors = [("tokens", tokens.expect("a shape")), ("blocks", blocks.expect("a shape"))];
+        let metadata = HashMap::from([("origin".to_owned(), self.origin.clone())]);
+        let mut new = path.as_os_str().to_owned();
+        new.push(".part");
+        let new = PathBuf::from(new);
+        let written = serialize_to_file(tensors, Some(metadata), &new);
+        written.map_err(std::io::Error::other).and_then(|()| fs::rename(&new, path)).map_err(|e| {
+            let _ = fs::remove_file(&new);
+            Error::run(format!("{} cannot be written: {e}", path.display())).because(e)
+        })
+    }
+
+    /// Reads it from a file.
+    ///
+    /// # Errors
+    /// Of the kind Request if the file cannot be read, or holds no saved prompt.
+    pub fn read(path: &Path) -> Result<Self> {
+        let wrong = |why: &str| Error::request(format!("{} is not a saved prompt: {why}", path.display()));
+        let file = fs::read(path)
+            .map_err(|e| Error::request(format!("{} cannot be read: {e}", path.display())).because(e))?;
+        let (_, header) = SafeTensors::read_metadata(&file).map_err(|e| wrong(&e.to_string()).because(e))?;
+        let origin = header.metadata().as_ref().and_then(|metadata| metadata.get("origin"));
+        let origin = origin.ok_or_else(|| wrong("its metadata name no origin"))?.clone();
+        let tensors = SafeTensors::deserialize(&file).map_err(|e| wrong(&e.to_string()).because(e))?;
+        let tensor = |name: &str, dtype| match tensors.tensor(name) {
+            Ok(tensor) if tensor.dtype() == dtype => Ok(tensor),
+            _ => Err(wrong(&format!("it has no {name} of the type {dtype:?}"))),
+        };
+        let (tokens, blocks) = (tensor("tokens", Dtype::U32)?, tensor("blocks", Dtype::U8)?);
+        let tokens: Vec<u32> = bytemuck::pod_collect_to_vec(tokens.data());
+        if blocks.shape().first() != Some(&(tokens.len() / BLOCK as usize))
+            || tokens.len() % BLOCK as usize != 0
+        {
+            return Err(wrong("it has other blocks than its tokens need"));
+        }
+        Ok(Self { tokens, blocks: blocks.data().to_vec(), origin })
+    }
+}
+
+impl Engine {
+    /// Copies what the cache holds of a prompt without images: its beginning, as far as it is there. Only
+    /// whole blocks that a prefill wrote are.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn save_prompt(&mut self, tokens: &[u32]) -> Result<SavedPrompt> {
+        let numbers = self.scheduler.blocks().find_text(tokens);
+        let copied = wait(async {
+            // Some may come back from the host's memory.
+            self.kept_blocks.carry_out(self.scheduler.moves(), &mut *self.backend).await?;
+            let mut blocks = Vec::new();
+            for number in &numbers {
+                blocks.extend(self.backend.read_block(*number).await?);
+            }
+            Ok(blocks)
+        });
+        self.scheduler.blocks().release(&numbers);
+        let tokens = tokens[..numbers.len() * BLOCK as usize].to_vec();
+        Ok(SavedPrompt { tokens, blocks: copied?, origin: self.origin.clone() })
+    }
+
+    /// Puts what was saved into the cache, where prompts that begin with it find it. Returns the number of
+    /// its tokens that the cache has now: as many as it has room for beside what runs.
+    ///
+    /// # Errors
+    /// Of the kind Request if another model, device, driver or version saved it; if the device fails.
+    pub fn restore_prompt(&mut self, saved: &SavedPrompt) -> Result<usize> {
+        let block_bytes = self.plans().block_bytes() as usize;
+        let bytes = saved.tokens.len() / BLOCK as usize * block_bytes;
+        if saved.origin != self.origin || saved.blocks.len() != bytes {
+            return Err(Error::request(
+                "the prompt was saved with another model, device, driver or version of wgpt, which would \
+                 give other bits: save it again",
+            ));
+        }
+        let taken = self.scheduler.blocks().take_text(&saved.tokens);
+        let numbers: Vec<u32> = taken.iter().map(|(number, _)| *number).collect();
+        let written = wait(async {
+            self.kept_blocks.carry_out(self.scheduler.moves(), &mut *self.backend).await?;
+            for ((number, was_found), bytes) in taken.iter().zip(saved.blocks.chunks(block_bytes)) {
+                if !was_found {
+                    self.backend.write_block(*number, bytes)?;
+                }
+            }
+            Ok(numbers.len() * BLOCK as usize)
+        });
+        if written.is_err() {
+            self.scheduler.blocks().forget_text(&saved.tokens);
+        }
+        self.scheduler.blocks().release(&numbers);
+        written
+    }
+
+    /// Forgets what the cache holds of a prompt. Returns the number of tokens. Sequences that run keep what
+    /// they use.
+    pub fn forget_prompt(&mut self, tokens: &[u32]) -> usize {
+        self.scheduler.blocks().forget_text(tokens) * BLOCK as usize
+    }
+}
+
+/// What keys and values follow from besides the tokens, as a hash: the program, the device, how it computes,
+/// the architecture, and the weights, of which each tensor's name, shape and format count, and some of its
+/// bytes.
+pub fn origin(model: &Model, device: &Device, plans: &Plans) -> String {
+    const SAMPLES: usize = 64;
+    let mut hasher = DefaultHasher::new();
+    env!("WGPT_VERSION").hash(&mut hasher);
+    device.computes_as().hash(&mut hasher);
+    format!("{:?}", model.architecture).hash(&mut hasher);
+    for plan in &plans.plans {
+        plans.listing(plan.phase).to_string().hash(&mut hasher);
+    }
+    for (name, entry) in model.checkpoint.entries() {
+        (name, &entry.dtype, &entry.shape).hash(&mut hasher);
+        let bytes = entry.tensor.as_ref().map_or(&[][..], |tensor| tensor.bytes());
+        let step = (bytes.len() / SAMPLES).max(1);
+        bytes.iter().step_by(step).take(SAMPLES).for_each(|byte| byte.hash(&mut hasher));
+    }
+    format!("{:016x}", hasher.finish())
+}

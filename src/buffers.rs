@@ -1,6 +1,9 @@
 //! The buffers that plans refer to: what each holds and how large it is. Backends make them.
 
-use crate::workload::{Phase, Workload};
+use crate::{
+    kv_format::KvFormat,
+    workload::{Phase, Workload},
+};
 use std::sync::Arc;
 
 /// Positions in one block of the cache.
@@ -97,8 +100,8 @@ pub enum Content {
     /// Intermediate results between the dispatches of one pass: `stride` words for each row of a decode step,
     /// or for each output.
     Partials { per: Per, stride: u32 },
-    /// Keys and values, so many f32 for each slot of the cache.
-    Cache { stride: u32 },
+    /// Keys and values, `stride` words of this format for each slot of the cache.
+    Cache { stride: u32, format: KvFormat },
     /// What was sampled last, by [`crate::sampling::Picked::all`]: for each sequence an id, then for each a
     /// probability.
     Ids,
@@ -180,7 +183,9 @@ impl Buffers {
             Content::Activation { stride, .. } | Content::Partials { stride, .. } => {
                 u64::from(sizes.outputs) * u64::from(*stride) * 4
             }
-            Content::Cache { stride } => u64::from(sizes.blocks) * u64::from(BLOCK) * u64::from(*stride) * 4,
+            Content::Cache { stride, .. } => {
+                u64::from(sizes.blocks) * u64::from(BLOCK) * u64::from(*stride) * 4
+            }
             Content::Ids => u64::from(sizes.slots()) * 8,
         }
     }

@@ -1,6 +1,6 @@
 //! What a device can do, as far as plans and programs depend on it.
 
-use crate::buffers::ALIGN;
+use crate::{buffers::ALIGN, kv_format::KvFormat};
 
 /// The positions of a split: as many as a workgroup can have threads. Smaller splits would be more parts to
 /// merge.
@@ -30,6 +30,8 @@ pub struct Capabilities {
     pub matrices: Option<Matrices>,
     /// How matrices are laid out.
     pub layout: Layout,
+    /// How the cache stores keys and values.
+    pub kv_format: KvFormat,
 }
 
 impl Capabilities {
@@ -45,6 +47,7 @@ impl Capabilities {
             chunk: CHUNK,
             matrices: None,
             layout: Layout::gpu(max_binding),
+            kv_format: KvFormat::F32,
         }
     }
     /// What the CPU can do: there are no limits, and tensors stay where they are mapped.

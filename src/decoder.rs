@@ -8,8 +8,8 @@ use crate::{
     computed,
     error::{Error, Remedy, Result},
     kernels::{
-        By, Cache, CachePart, Candidates, Input, KvFormat, Partials, RopeTable, adjust, attention,
-        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
+        embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     plan::{Mark, Plan, Plans, Ports},
     weights::{AttentionWeights, LayerWeights, MlpWeights, NormWeights, VisionWeights, Weights},
@@ -20,9 +20,6 @@ use std::sync::Arc;
 /// The most tokens of a prompt for [`crate::engine::Engine::insight`]: attention weights grow with their
 /// square.
 pub const MAX_INSIGHT_TOKENS: u32 = 256;
-
-/// How keys and values are stored.
-const KV_FORMAT: KvFormat = KvFormat::F32;
 
 /// The activations between passes, `[rows, …]` each. All layers share them: each pass waits for the one
 /// before it in any case, so separate buffers per layer would save no barrier.
@@ -182,7 +179,8 @@ pub fn vision(
 /// The longest context that the model was made for and that the device can hold: the cache of one key head
 /// must fit into a binding.
 pub fn longest_context(architecture: &Architecture, can: &Capabilities) -> u32 {
-    let positions = can.max_binding / (4 * u64::from(KV_FORMAT.slot_words(architecture.head_dim)));
+    let format = can.kv_format.of_heads(architecture.head_dim);
+    let positions = can.max_binding / (4 * u64::from(format.slot_words(architecture.head_dim)));
     let blocks = positions / u64::from(BLOCK);
     (blocks * u64::from(BLOCK)).min(u64::from(architecture.max_positions)) as u32
 }
@@ -197,7 +195,8 @@ fn cache(
 ) -> Result<Cache> {
     let (n_kv_heads, head_dim) = (architecture.n_kv_heads, architecture.head_dim);
     let slots = u64::from(sizes.blocks) * u64::from(BLOCK);
-    let a_head = slots * 4 * u64::from(KV_FORMAT.slot_words(head_dim));
+    let format = can.kv_format.of_heads(head_dim);
+    let a_head = slots * 4 * u64::from(format.slot_words(head_dim));
     let most = (can.max_binding / a_head).min(u64::from(n_kv_heads)) as u32;
     if most == 0 {
         let longest = longest_context(architecture, can);
@@ -210,9 +209,9 @@ fn cache(
     }
     let part = |first: u32| {
         let heads = first..n_kv_heads.min(first + most);
-        let stride = KV_FORMAT.slot_words(heads.len() as u32 * head_dim);
-        let buffer = buffers.declare(format!("{layer}.cache"), Content::Cache { stride });
-        CachePart { buffer, format: KV_FORMAT, heads, head_dim }
+        let stride = format.slot_words(heads.len() as u32 * head_dim);
+        let buffer = buffers.declare(format!("{layer}.cache"), Content::Cache { stride, format });
+        CachePart { buffer, format, heads, head_dim }
     };
     Ok(Cache { parts: (0..n_kv_heads).step_by(most as usize).map(part).collect(), n_kv_heads, head_dim })
 }

@@ -87,6 +87,8 @@ pub mod workload;
 pub mod buffers;
 // The interface of a kernel: operands, programs, cost, definition.
 pub mod kernel;
+// How the KV cache stores numbers.
+pub mod kv_format;
 // The kernels, one file each.
 pub mod kernels;
 // Programs → WGSL text.

@@ -105,7 +105,7 @@ impl Plans {
     /// Where the KV cache holds a block: bytes of its buffers.
     pub fn block_parts(&self, block: u32) -> Vec<(Buffer, Range<u64>)> {
         let of_buffer = |buffer| match self.buffers.content(buffer) {
-            Content::Cache { stride } => {
+            Content::Cache { stride, .. } => {
                 let bytes = u64::from(BLOCK) * u64::from(*stride) * 4;
                 Some((buffer, u64::from(block) * bytes..u64::from(block + 1) * bytes))
             }

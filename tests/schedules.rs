@@ -9,6 +9,7 @@ use wgpt::{
     buffers::Sizes,
     cache_blocks::Move,
     engine::{KeptBlocks, plans},
+    kv_format::KvFormat,
     model::Model,
     sampling::{Dry, Logprobs, Mirostat, Penalties, Sampling, Xtc},
     scheduler::{Batch, Goal, Happened, NewSequence, Outcome, Scheduler, SequenceId},
@@ -27,9 +28,11 @@ struct Room {
     /// The number of blocks whose contents the host's memory keeps.
     kept: usize,
     guesses: u32,
+    kv_format: KvFormat,
 }
 
-const ALONE: Room = Room { chunk: 128, group: 8, sequences: 1, spare: 0, kept: 0, guesses: 0 };
+const ALONE: Room =
+    Room { chunk: 128, group: 8, sequences: 1, spare: 0, kept: 0, guesses: 0, kv_format: KvFormat::F32 };
 
 /// A model on a device, and its steps in flight.
 struct Machine {
@@ -43,8 +46,8 @@ struct Machine {
 
 impl Machine {
     fn new(model: &Model, on: On, context: u32, room: Room) -> Option<Self> {
-        let device = on.open()?;
-        let Room { chunk, group, sequences, spare, kept, guesses } = room;
+        let device = on.open()?.with_kv_format(room.kv_format);
+        let Room { chunk, group, sequences, spare, kept, guesses, .. } = room;
         let sizes = Sizes {
             rows: [chunk, group],
             outputs: chunk.max(group),
@@ -191,15 +194,16 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
 
 /// Checks a number of random schedules of a model on a device. Returns how many tokens were guessed; none
 /// where there is no such device.
-fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
+fn check(model: &Model, on: On, kv_format: KvFormat, schedules: usize, seed: u64) -> Option<u32> {
     let (name, context, vocab) =
         (&model.name, model.architecture.max_positions, model.architecture.vocab_size);
-    let mut alone = Machine::new(model, on, context, ALONE)?;
+    let mut alone = Machine::new(model, on, context, Room { kv_format, ..ALONE })?;
     let rooms = [
-        Room { chunk: 128, group: 8, sequences: 32, spare: 40, kept: 0, guesses: 7 },
-        Room { chunk: 24, group: 8, sequences: 7, spare: 2, kept: 5, guesses: 4 },
-        Room { chunk: 7, group: 3, sequences: 32, spare: 0, kept: 500, guesses: 2 },
+        Room { chunk: 128, group: 8, sequences: 32, spare: 40, kept: 0, guesses: 7, ..ALONE },
+        Room { chunk: 24, group: 8, sequences: 7, spare: 2, kept: 5, guesses: 4, ..ALONE },
+        Room { chunk: 7, group: 3, sequences: 32, spare: 0, kept: 500, guesses: 2, ..ALONE },
     ];
+    let rooms = rooms.map(|room| Room { kv_format, ..room });
     let mut machines = rooms.map(|room| Machine::new(model, on, context, room).expect("it opened before"));
     let mut dice = Dice(Random(seed));
     let (mut preempted, mut cached, mut guessed, mut texts) = (0, 0, 0, Vec::new());
@@ -266,7 +270,7 @@ fn check(model: &Model, on: On, schedules: usize, seed: u64) -> Option<u32> {
     }
     let returned: usize = machines.iter().map(|machine| machine.returned).sum();
     println!(
-        "{name} on {on:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache, \
+        "{name} on {on:?}, a cache of {kv_format:?}: {schedules} schedules, {preempted} preempted, {cached} tokens found in the cache, \
          {returned} blocks back from the host's memory, {guessed} guessed"
     );
     let is_meant = preempted > 0 && cached > 0 && (returned > 0 || context < 300);
@@ -287,15 +291,19 @@ fn model(name: &str) -> Model {
 /// beginnings, chunks of three sizes, and up to 32 running sequences, each with its own sampling settings.
 #[test]
 fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
-    for (seed, name) in (1..).zip(["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"]) {
-        assert!(check(&model(name), On::Cpu, 130, seed) > Some(0), "{name}: no guess came true");
+    let names = ["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"];
+    for ((seed, name), kv_format) in (1..).zip(names).zip(KvFormat::ALL.into_iter().cycle()) {
+        let guessed = check(&model(name), On::Cpu, kv_format, 130, seed);
+        assert!(guessed > Some(0), "{name}: no guess came true");
     }
 }
 
 #[test]
 fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
     let names = ["gpt2-f16", "gpt-neo", "llama-grouped", "qwen3"];
-    let guessed = (1..).zip(names).map(|(seed, name)| check(&model(name), On::Gpu, 55, seed));
+    let formats = KvFormat::ALL.into_iter().cycle();
+    let guessed = (1..).zip(names).zip(formats);
+    let guessed = guessed.map(|((seed, name), kv)| check(&model(name), On::Gpu, kv, 55, seed));
     // Steps run ahead of the host there, and only what it knows lets guesses be looked up.
     let guessed: Option<u32> = guessed.sum();
     assert!(guessed.is_none_or(|guessed| guessed > 0), "no guess came true");
@@ -304,7 +312,7 @@ fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
 #[test]
 fn a_shared_beginning_is_computed_once() {
     let model = model("llama-grouped");
-    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, kept: 0, guesses: 0 };
+    let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, kept: 0, ..ALONE };
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
     let goal = Goal::Generate {
@@ -351,7 +359,7 @@ fn prompts_without_room_come_back_from_the_hosts_memory() {
     };
     for on in [On::Cpu, On::Gpu] {
         for (kept, expected) in [(0, [96, 0, 0]), (2, [96, 64, 0]), (100, [96; 3])] {
-            let room = Room { chunk: 64, group: 8, sequences: 1, spare: 0, kept, guesses: 0 };
+            let room = Room { chunk: 64, group: 8, sequences: 1, spare: 0, kept, ..ALONE };
             let Some(mut machine) = Machine::new(&model, on, 128, room) else { continue };
             let mut ask = |start: u32| {
                 let (mut came, mut found) = (Came::default(), 0);

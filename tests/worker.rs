@@ -153,7 +153,7 @@ fn an_idle_engine_is_put_away_and_loaded_again() {
     }
     let after: Vec<Happened> = text();
     assert_eq!(after, before);
-    let steps = worker.with(|engine| Ok(engine.usage().steps)).expect("an engine");
+    let steps = worker.with(|engine| Ok(engine.usage().done.steps)).expect("an engine");
     assert!(steps > 0 && !worker.is_asleep());
     // A model that cannot be loaded any more is an error of the request.
     let load = Box::new(|| Err(wgpt::error::Error::model("the file is gone")));

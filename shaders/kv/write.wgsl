@@ -19,6 +19,9 @@ fn main(
     if i >= KV_WIDTH { return; }
     let row = row_at(group.z);
     let slot = slot_of(row.sequence, row.position);
-    write_key(slot, i, qkv[group.z * STRIDE + KEYS_AT + i]);
-    write_value(slot, i, qkv[group.z * STRIDE + VALUES_AT + i]);
+    let key = group.z * STRIDE + KEYS_AT + i;
+    let value = group.z * STRIDE + VALUES_AT + i;
+    let to_next = u32(i + 1u < KV_WIDTH);
+    write_key(slot, i, qkv[key], qkv[key + to_next]);
+    write_value(slot, i, qkv[value], qkv[value + to_next]);
 }

@@ -5,19 +5,26 @@ override Q: u32;         // values of q in a row of y; KV_WIDTH of k follow, and
 #import kv_write
 @group(1) @binding(4) var<storage, read_write> cache: array<KvWord>;
 
+// The value of output `output` + j. The other value of a rotated pair is among the four products.
+fn finished(position: u32, output: u32, j: u32, product: vec4<f32>) -> f32 {
+    let i = FIRST + output + j; // index in the row [q, k, v]
+    let value = product[j] + bias(output + j);
+    if i >= Q + KV_WIDTH { return value; }
+    return turn(position, i, value, product[j ^ 1u] + bias(output + (j ^ 1u)));
+}
+
 // Finishes output `output` + j of a row of y; `product` holds the products of four outputs from `output` on.
-// The other value of a rotated pair is among the four.
 fn finish(y_row: u32, output: u32, j: u32, product: vec4<f32>, up: vec4<f32>) {
     let row = row_at(y_row);
     let i = FIRST + output + j; // index in the row [q, k, v]
-    var value = product[j] + bias(output + j);
-    if i < Q + KV_WIDTH { value = turn(row.position, i, value, product[j ^ 1u] + bias(output + (j ^ 1u))); }
+    let value = finished(row.position, output, j, product);
     y[y_row * STRIDE + i] = value;
     if i < Q { return; }
     let slot = slot_of(row.sequence, row.position);
+    let next = finished(row.position, output, j ^ 1u, product);
     if i < Q + KV_WIDTH {
-        write_key(slot, i - Q, value);
+        write_key(slot, i - Q, value, next);
     } else {
-        write_value(slot, i - Q - KV_WIDTH, value);
+        write_value(slot, i - Q - KV_WIDTH, value, next);
     }
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     capabilities::{Capabilities, LONG_CHUNK, Matrices},
     error::{Error, Remedy, Result},
+    kv_format::KvFormat,
     plan::Plans,
     simd::{Math, Simd},
     verify::matrices_are_right,
@@ -117,6 +118,12 @@ impl Device {
                 can.chunk = if can.matrices.is_some() { LONG_CHUNK } else { gpu.can.chunk };
             }
         }
+        self.with_kv_format(if wanted == Math::Fast { KvFormat::F16 } else { KvFormat::F32 })
+    }
+
+    /// Sets how the cache stores keys and values; by default in f16 under [`Math::Fast`], else in f32.
+    pub fn with_kv_format(mut self, format: KvFormat) -> Self {
+        self.restrict(|can| can.kv_format = format);
         self
     }
 

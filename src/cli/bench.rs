@@ -1,7 +1,7 @@
 //! `wgpt bench`: tokens per second, compared with the device's memory bandwidth.
 
 use super::{
-    DeviceArgs, open_weights, terminal,
+    DeviceArgs, Exactness, open_weights, terminal,
     terminal::{Terminal, Unit},
 };
 use crate::{
@@ -32,9 +32,8 @@ pub struct Bench {
     format: Vec<Format>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// How exactly to compute
-    #[arg(long, value_enum)]
-    math: Option<Math>,
+    #[command(flatten)]
+    exactness: Exactness,
     /// Tokens of a prompt; 0: no such test
     #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
     n_prompt: Vec<u32>,
@@ -159,8 +158,8 @@ impl Bench {
         bandwidth: Bandwidth,
         terminal: &Terminal,
     ) -> Result<Report> {
-        let math = self.math.unwrap_or(Math::Fast);
-        let device = self.device.open()?.with_math(math);
+        let math = self.exactness.math.unwrap_or(Math::Fast);
+        let device = self.exactness.of(self.device.open()?, math);
         let (info, driver) = (device.info(), device.driver());
         let model = match self.shape.is_empty() {
             true => open_weights(Some(name).filter(|name| !name.is_empty()), format, terminal)?,

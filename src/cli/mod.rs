@@ -28,6 +28,7 @@ use crate::{
     engine::{Engine, EngineOptions},
     error::Result,
     hub::Located,
+    kv_format::KvFormat,
     model::Model,
     simd::Math,
     tokenizer::Tokenizer,
@@ -60,6 +61,9 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     verbosity: Verbosity,
+    /// Stay off the network, as HF_HUB_OFFLINE=1 says it
+    #[arg(long, global = true)]
+    offline: bool,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -118,16 +122,37 @@ struct ModelArgs {
     model: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// How exactly to compute: all in f32, or faster where there is a faster form. Default: fast, and f32 for
-    /// perplexities
-    #[arg(long, value_enum)]
-    math: Option<Math>,
+    #[command(flatten)]
+    exactness: Exactness,
     /// Pack the weights as this format while loading: q8_0, q6_k, q5_k, q4_k, q4_0, … f16
     #[arg(long, value_name = "FORMAT", value_parser = Format::from_str)]
     quantize: Option<Format>,
     /// The most tokens of prompt and answer together. Default: the smaller of the model's context and 4096
     #[arg(short, long, value_name = "TOKENS", alias = "ctx-size")]
     ctx: Option<u32>,
+}
+
+/// How exactly to compute.
+#[derive(Args, Clone, Copy)]
+struct Exactness {
+    /// How exactly to compute: all in f32, or faster where there is a faster form. Default: fast, and f32 for
+    /// perplexities
+    #[arg(long, value_enum)]
+    math: Option<Math>,
+    /// How the cache stores keys and values: f32, f16. Default: f16, and f32 with --math f32
+    #[arg(long, value_name = "TYPE", value_parser = KvFormat::from_str)]
+    cache_type: Option<KvFormat>,
+}
+
+impl Exactness {
+    /// Sets up a device. `math` counts where none is asked for.
+    fn of(self, device: Device, math: Math) -> Device {
+        let device = device.with_math(self.math.unwrap_or(math));
+        match self.cache_type {
+            Some(format) => device.with_kv_format(format),
+            None => device,
+        }
+    }
 }
 
 /// Which device, and how it is opened.
@@ -223,8 +248,8 @@ impl ModelArgs {
     fn load(&self, model: &Model, options: EngineOptions, terminal: &Terminal) -> Result<Engine> {
         // Scores are compared with each other, so they are computed exactly.
         let is_exact = options.scores || options.insight;
-        let math = self.math.unwrap_or(if is_exact { Math::F32 } else { Math::Fast });
-        let device = self.device.open()?.with_math(math);
+        let math = if is_exact { Math::F32 } else { Math::Fast };
+        let device = self.exactness.of(self.device.open()?, math);
         let info = device.info();
         terminal.say(format_args!("{} on {} ({}): {}", model.name, info.name, info.backend, device.reason));
         let bar = terminal.progress("loading", Unit::Bytes);
@@ -240,6 +265,10 @@ pub fn main() -> ExitCode {
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     let cli = Cli::parse_from(std::env::args_os().map(llama_server::parsed_as));
+    if cli.offline {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("HF_HUB_OFFLINE", "1") };
+    }
     let terminal = Terminal::new(cli.verbosity);
     interrupt::install();
     let result = match &cli.command {

@@ -37,7 +37,7 @@ struct Needs {
 impl Plan {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
         let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
-        let device = self.model.device.open()?.with_math(self.model.math.unwrap_or(Math::Fast));
+        let device = self.model.exactness.of(self.model.device.open()?, Math::Fast);
         let can = device.capabilities();
         let sizes =
             sizes(&model, &can, EngineOptions { context: self.model.ctx, ..EngineOptions::default() })?;

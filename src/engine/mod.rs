@@ -15,7 +15,7 @@ mod worker;
 pub use crate::{
     decoder::MAX_INSIGHT_TOKENS,
     prompt::{Features, Placed, Prompt},
-    scheduler::{Event, FinishReason, Goal, Happened, SequenceId, Usage},
+    scheduler::{Done, Event, FinishReason, Goal, Happened, SequenceId, Usage},
 };
 pub use generation::{Generation, Timing};
 pub use insight::{Candidate, Insight};

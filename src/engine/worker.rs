@@ -1,7 +1,7 @@
 //! An engine on a thread of its own, for servers. Any thread can send requests, and each request receives its
 //! own events. While nobody asks for anything, the engine can be put away.
 
-use super::{Engine, Goal, Happened, Placed, Prompt, SequenceId, Usage};
+use super::{Done, Engine, Goal, Happened, Placed, Prompt, SequenceId, Usage};
 use crate::error::{Error, Result};
 use std::{
     collections::HashMap,
@@ -59,7 +59,7 @@ impl Worker {
             running: HashMap::new(),
             ids: HashMap::new(),
             usage: usage.clone(),
-            steps_before: 0,
+            done_before: Done::default(),
         };
         std::thread::Builder::new()
             .name("wgpt engine".to_owned())
@@ -155,8 +155,8 @@ struct Loop {
     running: HashMap<SequenceId, (Number, Sink)>,
     ids: HashMap<Number, SequenceId>,
     usage: Arc<Mutex<Usage>>,
-    /// The number of steps before the engine was last loaded.
-    steps_before: u64,
+    /// What was done before the engine was last loaded.
+    done_before: Done,
 }
 
 impl Loop {
@@ -176,7 +176,7 @@ impl Loop {
             // Before the outcomes: who has them may ask at once.
             let usage = engine.usage();
             *self.usage.lock().expect("no thread fails while it holds the lock") =
-                Usage { steps: self.steps_before + usage.steps, ..usage };
+                Usage { done: self.done_before + usage.done, ..usage };
             match outcome {
                 Ok(events) => events.into_iter().for_each(|event| self.tell(event.sequence, event.happened)),
                 Err(error) => {
@@ -199,7 +199,9 @@ impl Loop {
     }
 
     fn put_away(&mut self) {
-        self.steps_before += self.engine.take().map_or(0, |engine| engine.usage().steps);
+        if let Some(engine) = self.engine.take() {
+            self.done_before = self.done_before + engine.usage().done;
+        }
         self.is_asleep.store(true, Ordering::Relaxed);
         tracing::info!("asleep: the model is no longer in memory");
     }

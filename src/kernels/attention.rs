@@ -10,9 +10,9 @@ use crate::{
     kernel::{Cost, Dispatch, Grid, Kernel, Splits, Target},
     memory::Memory,
     shader::Program,
-    simd::{Cpu, Job, KeyProducts, Lanes, Mix, PackedRows, Products, Shared2d, exp, highest, sum},
+    simd::{Cpu, Job, KeyProducts, Lanes, Mix, Products, Shared2d, exp, highest, sum},
     step::Step,
-    weights::{Format, Vector},
+    weights::Vector,
     workload::{Phase, Workload},
 };
 use std::ops::Range;
@@ -142,7 +142,7 @@ impl Kernel for Attention {
     }
     fn note(&self) -> String {
         let Heads { count, cache, .. } = &self.heads;
-        format!("{count} heads of {} over {}", cache.head_dim, cache.n_kv_heads)
+        format!("{count} heads of {} over {}{}", cache.head_dim, cache.n_kv_heads, cache.note())
     }
     fn uses(&self) -> Vec<Use> {
         let written = [Use::Write(self.partials.buffer), Use::Write(self.y.buffer)];
@@ -156,10 +156,9 @@ impl Kernel for Attention {
         }
     }
     fn cost(&self, load: &Workload) -> Cost {
-        let (rows, context) = (u64::from(load.rows), u64::from(load.context));
-        let (width, kv_width) =
-            (u64::from(self.y.width), u64::from(self.heads.cache.n_kv_heads * self.heads.dim()));
-        Cost { bytes: 8 * context * kv_width + 8 * rows * width, flops: 4 * rows * context * width }
+        let (rows, context, width) = (u64::from(load.rows), u64::from(load.context), u64::from(self.y.width));
+        let bytes = context * self.heads.cache.slot_bytes() + 8 * rows * width;
+        Cost { bytes, flops: 4 * rows * context * width }
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let dim = self.heads.dim() as usize;
@@ -173,16 +172,16 @@ impl Kernel for Attention {
                 let cache = memory.read(part.buffer);
                 let mut weights: Vec<f32> = reach(step, row, window)
                     .map(|p| {
-                        let key = part.keys(&cache, kv_head, step.slot(row.sequence, p), 1);
-                        q.iter().zip(&*key.values).map(|(q, k)| q * scale * k).sum()
+                        let key = part.key(&cache, kv_head, step.slot(row.sequence, p));
+                        q.iter().zip(&key).map(|(q, k)| q * scale * k).sum()
                     })
                     .collect();
                 softmax(&mut weights);
                 let y = &mut y[head as usize * dim..][..dim];
                 y.fill(0.0);
                 for (weight, p) in weights.iter().zip(reach(step, row, window)) {
-                    let value = part.values(&cache, kv_head, step.slot(row.sequence, p), 1);
-                    y.iter_mut().zip(&*value.values).for_each(|(y, v)| *y += weight * v);
+                    let value = part.value(&cache, kv_head, step.slot(row.sequence, p));
+                    y.iter_mut().zip(&value).for_each(|(y, v)| *y += weight * v);
                 }
             }
         }
@@ -280,21 +279,12 @@ impl Job for Attend<'_> {
         let span = (end - start) as usize;
         let mut weights = vec![0.0f32; queries.len() * span];
         for (positions, slot) in blocks() {
-            let count = positions.len();
-            let keys = part.keys(cache, kv_head, slot, count);
+            let rows = part.keys(cache, kv_head, slot, positions.len());
             let out = &mut weights[(positions.start - start) as usize..];
             // The choice depends on the plan alone. Within each branch, the number of queries changes no sum.
             match phase {
-                Phase::Prefill => {
-                    let (rows, row_stride) = (&keys.values[..], keys.stride);
-                    KeyProducts { rows, row_stride, count, x: &q, out, stride: span }.run::<L>();
-                }
-                Phase::Decode => {
-                    let packed = bytemuck::cast_slice(&keys.values);
-                    let (format, row_bytes) = (Format::F32, 4 * keys.stride);
-                    let rows = PackedRows { format, packed, row_bytes, columns: dim, count };
-                    Products { rows, x: &q, out, stride: span }.run::<L>();
-                }
+                Phase::Prefill => KeyProducts { rows, x: &q, out, stride: span }.run::<L>(),
+                Phase::Decode => Products { rows, x: &q, out, stride: span }.run::<L>(),
             }
         }
         let mut out: Vec<&mut [f32]> = Vec::with_capacity(queries.len());
@@ -312,10 +302,8 @@ impl Job for Attend<'_> {
         }
         for (positions, slot) in blocks() {
             let weights = &weights[(positions.start - start) as usize..];
-            let count = positions.len();
-            let values = part.values(cache, kv_head, slot, count);
-            let (rows, row_stride, out) = (&values.values[..], values.stride, &mut out[..]);
-            Mix { rows, row_stride, count, weights, weights_stride: span, out }.run::<L>();
+            let rows = part.values(cache, kv_head, slot, positions.len());
+            Mix { rows, weights, weights_stride: span, out: &mut out[..] }.run::<L>();
         }
     }
 }

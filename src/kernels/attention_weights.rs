@@ -69,9 +69,9 @@ impl Kernel for AttentionWeights {
     }
     fn cost(&self, load: &Workload) -> Cost {
         let (rows, context) = (u64::from(load.rows), u64::from(load.context));
-        let [dim, kv_heads] = [self.heads.dim(), self.heads.cache.n_kv_heads].map(u64::from);
         let weights = rows * u64::from(self.heads.count) * context;
-        Cost { bytes: 4 * (context * kv_heads * dim + weights), flops: 2 * weights * dim }
+        let bytes = context * self.heads.cache.slot_bytes() / 2 + 4 * weights;
+        Cost { bytes, flops: 2 * weights * u64::from(self.heads.dim()) }
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let dim = self.heads.dim() as usize;
@@ -87,8 +87,8 @@ impl Kernel for AttentionWeights {
                 y.fill(0.0);
                 let weights = &mut y[seen.start as usize..seen.end as usize];
                 for (weight, p) in weights.iter_mut().zip(seen.clone()) {
-                    let key = part.keys(&cache, kv_head, step.slot(row.sequence, p), 1);
-                    *weight = q.iter().zip(&*key.values).map(|(q, k)| q * scale * k).sum();
+                    let key = part.key(&cache, kv_head, step.slot(row.sequence, p));
+                    *weight = q.iter().zip(&key).map(|(q, k)| q * scale * k).sum();
                 }
                 softmax(weights);
             }

@@ -1,14 +1,9 @@
 //! A layer's KV cache: what it holds, in which layout, and how kernels read and write it. Other kernels know
-//! the layout only through what is here and through the shader interfaces `kv_read` and `kv_write`.
+//! the layout only through what is here and through the shader interfaces `kv_read` and `kv_write`
+//! ([`KvFormat`]).
 
-use crate::buffers::Buffer;
-use std::{borrow::Cow, ops::Range};
-
-/// How the numbers of a cache are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvFormat {
-    F32,
-}
+use crate::{buffers::Buffer, kv_format::KvFormat, simd::PackedRows, weights::Format};
+use std::ops::Range;
 
 /// A layer's KV cache. A slot is the place of one token. In each part, it holds the keys of all key-value
 /// heads of the part, then their values: `[slots, 2, heads · head_dim]`.
@@ -29,40 +24,18 @@ pub struct CachePart {
     pub head_dim: u32,
 }
 
-/// A head's keys, or its values, of consecutive slots: row i is `values[i · stride..][..head_dim]`.
-pub struct KvRows<'a> {
-    pub values: Cow<'a, [f32]>,
-    pub stride: usize,
-}
-
-impl KvFormat {
-    /// Words of four bytes that a slot takes for keys, and for values, of `width` numbers each.
-    pub fn slot_words(self, width: u32) -> u32 {
-        match self {
-            Self::F32 => 2 * width,
+impl Cache {
+    /// What is said of it in a pass's note: nothing of f32.
+    pub fn note(&self) -> String {
+        match self.parts[0].format {
+            KvFormat::F32 => String::new(),
+            format => format!(", {} cache", format.name()),
         }
     }
 
-    /// The imports by which a program reads the cache of heads of this dimension: (interface, source).
-    pub fn read(self, head_dim: u32) -> [(&'static str, &'static str); 2] {
-        let Self::F32 = self;
-        let fours = head_dim.is_multiple_of(4);
-        let read = match fours {
-            true => include_str!("../../shaders/kv/f32_fours.wgsl"),
-            false => include_str!("../../shaders/kv/f32_ones.wgsl"),
-        };
-        [self.layout(), ("kv_read", read)]
-    }
-
-    /// The imports by which a program writes it.
-    pub fn write(self) -> [(&'static str, &'static str); 2] {
-        let Self::F32 = self;
-        [self.layout(), ("kv_write", include_str!("../../shaders/kv/f32_write.wgsl"))]
-    }
-
-    fn layout(self) -> (&'static str, &'static str) {
-        let Self::F32 = self;
-        ("kv", include_str!("../../shaders/kv/f32.wgsl"))
+    /// Bytes of a slot's keys and values.
+    pub fn slot_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| 4 * u64::from(part.slot_words())).sum()
     }
 }
 
@@ -77,24 +50,33 @@ impl CachePart {
         self.format.slot_words(self.width())
     }
 
-    /// The keys of a head in `count` slots from `slot` on. `cache` holds the words of the whole part.
-    pub fn keys<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> KvRows<'a> {
+    /// The keys of a head in `count` slots from `slot` on, as they are stored. `cache` holds the words of the
+    /// whole part.
+    pub fn keys<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> PackedRows<'a> {
         self.rows(cache, self.start(head), slot, count)
     }
 
     /// The values of a head, likewise.
-    pub fn values<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> KvRows<'a> {
+    pub fn values<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> PackedRows<'a> {
         self.rows(cache, self.width() as usize + self.start(head), slot, count)
+    }
+
+    /// A head's key in a slot.
+    pub fn key(&self, cache: &[f32], head: u32, slot: u32) -> Vec<f32> {
+        unpacked(self.keys(cache, head, slot, 1))
+    }
+
+    /// A head's value in a slot.
+    pub fn value(&self, cache: &[f32], head: u32, slot: u32) -> Vec<f32> {
+        unpacked(self.values(cache, head, slot, 1))
     }
 
     /// Writes the keys and the values of all heads of the part into a slot.
     pub fn write(&self, cache: &mut [f32], slot: u32, keys: &[f32], values: &[f32]) {
-        let KvFormat::F32 = self.format;
         let words = self.slot_words() as usize;
         let slot = &mut cache[slot as usize * words..][..words];
-        let (k, v) = slot.split_at_mut(self.width() as usize);
-        k.copy_from_slice(keys);
-        v.copy_from_slice(values);
+        self.format.pack(keys, slot, 0);
+        self.format.pack(values, slot, self.width() as usize);
     }
 
     /// Where a head starts in the keys of a slot.
@@ -102,10 +84,20 @@ impl CachePart {
         ((head - self.heads.start) * self.head_dim) as usize
     }
 
-    fn rows<'a>(&self, cache: &'a [f32], at: usize, slot: u32, count: usize) -> KvRows<'a> {
-        let KvFormat::F32 = self.format;
-        let stride = self.slot_words() as usize;
-        let len = count.saturating_sub(1) * stride + self.head_dim as usize;
-        KvRows { values: Cow::Borrowed(&cache[slot as usize * stride + at..][..len]), stride }
+    /// What is stored in consecutive slots from number `at` of each on.
+    fn rows<'a>(&self, cache: &'a [f32], at: usize, slot: u32, count: usize) -> PackedRows<'a> {
+        let format = match self.format {
+            KvFormat::F32 => Format::F32,
+            KvFormat::F16 => Format::F16,
+        };
+        let row_bytes = 4 * self.slot_words() as usize;
+        let packed = &bytemuck::cast_slice(cache)[slot as usize * row_bytes + format.row_bytes(at)..];
+        PackedRows { format, packed, row_bytes, columns: self.head_dim as usize, count }
     }
+}
+
+fn unpacked(row: PackedRows) -> Vec<f32> {
+    let mut numbers = vec![0.0; row.columns];
+    row.format.unpack(row.packed, &mut numbers);
+    numbers
 }

@@ -29,6 +29,9 @@ impl KvWrite {
     pub(super) fn parts(&self) -> &[CachePart] {
         &self.cache.parts
     }
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
     /// Where a part's keys start in a row of qkv, and where its values start.
     fn starts(&self, part: &CachePart) -> (u32, u32) {
         let width = self.width();
@@ -40,6 +43,9 @@ impl KvWrite {
 impl Kernel for KvWrite {
     fn name(&self) -> &'static str {
         "kv_write"
+    }
+    fn note(&self) -> String {
+        self.cache.note().trim_start_matches(", ").to_owned()
     }
     fn uses(&self) -> Vec<Use> {
         let parts = self.cache.parts.iter().map(|p| Use::Write(p.buffer));
@@ -70,8 +76,8 @@ impl Kernel for KvWrite {
         self.cache.parts.iter().map(dispatch).collect()
     }
     fn cost(&self, load: &Workload) -> Cost {
-        let values = 2 * u64::from(load.rows) * u64::from(self.width());
-        Cost { bytes: 8 * values, flops: 0 }
+        let rows = u64::from(load.rows);
+        Cost { bytes: rows * (8 * u64::from(self.width()) + self.cache.slot_bytes()), flops: 0 }
     }
     fn run(&self, memory: &Memory, step: &Step) {
         let qkv = memory.read(self.qkv.buffer);

@@ -24,7 +24,7 @@ pub use attention::{Partials, attention};
 pub use attention_weights::attention_weights;
 pub use embed::{By, embed};
 pub use head_norm::head_norm;
-pub use kv::{Cache, CachePart, KvFormat};
+pub use kv::{Cache, CachePart};
 pub use kv_write::kv_write;
 pub use matmul::{Input, matmul, normed};
 pub use norm::norm;

@@ -22,7 +22,11 @@ use crate::{
 };
 use guesses::Costs;
 use sequence::{Kind, Sequence};
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{
+    collections::VecDeque,
+    ops::{Add, Range},
+    time::Duration,
+};
 
 /// The place of a running sequence: the index of its block table and of its sampled id.
 pub type Slot = u32;
@@ -36,8 +40,31 @@ pub struct Usage {
     /// The number of blocks of the cache, and of those that sequences hold.
     pub blocks: usize,
     pub blocks_in_use: usize,
-    /// The number of steps so far.
+    /// What was done so far.
+    pub done: Done,
+}
+
+/// What a scheduler has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
     pub steps: u64,
+    /// How often tokens were guessed, how many, and how many of them were right.
+    pub drafts: u64,
+    pub guesses: u64,
+    pub right_guesses: u64,
+}
+
+impl Add for Done {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            steps: self.steps + other.steps,
+            drafts: self.drafts + other.drafts,
+            guesses: self.guesses + other.guesses,
+            right_guesses: self.right_guesses + other.right_guesses,
+        }
+    }
 }
 
 /// The sequences that run, and those that wait for a slot.
@@ -53,7 +80,7 @@ pub struct Scheduler {
     waiting: VecDeque<Sequence>,
     events: Vec<Event>,
     next_id: u64,
-    steps: u64,
+    done: Done,
     /// How many tokens to decode before the next chunk of a prompt.
     decodes_due: usize,
     /// What decoding steps cost, by which guesses are judged.
@@ -75,7 +102,7 @@ impl Scheduler {
             waiting: VecDeque::new(),
             events: Vec::new(),
             next_id: 0,
-            steps: 0,
+            done: Done::default(),
             decodes_due: 0,
             costs: Costs::new(sizes.rows[Phase::Decode as usize] as usize),
             sizes,
@@ -153,7 +180,7 @@ impl Scheduler {
             waiting: self.waiting.len(),
             blocks,
             blocks_in_use: blocks - self.blocks.available(),
-            steps: self.steps,
+            done: self.done,
         }
     }
 
@@ -185,7 +212,7 @@ impl Scheduler {
                 break batch?;
             }
         };
-        self.steps += 1;
+        self.done.steps += 1;
         match batch.phase {
             Phase::Prefill => {
                 self.decodes_due = self.running.iter().flatten().filter(|s| s.can_decode()).count();
@@ -218,6 +245,7 @@ impl Scheduler {
                 return;
             }
             (sequence.computed, sequence.in_flight) = (at + 1, 1);
+            self.done.right_guesses += 1;
         } else {
             sequence.guesses.in_flight = false;
         }
@@ -415,6 +443,7 @@ impl Scheduler {
             let Some(sequence) = &mut self.running[slot as usize] else { continue };
             let guesses = sequence.guess(room).to_vec();
             let count = sequence.guesses.worth(&self.costs, batch.step.rows.len(), guesses.len());
+            let room_before = room;
             // The token before them, which the step samples, has this index.
             let first = sequence.tokens.len();
             for (index, guess) in (first..).zip(guesses.into_iter().take(count)) {
@@ -445,6 +474,8 @@ impl Scheduler {
                 sampled += 1;
                 room -= 1;
             }
+            self.done.drafts += u64::from(room < room_before);
+            self.done.guesses += (room_before - room) as u64;
         }
     }
 
@@ -460,7 +491,7 @@ impl Scheduler {
         if count == 0 || !self.make_room(slot, start + count) {
             return 0;
         }
-        let (step, now) = (&mut batch.step, self.steps + 1);
+        let (step, now) = (&mut batch.step, self.done.steps + 1);
         let first_row = step.rows.len();
         let sequence = self.running[slot].as_mut().expect("a sequence at work");
         let mut outputs = 0;

@@ -19,7 +19,7 @@ use prometheus_client::{
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, UNIX_EPOCH},
@@ -62,6 +62,7 @@ pub struct Metrics {
     prefill: Histogram,
     decode: Histogram,
     levels: Levels,
+    last_scrape: Mutex<Scrape>,
 }
 
 /// What is measured when it is asked for.
@@ -70,11 +71,23 @@ struct Levels {
     running: Level,
     waiting: Level,
     cache_usage: Level,
-    steps: Level,
     prompt_rate: Level,
     generated_rate: Level,
-    longest: Level,
     running_per_step: Level,
+    steps: Counter,
+    longest: Counter,
+    drafts: Counter,
+    guesses: Counter,
+    right_guesses: Counter,
+}
+
+/// What was counted when it was asked for last: rates are of what came since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scrape {
+    read_tokens: u64,
+    prompt_seconds: f64,
+    decoded_tokens: u64,
+    generated_seconds: f64,
 }
 
 fn histogram() -> Histogram {
@@ -104,6 +117,7 @@ impl Metrics {
             prefill: histogram(),
             decode: histogram(),
             levels: Levels::default(),
+            last_scrape: Mutex::default(),
         };
         let mut registry = Registry::default();
         metrics.register_llama(&mut registry);
@@ -127,8 +141,19 @@ impl Metrics {
         add("tokens_predicted_seconds", "Time that these took, after the first", &self.generated_seconds);
         add("n_decode", "Steps of the model", &levels.steps);
         add("n_tokens_max", "The longest sequence", &levels.longest);
-        add("prompt_tokens_seconds", "Tokens of prompts per second", &levels.prompt_rate);
-        add("predicted_tokens_seconds", "Generated tokens per second of a request", &levels.generated_rate);
+        add("spec_decode_num_drafts", "How often tokens were guessed", &levels.drafts);
+        add("spec_decode_num_draft_tokens", "Tokens that were guessed", &levels.guesses);
+        add("spec_decode_num_accepted_tokens", "Of these the right ones", &levels.right_guesses);
+        add(
+            "prompt_tokens_seconds",
+            "Tokens of prompts per second, since this was last asked for",
+            &levels.prompt_rate,
+        );
+        add(
+            "predicted_tokens_seconds",
+            "Generated tokens per second of a request, since this was last asked for",
+            &levels.generated_rate,
+        );
         add("requests_processing", "Sequences that run", &levels.running);
         add("requests_deferred", "Sequences that wait", &levels.waiting);
         add("n_busy_slots_per_decode", "Generated tokens per step", &levels.running_per_step);
@@ -221,14 +246,37 @@ impl Metrics {
         levels.running.set(usage.running as f64);
         levels.waiting.set(usage.waiting as f64);
         levels.cache_usage.set(per(usage.blocks_in_use as f64, usage.blocks as f64));
-        levels.steps.set(usage.steps as f64);
-        levels.prompt_rate.set(per(self.read_tokens.get() as f64, self.prompt_seconds.get()));
-        levels.generated_rate.set(per(self.decoded_tokens.get() as f64, self.generated_seconds.get()));
-        levels.longest.set(self.longest.load(Relaxed) as f64);
-        levels.running_per_step.set(per(self.generated_tokens.get() as f64, usage.steps as f64));
+        let now = Scrape {
+            read_tokens: self.read_tokens.get(),
+            prompt_seconds: self.prompt_seconds.get(),
+            decoded_tokens: self.decoded_tokens.get(),
+            generated_seconds: self.generated_seconds.get(),
+        };
+        let mut last = self.last_scrape.lock().expect("no thread fails while it holds the lock");
+        let since = |now: u64, last: u64| (now - last) as f64;
+        levels
+            .prompt_rate
+            .set(per(since(now.read_tokens, last.read_tokens), now.prompt_seconds - last.prompt_seconds));
+        levels.generated_rate.set(per(
+            since(now.decoded_tokens, last.decoded_tokens),
+            now.generated_seconds - last.generated_seconds,
+        ));
+        *last = now;
+        let done = usage.done;
+        for (counter, count) in [
+            (&levels.steps, done.steps),
+            (&levels.longest, self.longest.load(Relaxed)),
+            (&levels.drafts, done.drafts),
+            (&levels.guesses, done.guesses),
+            (&levels.right_guesses, done.right_guesses),
+        ] {
+            counter.inner().store(count, Relaxed);
+        }
+        levels.running_per_step.set(per(self.generated_tokens.get() as f64, done.steps as f64));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a text can be written");
-        classic(&text)
+        // llama-server's one counter whose name has no `_total`.
+        classic(&text).replace("n_tokens_max_total", "n_tokens_max")
     }
 }
 

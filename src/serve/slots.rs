@@ -161,9 +161,6 @@ pub async fn act(
     request: Request,
 ) -> Result<Json<Value>> {
     let served = app.served()?;
-    if !app.options.has_slots {
-        return Err(ApiError::new(Kind::NotSupported, "this server was started with --no-slots"));
-    }
     let slot = id.parse().ok().filter(|slot: &u32| (*slot as usize) < served.parallel).ok_or_else(|| {
         let what = format!("is {id:?}, but the slots are 0 to {}", served.parallel - 1);
         ApiError::field("id", what)

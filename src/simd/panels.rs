@@ -1,17 +1,18 @@
-//! Products of rows of f32 with many vectors x, by panels: N rows are transposed into a panel with one row
+//! Products of rows with many vectors x, by panels: N rows are transposed into a panel with one row
 //! per lane, and each x is multiplied with the whole panel. The transposition pays off over all of x, and no
 //! sum over lanes is needed. Prefill uses it for the products of keys and queries.
 
-use super::lanes::{Job, Lanes};
+use super::{
+    PackedRows,
+    lanes::{Job, Lanes},
+    products::{F16, F32, Packed, unpack_row},
+};
+use crate::weights::Format;
 
-/// `out[i · stride + row] = rows[row] · x[i]`, for rows of f32. The sums do not depend on the number of rows
+/// `out[i · stride + row] = rows[row] · x[i]`, for rows of f32 or f16. The sums do not depend on the number of rows
 /// or of x.
 pub struct KeyProducts<'a> {
-    pub rows: &'a [f32],
-    /// Values from one row to the next.
-    pub row_stride: usize,
-    /// Number of rows.
-    pub count: usize,
+    pub rows: PackedRows<'a>,
     /// Each as long as a row.
     pub x: &'a [&'a [f32]],
     pub out: &'a mut [f32],
@@ -22,34 +23,44 @@ impl Job for KeyProducts<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { rows, row_stride, count, x, out, stride } = self;
-        let columns = x.first().map_or(0, |x| x.len());
-        assert!(x.iter().all(|x| x.len() == columns), "rows of one length");
-        // [column][lane]
-        let mut panel = vec![0.0; columns * L::N];
-        let mut first = 0;
-        while first < count {
-            let lanes = L::N.min(count - first);
-            for lane in 0..lanes {
-                let row = &rows[(first + lane) * row_stride..][..columns];
-                for column in 0..columns {
-                    panel[column * L::N + lane] = row[column];
-                }
-            }
-            let mut at = 0;
-            while at < x.len() {
-                let left = &x[at..];
-                let out = &mut out[at * stride + first..];
-                at += if L::MANY_REGISTERS && left.len() >= 8 {
-                    put::<L, 8>(of_panel::<L, 8>(&panel, left), out, stride, lanes)
-                } else if left.len() >= 4 {
-                    put::<L, 4>(of_panel::<L, 4>(&panel, left), out, stride, lanes)
-                } else {
-                    put::<L, 1>(of_panel::<L, 1>(&panel, left), out, stride, lanes)
-                };
-            }
-            first += lanes;
+        let Self { rows, x, out, stride } = self;
+        rows.check();
+        assert!(x.iter().all(|x| x.len() == rows.columns), "as long as the rows");
+        match rows.format {
+            Format::F32 => by_panels::<L, F32>(rows, x, out, stride),
+            Format::F16 => by_panels::<L, F16>(rows, x, out, stride),
+            other => panic!("rows of {} are not transposed", other.name()),
         }
+    }
+}
+
+#[inline(always)]
+fn by_panels<L: Lanes, P: Packed>(rows: PackedRows, x: &[&[f32]], out: &mut [f32], stride: usize) {
+    let (columns, count) = (rows.columns, rows.count);
+    // [column][lane]
+    let (mut row, mut panel) = (vec![0.0; columns], vec![0.0; columns * L::N]);
+    let mut first = 0;
+    while first < count {
+        let lanes = L::N.min(count - first);
+        for lane in 0..lanes {
+            unpack_row::<L, P>(&rows.packed[(first + lane) * rows.row_bytes..], &mut row);
+            for column in 0..columns {
+                panel[column * L::N + lane] = row[column];
+            }
+        }
+        let mut at = 0;
+        while at < x.len() {
+            let left = &x[at..];
+            let out = &mut out[at * stride + first..];
+            at += if L::MANY_REGISTERS && left.len() >= 8 {
+                put::<L, 8>(of_panel::<L, 8>(&panel, left), out, stride, lanes)
+            } else if left.len() >= 4 {
+                put::<L, 4>(of_panel::<L, 4>(&panel, left), out, stride, lanes)
+            } else {
+                put::<L, 1>(of_panel::<L, 1>(&panel, left), out, stride, lanes)
+            };
+        }
+        first += lanes;
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     unpack,
 };
 use crate::weights::Format;
+use half::{bf16, f16};
 
 /// Packed rows of a matrix, `[count, columns]`.
 #[derive(Clone, Copy)]
@@ -57,23 +58,34 @@ impl Job for Products<'_> {
     }
 }
 
-/// A format without blocks: how to load `N` packed values into lanes.
-trait Packed {
+/// A format without blocks: how to load `N` packed values into lanes, and how to unpack one.
+pub(super) trait Packed {
     const BYTES: usize;
     /// # Safety
     /// Reads `N` values.
     unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V;
+    /// The value that these bytes begin with.
+    fn value(packed: &[u8]) -> f32;
 }
 
-struct F32;
-struct F16;
+pub(super) struct F32;
+pub(super) struct F16;
 struct BF16;
+
+/// The N bytes that some begin with.
+fn first_bytes<const N: usize>(packed: &[u8]) -> [u8; N] {
+    *packed.first_chunk().expect("a whole value")
+}
 
 impl Packed for F32 {
     const BYTES: usize = 4;
     #[inline(always)]
     unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V {
         unsafe { L::load(packed.cast()) }
+    }
+    #[inline(always)]
+    fn value(packed: &[u8]) -> f32 {
+        f32::from_le_bytes(first_bytes(packed))
     }
 }
 impl Packed for F16 {
@@ -82,12 +94,20 @@ impl Packed for F16 {
     unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V {
         unsafe { L::f16(packed) }
     }
+    #[inline(always)]
+    fn value(packed: &[u8]) -> f32 {
+        f16::from_le_bytes(first_bytes(packed)).to_f32()
+    }
 }
 impl Packed for BF16 {
     const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn lanes<L: Lanes>(packed: *const u8) -> L::V {
         unsafe { L::bf16(packed) }
+    }
+    #[inline(always)]
+    fn value(packed: &[u8]) -> f32 {
+        bf16::from_le_bytes(first_bytes(packed)).to_f32()
     }
 }
 
@@ -257,18 +277,15 @@ impl Job for Dot<'_> {
     }
 }
 
-/// `out[i] += Σ weights[i][row] · rows[row]`, summed in the order of the rows: the weighted sums of values in
-/// attention.
+/// `out[i] += Σ weights[i][row] · rows[row]`, summed in the order of the rows, which are f32 or f16: the
+/// weighted sums of values in attention.
 pub struct Mix<'a, 'b> {
-    pub rows: &'a [f32],
-    /// Values from one row to the next.
-    pub row_stride: usize,
-    /// Number of rows.
-    pub count: usize,
+    pub rows: PackedRows<'a>,
     /// The weights of `out[0]`, then those of `out[1]`, …
     pub weights: &'a [f32],
     /// Values from the weights of one output to those of the next.
     pub weights_stride: usize,
+    /// As wide as the rows.
     pub out: &'a mut [&'b mut [f32]],
 }
 
@@ -276,36 +293,82 @@ impl Job for Mix<'_, '_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { rows, row_stride, count, weights, weights_stride, out } = self;
-        let Some(width) = out.first().map(|out| out.len()) else { return };
-        assert!(out.iter().all(|out| out.len() == width), "of one width");
-        assert!(count == 0 || (count - 1) * row_stride + width <= rows.len(), "whole rows");
-        assert!((out.len() - 1) * weights_stride + count <= weights.len(), "a weight for each row");
-        let mut first = 0;
-        while first < out.len() {
-            let weights = &weights[first * weights_stride..];
-            let some = &mut out[first..];
-            first += if some.len() >= 4 {
-                mix_some::<L, 4>(rows, row_stride, count, weights, weights_stride, some)
-            } else {
-                mix_some::<L, 1>(rows, row_stride, count, weights, weights_stride, some)
-            };
+        let Self { rows, weights, weights_stride, out } = self;
+        rows.check();
+        assert!(out.iter().all(|out| out.len() == rows.columns), "as wide as the rows");
+        let last = out.len().saturating_sub(1) * weights_stride;
+        assert!(out.is_empty() || last + rows.count <= weights.len(), "a weight for each row");
+        match rows.format {
+            Format::F32 => mix_all::<L, F32>(rows, weights, weights_stride, out),
+            Format::F16 if out.len() < 8 => mix_all::<L, F16>(rows, weights, weights_stride, out),
+            // Rows that many read are unpacked once.
+            Format::F16 => {
+                let values = unpacked::<L, F16>(rows);
+                let (packed, row_bytes) = (bytemuck::cast_slice(&values), 4 * rows.columns);
+                let rows = PackedRows { format: Format::F32, packed, row_bytes, ..rows };
+                mix_all::<L, F32>(rows, weights, weights_stride, out);
+            }
+            other => panic!("rows of {} are not mixed", other.name()),
         }
+    }
+}
+
+/// The values of all rows, one after the other.
+#[inline(always)]
+fn unpacked<L: Lanes, P: Packed>(rows: PackedRows) -> Vec<f32> {
+    let mut values = vec![0.0; rows.count * rows.columns];
+    for (row, values) in values.chunks_exact_mut(rows.columns).enumerate() {
+        unpack_row::<L, P>(&rows.packed[row * rows.row_bytes..], values);
+    }
+    values
+}
+
+/// As many values of a packed row as there is room for.
+#[inline(always)]
+pub(super) fn unpack_row<L: Lanes, P: Packed>(packed: &[u8], values: &mut [f32]) {
+    assert!(values.len() * P::BYTES <= packed.len(), "a whole row");
+    let whole = values.len() / L::N * L::N;
+    for at in (0..whole).step_by(L::N) {
+        // SAFETY: both hold N values from there on.
+        unsafe {
+            let lanes = P::lanes::<L>(packed.as_ptr().add(at * P::BYTES));
+            L::store(lanes, values.as_mut_ptr().add(at));
+        }
+    }
+    for at in whole..values.len() {
+        values[at] = P::value(&packed[at * P::BYTES..]);
+    }
+}
+
+#[inline(always)]
+fn mix_all<L: Lanes, P: Packed>(
+    rows: PackedRows,
+    weights: &[f32],
+    weights_stride: usize,
+    out: &mut [&mut [f32]],
+) {
+    let mut first = 0;
+    while first < out.len() {
+        let weights = &weights[first * weights_stride..];
+        let some = &mut out[first..];
+        first += if some.len() >= 4 {
+            mix_some::<L, P, 4>(rows, weights, weights_stride, some)
+        } else {
+            mix_some::<L, P, 1>(rows, weights, weights_stride, some)
+        };
     }
 }
 
 /// [`Mix`] for the first X of `out`; returns X. Takes four vectors of a row at a time, or two if there are
 /// few registers, so that the sums stay in registers over all rows.
 #[inline(always)]
-fn mix_some<L: Lanes, const X: usize>(
-    rows: &[f32],
-    row_stride: usize,
-    count: usize,
+fn mix_some<L: Lanes, P: Packed, const X: usize>(
+    rows: PackedRows,
     weights: &[f32],
     weights_stride: usize,
     out: &mut [&mut [f32]],
 ) -> usize {
-    let width = out[0].len();
+    let width = rows.columns;
     let mut to = [std::ptr::null_mut(); X];
     for i in 0..X {
         to[i] = out[i].as_mut_ptr();
@@ -313,51 +376,52 @@ fn mix_some<L: Lanes, const X: usize>(
     let mut at = 0;
     // SAFETY (all): within `out` and `rows`, as `Mix` has checked.
     while L::MANY_REGISTERS && at + 4 * L::N <= width {
-        unsafe { mix::<L, 4, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
+        unsafe { mix::<L, P, 4, X>(rows, weights, weights_stride, to, at) };
         at += 4 * L::N;
     }
     while at + 2 * L::N <= width {
-        unsafe { mix::<L, 2, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
+        unsafe { mix::<L, P, 2, X>(rows, weights, weights_stride, to, at) };
         at += 2 * L::N;
     }
     while at + L::N <= width {
-        unsafe { mix::<L, 1, X>(rows.as_ptr().add(at), row_stride, count, weights, weights_stride, to, at) };
+        unsafe { mix::<L, P, 1, X>(rows, weights, weights_stride, to, at) };
         at += L::N;
     }
     for i in 0..X {
-        for row in 0..count {
+        for row in 0..rows.count {
             for column in at..width {
-                out[i][column] += weights[i * weights_stride + row] * rows[row * row_stride + column];
+                let value = P::value(&rows.packed[row * rows.row_bytes + column * P::BYTES..]);
+                out[i][column] += weights[i * weights_stride + row] * value;
             }
         }
     }
     X
 }
 
-/// Adds the weighted sum of all rows to C vectors of each of X outputs.
+/// Adds the weighted sum of all rows to C vectors of each of X outputs, from column `at` on.
 ///
 /// # Safety
-/// Each row has at least C · N values from `rows` on, and each output from `at` on.
+/// Each row and each output has at least C · N values there.
 #[inline(always)]
-unsafe fn mix<L: Lanes, const C: usize, const X: usize>(
-    rows: *const f32,
-    stride: usize,
-    count: usize,
+unsafe fn mix<L: Lanes, P: Packed, const C: usize, const X: usize>(
+    rows: PackedRows,
     weights: &[f32],
     weights_stride: usize,
     out: [*mut f32; X],
     at: usize,
 ) {
+    let packed = rows.packed.as_ptr();
     let mut total = [[L::splat(0.0); C]; X];
     for i in 0..X {
         for c in 0..C {
             total[i][c] = unsafe { L::load(out[i].add(at + c * L::N)) };
         }
     }
-    for row in 0..count {
+    for row in 0..rows.count {
         let mut values = [L::splat(0.0); C];
         for c in 0..C {
-            values[c] = unsafe { L::load(rows.add(row * stride + c * L::N)) };
+            let from = row * rows.row_bytes + (at + c * L::N) * P::BYTES;
+            values[c] = unsafe { P::lanes::<L>(packed.add(from)) };
         }
         for i in 0..X {
             let weight = L::splat(weights[i * weights_stride + row]);

@@ -7,6 +7,7 @@ use crate::{
     capabilities::Capabilities,
     error::Result,
     kernel::Kernel,
+    kv_format::KvFormat,
     plan::Plans,
     step::Step,
     workload::Phase,
@@ -27,17 +28,21 @@ pub fn compare(
     let kernel = &definition.plans().of(phase).passes[pass].kernel;
     let (name, note) = (kernel.name(), kernel.note());
     let is_rounded = can.matrices.is_some() && phase == Phase::Prefill && name == "matmul";
+    let mut tolerance = if is_rounded { MATRIX_TOLERANCE } else { TOLERANCE };
     for written in written(definition.plans(), &**kernel, step) {
         match written {
-            Written::Rows(rows, count) => {
-                let (expected, got) = (wait(definition.read(rows, count))?, wait(tested.read(rows, count))?);
+            Written::Rows(rows, count, format) => {
+                let (words, got) = (wait(definition.read(rows, count))?, wait(tested.read(rows, count))?);
+                let (expected, got) = (format.unpack(&words), format.unpack(&got));
                 let scale = expected.iter().fold(1.0f32, |top, v| top.max(v.abs()));
                 for (got, expected) in got.iter().zip(&expected) {
                     max_error = worse(max_error, f64::from((got - expected).abs() / scale));
                 }
-                if is_rounded {
+                // Numbers between two that a format has may be rounded to either.
+                tolerance += 2.0 * format.error();
+                if is_rounded || format.error() > 0.0 {
                     // The next passes are compared on the same values.
-                    tested.write(rows, &expected)?;
+                    tested.write(rows, &words)?;
                 }
             }
             Written::Picked => {
@@ -52,7 +57,6 @@ pub fn compare(
     }
     let phase = format!("{phase:?}").to_lowercase();
     let variant = if note.is_empty() { phase } else { format!("{phase}, {note}") };
-    let tolerance = if is_rounded { MATRIX_TOLERANCE } else { TOLERANCE };
     // NaN fails this comparison, too.
     Ok(Check { kernel: name, variant, max_error, tolerance, ok: max_error <= tolerance })
 }
@@ -63,7 +67,8 @@ pub(super) fn worse(a: f64, b: f64) -> f64 {
 }
 
 enum Written {
-    Rows(Rows, usize),
+    /// So many rows whose numbers are stored like this.
+    Rows(Rows, usize, KvFormat),
     Picked,
 }
 
@@ -74,11 +79,12 @@ fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
         let Use::Write(buffer) = u else { return None };
         Some(match *plans.buffers.content(buffer) {
             Content::Activation { per, stride } => {
-                Written::Rows(Rows { buffer, width: stride, per }, per.count(&load) as usize)
+                let rows = Rows { buffer, width: stride, per };
+                Written::Rows(rows, per.count(&load) as usize, KvFormat::F32)
             }
-            Content::Cache { stride } => {
+            Content::Cache { stride, format } => {
                 let slots = plans.buffers.bytes(buffer, &plans.sizes) / 4 / u64::from(stride);
-                Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1)
+                Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1, format)
             }
             Content::Ids => Written::Picked,
             // Loaded contents are not written, and partial results are internal to the pass.

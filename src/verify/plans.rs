@@ -6,9 +6,10 @@ use crate::{
     buffers::{Buffers, Content, Per, Rows},
     capabilities::Capabilities,
     kernels::{
-        By, Cache, CachePart, Candidates, KvFormat, Partials, RopeTable, adjust, attention,
-        attention_weights, embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention, attention_weights, embed,
+        head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
+    kv_format::KvFormat,
     plan::{Plan, Plans, Ports},
     weights::{Format, Matrix, NormWeights, Order, Random, StoredRows, Tensor, Values, Vector},
     workload::Phase,
@@ -103,9 +104,12 @@ pub fn plans(can: &Capabilities) -> Plans {
         let y = w.row(47);
         push!(matmul(h, &matrix).activation(activation).gated(true).to(y));
     }
-    for (n_heads, n_kv_heads, head_dim, window) in
-        [(4, 4, 64, 0.0), (6, 2, 48, 0.0), (4, 1, 128, 20.0), (2, 1, 256, 0.0)]
-    {
+    for (n_heads, n_kv_heads, head_dim, window, format) in [
+        (4, 4, 64, 0.0, KvFormat::F32),
+        (6, 2, 48, 0.0, KvFormat::F32),
+        (4, 1, 128, 20.0, KvFormat::F16),
+        (2, 1, 256, 0.0, KvFormat::F32),
+    ] {
         let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
         let (qkv, y) = (w.row(q + 2 * kv), w.row(q));
@@ -115,8 +119,8 @@ pub fn plans(can: &Capabilities) -> Plans {
             CONTEXT,
         );
         let rope_table = w.buffers.declare("rope_table", Content::Loaded(Arc::new(table)));
-        let format = KvFormat::F32;
-        let buffer = w.buffers.declare("cache", Content::Cache { stride: format.slot_words(kv) });
+        let content = Content::Cache { stride: format.slot_words(kv), format };
+        let buffer = w.buffers.declare("cache", content);
         let part = CachePart { buffer, format, heads: 0..n_kv_heads, head_dim };
         let cache = Cache { parts: vec![part], n_kv_heads, head_dim };
         let scalars =

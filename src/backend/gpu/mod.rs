@@ -15,6 +15,7 @@ use super::{
 use crate::{
     capabilities::{CHUNK, Capabilities, LARGE_TILES, LONG_CHUNK, Layout, Matrices, SPLIT},
     error::{Error, Kind, Remedy, Result},
+    kv_format::KvFormat,
     shader::Program,
 };
 use pipeline_cache::PipelineCache;
@@ -193,6 +194,7 @@ impl Gpu {
             chunk: if is_fast { LONG_CHUNK } else { CHUNK },
             matrices: None,
             layout: Layout::gpu(max_binding),
+            kv_format: KvFormat::F32,
         };
         let keeps = options.keep_pipelines;
         let pipeline_cache = keeps.then(|| PipelineCache::open(&device, &info)).flatten();

@@ -123,6 +123,10 @@ impl Kernel for Matmul {
     fn note(&self) -> String {
         let mut note = format!("{}×{} {}", self.w.rows, self.w.columns, self.w.formats());
         let norm = self.x.norm.map(|n| format!("{:?} norm", n.kind).to_lowercase());
+        let cached = match &self.epilogue {
+            Epilogue::Qkv { kv_write, .. } => format!("kv_write{}", kv_write.cache().note()),
+            _ => String::new(),
+        };
         for (on, word) in [
             (norm.is_some(), norm.unwrap_or_default()),
             (self.w.bias.is_some(), "bias".to_owned()),
@@ -131,7 +135,7 @@ impl Kernel for Matmul {
             (matches!(self.epilogue, Epilogue::Add), "added".to_owned()),
             (self.picks_outputs(), "outputs".to_owned()),
             (matches!(self.epilogue, Epilogue::Qkv { rope: Some(_), .. }), "rope".to_owned()),
-            (matches!(self.epilogue, Epilogue::Qkv { .. }), "kv_write".to_owned()),
+            (!cached.is_empty(), cached),
         ] {
             if on {
                 note = format!("{note}, {word}");

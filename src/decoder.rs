@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Remedy, Result},
     kernels::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
-        embed, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        embed, hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     plan::{Mark, Plan, Plans, Ports},
     weights::{AttentionWeights, LayerWeights, MlpWeights, NormWeights, VisionWeights, Weights},
@@ -325,12 +325,19 @@ impl Layers<'_> {
                     cache.head_dim,
                 ));
             }
+            if cache.is_quantised() {
+                plan.push(hadamard(a.qkv, cache.head_dim));
+            }
             plan.push(kv_write(a.qkv, cache));
         }
         if let Some(seen) = a.weights.filter(|_| plan.phase == Phase::Prefill) {
             plan.push(attention_weights(a.qkv, cache, w.scalars, self.architecture.n_heads, seen));
         }
         plan.push(attention(a.qkv, cache, w.scalars, self.partials, a.attn_out));
+        if cache.is_quantised() {
+            // It mixed values that were turned: this turns them back.
+            plan.push(hadamard(a.attn_out, cache.head_dim));
+        }
         plan.push(matmul(a.attn_out, &w.out).add_to(onto));
     }
 

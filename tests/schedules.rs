@@ -3,6 +3,7 @@
 //! the cache holds.
 
 use crate::support::{Fixture, On};
+use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
 use wgpt::{
     backend::{Backend, wait},
@@ -287,13 +288,62 @@ fn model(name: &str) -> Model {
     model
 }
 
+/// A model of random weights whose heads are wide enough for every format of the cache.
+fn wide() -> Model {
+    let config = serde_json::json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64,
+        "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "head_dim": 32, "vocab_size": 50, "max_position_embeddings": 300, "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": true,
+    });
+    let mut shapes = vec![("embed_tokens".to_owned(), [50, 64]), ("norm".to_owned(), [1, 64])];
+    for layer in 0..2 {
+        let of_layer = [
+            ("self_attn.q_proj", [64, 64]),
+            ("self_attn.k_proj", [32, 64]),
+            ("self_attn.v_proj", [32, 64]),
+            ("self_attn.o_proj", [64, 64]),
+            ("mlp.gate_proj", [48, 64]),
+            ("mlp.up_proj", [48, 64]),
+            ("mlp.down_proj", [64, 48]),
+            ("input_layernorm", [1, 64]),
+            ("post_attention_layernorm", [1, 64]),
+        ];
+        shapes.extend(of_layer.map(|(name, shape)| (format!("layers.{layer}.{name}"), shape)));
+    }
+    let mut dice = Dice(Random(7));
+    let mut number = || dice.below(2001) as f32 / 2000.0 - 0.5;
+    let values: Vec<Vec<f32>> =
+        shapes.iter().map(|(_, [rows, columns])| (0..rows * columns).map(|_| number()).collect()).collect();
+    let tensors = shapes.iter().zip(&values).map(|((name, shape), values)| {
+        let shape = if shape[0] == 1 { vec![shape[1]] } else { shape.to_vec() };
+        let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values)).expect("a tensor");
+        (format!("model.{name}.weight"), view)
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("config.json"), config.to_string()).expect("a file");
+    safetensors::serialize_to_file(tensors, None, &folder.path().join("model.safetensors")).expect("a file");
+    Model::open_weights(folder.path()).expect("a model")
+}
+
+/// Caches in f16 and in quantised forms.
+#[test]
+fn in_every_format_of_the_cache_each_sequence_gets_what_it_gets_alone() {
+    let model = wide();
+    for (seed, format) in (1..).zip(KvFormat::ALL) {
+        assert_eq!(format.of_heads(model.architecture.head_dim), format);
+        check(&model, On::Cpu, format, 40, seed);
+        check(&model, On::Gpu, format, 12, seed);
+    }
+}
+
 /// Random schedules, a thousand together with those on the GPU: arrivals, cancellations, preemptions, shared
 /// beginnings, chunks of three sizes, and up to 32 running sequences, each with its own sampling settings.
 #[test]
 fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
     let names = ["gpt1", "gpt2-f16", "gpt-neo", "llama-grouped", "mistral", "smollm3"];
-    for ((seed, name), kv_format) in (1..).zip(names).zip(KvFormat::ALL.into_iter().cycle()) {
-        let guessed = check(&model(name), On::Cpu, kv_format, 130, seed);
+    for (seed, name) in (1..).zip(names) {
+        let guessed = check(&model(name), On::Cpu, KvFormat::F32, 130, seed);
         assert!(guessed > Some(0), "{name}: no guess came true");
     }
 }
@@ -301,9 +351,7 @@ fn on_the_cpu_each_sequence_gets_what_it_gets_alone() {
 #[test]
 fn on_the_gpu_each_sequence_gets_what_it_gets_alone() {
     let names = ["gpt2-f16", "gpt-neo", "llama-grouped", "qwen3"];
-    let formats = KvFormat::ALL.into_iter().cycle();
-    let guessed = (1..).zip(names).zip(formats);
-    let guessed = guessed.map(|((seed, name), kv)| check(&model(name), On::Gpu, kv, 55, seed));
+    let guessed = (1..).zip(names).map(|(seed, name)| check(&model(name), On::Gpu, KvFormat::F32, 55, seed));
     // Steps run ahead of the host there, and only what it knows lets guesses be looked up.
     let guessed: Option<u32> = guessed.sum();
     assert!(guessed.is_none_or(|guessed| guessed > 0), "no guess came true");

@@ -10,6 +10,7 @@ use std::path::Path;
 use wgpt::{
     chat::{Message, Template},
     engine::EngineOptions,
+    kv_format::KvFormat,
     model::Model,
     sampling::Sampling,
     simd::Math,
@@ -122,6 +123,21 @@ fn fast_math_changes_little_of_smollm2() {
         100.0 * top
     );
     assert!(kl < 0.01 && top > 0.9, "mean KL {kl}, equal top tokens {top}");
+}
+
+/// How much each format of the cache changes the predictions.
+#[test]
+fn the_caches_formats_change_little_of_smollm2() {
+    let Some((model, _, expected)) = smollm2() else { return };
+    for (format, most) in [(KvFormat::F16, 1e-6), (KvFormat::Q8_0, 1e-3), (KvFormat::Q4_0, 0.1)] {
+        let formats = [KvFormat::F32, format];
+        let devices = formats.map(|format| On::Cpu.open().expect("the CPU").with_kv_format(format));
+        let Agreement { kl, top } =
+            agreement(&model, &expected.tokens, Phase::Prefill, devices).expect("both run");
+        let equal = 100.0 * top;
+        println!("a cache of {} on SmolLM2: mean KL {kl:.7}, top tokens equal {equal:.1} %", format.name());
+        assert!(kl > 0.0 && kl < most, "a cache of {}: mean KL {kl}", format.name());
+    }
 }
 
 /// How much products in f16, on cooperative matrices, change the predictions.

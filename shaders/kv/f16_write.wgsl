@@ -1,13 +1,8 @@
-// Implements interface `kv_write` for pairs of f16: each is written with its first number. The program binds
-// `cache`, an array of KvWord.
+// Implements interface `kv_write` for pairs of f16.
 #import kv
 alias KvWord = u32;
-fn pair(number: f32, next: f32) -> u32 {
-    return pack2x16float(clamp(vec2(number, next), vec2(-65504.0), vec2(65504.0)));
-}
-fn write_key(slot: u32, i: u32, number: f32, next: f32) {
-    if i % 2u == 0u { cache[key_of(slot, i) / 2u] = pair(number, next); }
-}
-fn write_value(slot: u32, i: u32, number: f32, next: f32) {
-    if i % 2u == 0u { cache[value_of(slot, i) / 2u] = pair(number, next); }
+const UNIT = 2u;
+const LARGEST = 65504.0; // of all f16
+fn write_kv(at: u32, numbers: array<f32, UNIT>) {
+    cache[at / 2u] = pack2x16float(clamp(vec2(numbers[0], numbers[1]), vec2(-LARGEST), vec2(LARGEST)));
 }

@@ -20,11 +20,12 @@ fn finish(y_row: u32, output: u32, j: u32, product: vec4<f32>, up: vec4<f32>) {
     let value = finished(row.position, output, j, product);
     y[y_row * STRIDE + i] = value;
     if i < Q { return; }
-    let slot = slot_of(row.sequence, row.position);
-    let next = finished(row.position, output, j ^ 1u, product);
-    if i < Q + KV_WIDTH {
-        write_key(slot, i - Q, value, next);
-    } else {
-        write_value(slot, i - Q - KV_WIDTH, value, next);
-    }
+    let number = i - Q; // of all keys and values
+    if number % UNIT != 0u { return; }
+    var numbers: array<f32, UNIT>;
+    numbers[0] = value;
+    // At most two at once: the other of the pair.
+    if UNIT == 2u { numbers[UNIT - 1u] = finished(row.position, output, j ^ 1u, product); }
+    // Values stand where the keys end.
+    write_kv(key_of(slot_of(row.sequence, row.position), number), numbers);
 }

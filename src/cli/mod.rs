@@ -139,7 +139,7 @@ struct Exactness {
     /// perplexities
     #[arg(long, value_enum)]
     math: Option<Math>,
-    /// How the cache stores keys and values: f32, f16. Default: f16, and f32 with --math f32
+    /// How the cache stores keys and values: f32, f16, q8_0, q4_0. Default: f16, and f32 with --math f32
     #[arg(long, value_name = "TYPE", value_parser = KvFormat::from_str)]
     cache_type: Option<KvFormat>,
 }

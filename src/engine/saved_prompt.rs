@@ -4,7 +4,7 @@
 //! The file is one of safetensors: `tokens` `[count]` are the prompt's ids, `blocks` `[count / 32, bytes]`
 //! is what the blocks of the cache hold, as the device's programs have it in memory. The metadata's `origin`
 //! is a hash of everything else that this follows from: with any other model, device, driver or version the
-//! bits would differ, and are refused.
+//! bits would differ, and are refused. `checksum` is a hash of both tensors: damage is refused, too.
 
 use super::Engine;
 use crate::{
@@ -19,7 +19,7 @@ use std::{
     collections::HashMap,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// The beginning of a prompt, and what the cache held of it.
@@ -38,11 +38,6 @@ impl SavedPrompt {
         &self.tokens
     }
 
-    /// The bytes of the keys and values.
-    pub fn bytes(&self) -> usize {
-        self.blocks.len()
-    }
-
     /// Writes it to a file, which appears once it is whole.
     ///
     /// # Errors
@@ -53,15 +48,17 @@ impl SavedPrompt {
         let tokens = TensorView::new(Dtype::U32, vec![self.tokens.len()], bytemuck::cast_slice(&self.tokens));
         let blocks = TensorView::new(Dtype::U8, shape, &self.blocks);
         let tensors = [("tokens", tokens.expect("a shape")), ("blocks", blocks.expect("a shape"))];
-        let metadata = HashMap::from([("origin".to_owned(), self.origin.clone())]);
-        let mut new = path.as_os_str().to_owned();
-        new.push(".part");
-        let new = PathBuf::from(new);
-        let written = serialize_to_file(tensors, Some(metadata), &new);
-        written.map_err(std::io::Error::other).and_then(|()| fs::rename(&new, path)).map_err(|e| {
-            let _ = fs::remove_file(&new);
-            Error::run(format!("{} cannot be written: {e}", path.display())).because(e)
-        })
+        let metadata = [("origin", self.origin.clone()), ("checksum", self.checksum())];
+        let metadata: HashMap<_, _> = metadata.map(|(name, value)| (name.to_owned(), value)).into();
+        // It writes to another name first.
+        serialize_to_file(tensors, Some(metadata), path)
+            .map_err(|e| Error::run(format!("{} cannot be written: {e}", path.display())).because(e))
+    }
+
+    fn checksum(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        (&self.tokens, &self.blocks).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
     }
 
     /// Reads it from a file.
@@ -70,11 +67,17 @@ impl SavedPrompt {
     /// Of the kind Request if the file cannot be read, or holds no saved prompt.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |why: &str| Error::request(format!("{} is not a saved prompt: {why}", path.display()));
+        // Other kinds, such as pipes, may never end.
+        if !path.is_file() {
+            return Err(Error::request(format!("{} is not there, or is no file", path.display())));
+        }
         let file = fs::read(path)
             .map_err(|e| Error::request(format!("{} cannot be read: {e}", path.display())).because(e))?;
         let (_, header) = SafeTensors::read_metadata(&file).map_err(|e| wrong(&e.to_string()).because(e))?;
-        let origin = header.metadata().as_ref().and_then(|metadata| metadata.get("origin"));
-        let origin = origin.ok_or_else(|| wrong("its metadata name no origin"))?.clone();
+        let said = |name: &str| {
+            let said = header.metadata().as_ref().and_then(|metadata| metadata.get(name)).cloned();
+            said.ok_or_else(|| wrong(&format!("its metadata have no {name}")))
+        };
         let tensors = SafeTensors::deserialize(&file).map_err(|e| wrong(&e.to_string()).because(e))?;
         let tensor = |name: &str, dtype| match tensors.tensor(name) {
             Ok(tensor) if tensor.dtype() == dtype => Ok(tensor),
@@ -87,7 +90,11 @@ impl SavedPrompt {
         {
             return Err(wrong("it has other blocks than its tokens need"));
         }
-        Ok(Self { tokens, blocks: blocks.data().to_vec(), origin })
+        let saved = Self { tokens, blocks: blocks.data().to_vec(), origin: said("origin")? };
+        match saved.checksum() == said("checksum")? {
+            true => Ok(saved),
+            false => Err(wrong("its contents are not those that were saved")),
+        }
     }
 }
 

@@ -279,7 +279,8 @@ impl Job for Attend<'_> {
         let span = (end - start) as usize;
         let mut weights = vec![0.0f32; queries.len() * span];
         for (positions, slot) in blocks() {
-            let rows = part.keys(cache, kv_head, slot, positions.len());
+            let keys = part.keys(cache, kv_head, slot, positions.len());
+            let rows = keys.packed();
             let out = &mut weights[(positions.start - start) as usize..];
             // The choice depends on the plan alone. Within each branch, the number of queries changes no sum.
             match phase {
@@ -302,8 +303,8 @@ impl Job for Attend<'_> {
         }
         for (positions, slot) in blocks() {
             let weights = &weights[(positions.start - start) as usize..];
-            let rows = part.values(cache, kv_head, slot, positions.len());
-            Mix { rows, weights, weights_stride: span, out: &mut out[..] }.run::<L>();
+            let values = part.values(cache, kv_head, slot, positions.len());
+            Mix { rows: values.packed(), weights, weights_stride: span, out: &mut out[..] }.run::<L>();
         }
     }
 }

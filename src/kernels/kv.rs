@@ -33,6 +33,10 @@ impl Cache {
         }
     }
 
+    pub fn is_quantised(&self) -> bool {
+        self.parts[0].format.is_quantised()
+    }
+
     /// Bytes of a slot's keys and values.
     pub fn slot_bytes(&self) -> u64 {
         self.parts.iter().map(|part| 4 * u64::from(part.slot_words())).sum()
@@ -50,54 +54,86 @@ impl CachePart {
         self.format.slot_words(self.width())
     }
 
-    /// The keys of a head in `count` slots from `slot` on, as they are stored. `cache` holds the words of the
-    /// whole part.
-    pub fn keys<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> PackedRows<'a> {
-        self.rows(cache, self.start(head), slot, count)
+    /// The keys of a head in `count` slots from `slot` on. `cache` holds the words of the whole part.
+    pub fn keys<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> KvRows<'a> {
+        self.rows(cache, 0, head, slot, count)
     }
 
     /// The values of a head, likewise.
-    pub fn values<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> PackedRows<'a> {
-        self.rows(cache, self.width() as usize + self.start(head), slot, count)
+    pub fn values<'a>(&self, cache: &'a [f32], head: u32, slot: u32, count: usize) -> KvRows<'a> {
+        self.rows(cache, self.slot_words() as usize / 2, head, slot, count)
     }
 
     /// A head's key in a slot.
     pub fn key(&self, cache: &[f32], head: u32, slot: u32) -> Vec<f32> {
-        unpacked(self.keys(cache, head, slot, 1))
+        self.keys(cache, head, slot, 1).numbers()
     }
 
     /// A head's value in a slot.
     pub fn value(&self, cache: &[f32], head: u32, slot: u32) -> Vec<f32> {
-        unpacked(self.values(cache, head, slot, 1))
+        self.values(cache, head, slot, 1).numbers()
     }
 
     /// Writes the keys and the values of all heads of the part into a slot.
     pub fn write(&self, cache: &mut [f32], slot: u32, keys: &[f32], values: &[f32]) {
         let words = self.slot_words() as usize;
-        let slot = &mut cache[slot as usize * words..][..words];
-        self.format.pack(keys, slot, 0);
-        self.format.pack(values, slot, self.width() as usize);
+        let (k, v) = cache[slot as usize * words..][..words].split_at_mut(words / 2);
+        self.format.pack(keys, k);
+        self.format.pack(values, v);
     }
 
-    /// Where a head starts in the keys of a slot.
-    fn start(&self, head: u32) -> usize {
-        ((head - self.heads.start) * self.head_dim) as usize
-    }
-
-    /// What is stored in consecutive slots from number `at` of each on.
-    fn rows<'a>(&self, cache: &'a [f32], at: usize, slot: u32, count: usize) -> PackedRows<'a> {
-        let format = match self.format {
-            KvFormat::F32 => Format::F32,
-            KvFormat::F16 => Format::F16,
+    /// A head's numbers in consecutive slots, whose keys or values begin at word `half` of each.
+    #[inline(always)]
+    fn rows<'a>(&self, cache: &'a [f32], half: usize, head: u32, slot: u32, count: usize) -> KvRows<'a> {
+        let (words, dim) = (self.slot_words() as usize, self.head_dim as usize);
+        let at = (head - self.heads.start) as usize * dim;
+        let slots = &cache[slot as usize * words..];
+        let stored = |format: Format| {
+            let packed = &bytemuck::cast_slice(slots)[4 * half + format.row_bytes(at)..];
+            KvRows::Stored(PackedRows { format, packed, row_bytes: 4 * words, columns: dim, count })
         };
-        let row_bytes = 4 * self.slot_words() as usize;
-        let packed = &bytemuck::cast_slice(cache)[slot as usize * row_bytes + format.row_bytes(at)..];
-        PackedRows { format, packed, row_bytes, columns: self.head_dim as usize, count }
+        match self.format {
+            KvFormat::F32 => stored(Format::F32),
+            KvFormat::F16 => stored(Format::F16),
+            KvFormat::Q8_0 | KvFormat::Q4_0 => {
+                let mut numbers = vec![0.0; count * dim];
+                for (slot, numbers) in slots.chunks(words).zip(numbers.chunks_mut(dim)) {
+                    self.format.unpack(&slot[half..][..words / 2], self.width() as usize, at, numbers);
+                }
+                KvRows::Unpacked { numbers, columns: dim }
+            }
+        }
     }
 }
 
-fn unpacked(row: PackedRows) -> Vec<f32> {
-    let mut numbers = vec![0.0; row.columns];
-    row.format.unpack(row.packed, &mut numbers);
-    numbers
+/// A head's keys, or its values, of consecutive slots.
+pub enum KvRows<'a> {
+    /// As they are in the cache.
+    Stored(PackedRows<'a>),
+    /// `[slots, columns]`
+    Unpacked { numbers: Vec<f32>, columns: usize },
+}
+
+impl KvRows<'_> {
+    /// As rows for products.
+    pub fn packed(&self) -> PackedRows<'_> {
+        match self {
+            Self::Stored(rows) => *rows,
+            Self::Unpacked { numbers, columns } => PackedRows {
+                format: Format::F32,
+                packed: bytemuck::cast_slice(numbers),
+                row_bytes: 4 * columns,
+                columns: *columns,
+                count: numbers.len() / columns,
+            },
+        }
+    }
+
+    /// The numbers of the first slot.
+    fn numbers(&self) -> Vec<f32> {
+        let row = self.packed();
+        let mut numbers = vec![0.0; row.columns];
+        row.format.unpack(row.packed, &mut numbers);
+        numbers
+    }
 }

@@ -70,7 +70,7 @@ impl Kernel for KvWrite {
                     ],
                 },
                 uses: vec![Use::Read(self.qkv.buffer), Use::Write(part.buffer)],
-                grid: Grid::per_row(width.div_ceil(64)),
+                grid: Grid::per_row((width / part.format.unit()).div_ceil(64)),
             }
         };
         self.cache.parts.iter().map(dispatch).collect()

@@ -121,6 +121,8 @@ pub fn serve(
 ) -> WgptResult<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Each keeps what tokenizers have tokenized, up to 17 MB where words are whole texts.
+        .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(|e| crate::error::Error::run(format!("the server cannot start: {e}")).because(e))?;

@@ -92,7 +92,17 @@ fn description(served: &Served) -> Value {
             operation.1["responses"][status.to_string()] = json!({"description": what, "content": content});
         }
     }
+    let last = json!(served.parallel - 1);
+    let parameters = description["paths"]["/slots/{id}"]["post"]["parameters"].as_array_mut();
+    for parameter in parameters.into_iter().flatten() {
+        let limits = match parameter["name"].as_str() {
+            Some("action") => json!({"type": "string", "enum": ["save", "restore", "erase"]}),
+            _ => json!({"type": "integer", "minimum": 0, "maximum": last}),
+        };
+        parameter["schema"] = limits;
+    }
     let schemas = &mut description["components"]["schemas"];
+    schemas["RunFields"]["properties"]["id_slot"]["maximum"] = last;
     schemas["TokenId"]["maximum"] = json!(served.model.architecture.vocab_size - 1);
     if served.model.architecture.vision.is_none()
         && let Some(parts) = schemas["ContentPart"]["oneOf"].as_array_mut()

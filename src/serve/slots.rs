@@ -10,7 +10,7 @@ use super::{
     error::{ApiError, Kind, Result},
     native,
 };
-use crate::engine::SavedPrompt;
+use crate::{buffers::BLOCK, engine::SavedPrompt, error::Error};
 use axum::{
     Json,
     extract::{FromRequest, Path, Query, Request, State},
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path as FilePath, PathBuf},
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -116,6 +116,9 @@ impl SlotPrompts {
     }
 }
 
+/// The longest name of a file, in bytes, with room for what is added while it is written.
+const MAX_NAME: usize = 200;
+
 /// The file of a saved prompt.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SlotFile {
@@ -134,12 +137,25 @@ impl SlotFile {
             let what = "this server was started without --slot-save-path, the folder for such files";
             return Err(ApiError::new(Kind::NotSupported, what));
         };
-        let is_odd = |c: char| c.is_control() || r#"/\:*?"<>|"#.contains(c);
+        // What some system does not take.
+        let is_odd = |c: char| c.is_control() || "/\\:*?\"<>|".contains(c);
         let name = &self.filename;
-        match name.is_empty() || name.len() > 255 || name.starts_with('.') || name.contains(is_odd) {
-            false => Ok(folder.join(name)),
-            true => Err(ApiError::field("filename", format_args!("is {name:?}, which is not a file's name"))),
+        let is_name = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(is_odd);
+        if !is_name || name.starts_with('.') || name.ends_with(['.', ' ']) {
+            return Err(ApiError::field("filename", format_args!("is {name:?}, which is not a file's name")));
         }
+        let path = folder.join(name);
+        match path.is_dir() {
+            false => Ok(path),
+            true => Err(ApiError::field("filename", format_args!("is {name:?}, which is a folder"))),
+        }
+    }
+
+    /// An error about it, without the folder, which is nobody's business.
+    fn error(&self, error: &Error, path: &FilePath) -> ApiError {
+        let error = ApiError::from(error);
+        let message = error.message.replace(&path.display().to_string(), &self.filename);
+        ApiError { message, param: Some("filename".to_owned()), ..error }
     }
 }
 
@@ -151,7 +167,7 @@ impl SlotFile {
         ("id" = i64, Path, description = "The slot"),
         ("action" = String, Query, description = "save, restore or erase")
     ),
-    request_body = SlotFile,
+    request_body = Option<SlotFile>,
     responses((status = 200, description = "What was done", body = Object))
 )]
 pub async fn act(
@@ -176,8 +192,8 @@ pub async fn act(
     let Body((file,)) = Body::<(SlotFile,)>::from_request(request, &app).await?;
     let path = file.path(&app)?;
     super::on_a_thread(&app, move |served| match action.as_str() {
-        "save" => save(served, slot, &file, path),
-        _ => restore(served, slot, &file, path),
+        "save" => save(served, slot, &file, &path),
+        _ => restore(served, slot, &file, &path),
     })
     .await
 }
@@ -186,31 +202,41 @@ fn millis(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-fn save(served: &Served, slot: u32, file: &SlotFile, path: PathBuf) -> Result<Json<Value>> {
+/// The size of a file.
+fn bytes_of(path: &FilePath) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
+}
+
+fn save(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<Json<Value>> {
     let start = Instant::now();
     let tokens = served.slot_prompts.get(slot);
+    let is_long = tokens.len() >= BLOCK as usize;
     let saved = served.worker.with(move |engine| engine.save_prompt(&tokens))?;
-    saved.write(&path)?;
+    if is_long && saved.tokens().is_empty() {
+        let what = format!("the cache no longer has the prompt of slot {slot}: ask it again, then save it");
+        return Err(ApiError::new(Kind::InvalidRequest, what));
+    }
+    saved.write(path).map_err(|error| file.error(&error, path))?;
     Ok(Json(json!({
         "id_slot": slot,
         "filename": file.filename,
         "n_saved": saved.tokens().len(),
-        "n_written": saved.bytes(),
+        "n_written": bytes_of(path),
         "timings": {"save_ms": millis(start)},
     })))
 }
 
-fn restore(served: &Served, slot: u32, file: &SlotFile, path: PathBuf) -> Result<Json<Value>> {
+fn restore(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<Json<Value>> {
     let start = Instant::now();
-    let saved = SavedPrompt::read(&path)?;
-    let (tokens, bytes) = (saved.tokens().to_vec(), saved.bytes());
+    let saved = SavedPrompt::read(path).map_err(|error| file.error(&error, path))?;
+    let tokens = saved.tokens().to_vec();
     let restored = served.worker.with(move |engine| engine.restore_prompt(&saved))?;
     served.slot_prompts.set(slot, tokens);
     Ok(Json(json!({
         "id_slot": slot,
         "filename": file.filename,
         "n_restored": restored,
-        "n_read": bytes,
+        "n_read": bytes_of(path),
         "timings": {"restore_ms": millis(start)},
     })))
 }

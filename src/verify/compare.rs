@@ -33,14 +33,19 @@ pub fn compare(
         match written {
             Written::Rows(rows, count, format) => {
                 let (words, got) = (wait(definition.read(rows, count))?, wait(tested.read(rows, count))?);
-                let (expected, got) = (format.unpack(&words), format.unpack(&got));
+                let unpacked = |words: &[f32]| match format {
+                    None => words.to_vec(),
+                    Some((format, stride)) => format.unpack_slots(words, stride as usize),
+                };
+                let (expected, got) = (unpacked(&words), unpacked(&got));
                 let scale = expected.iter().fold(1.0f32, |top, v| top.max(v.abs()));
                 for (got, expected) in got.iter().zip(&expected) {
                     max_error = worse(max_error, f64::from((got - expected).abs() / scale));
                 }
                 // Numbers between two that a format has may be rounded to either.
-                tolerance += 2.0 * format.error();
-                if is_rounded || format.error() > 0.0 {
+                let error = format.map_or(0.0, |(format, _)| format.error());
+                tolerance += 2.0 * error;
+                if is_rounded || error > 0.0 {
                     // The next passes are compared on the same values.
                     tested.write(rows, &words)?;
                 }
@@ -67,8 +72,8 @@ pub(super) fn worse(a: f64, b: f64) -> f64 {
 }
 
 enum Written {
-    /// So many rows whose numbers are stored like this.
-    Rows(Rows, usize, KvFormat),
+    /// So many rows. Those of a cache are words of slots, of so many each, in a format.
+    Rows(Rows, usize, Option<(KvFormat, u32)>),
     Picked,
 }
 
@@ -80,11 +85,15 @@ fn written(plans: &Plans, kernel: &dyn Kernel, step: &Step) -> Vec<Written> {
         Some(match *plans.buffers.content(buffer) {
             Content::Activation { per, stride } => {
                 let rows = Rows { buffer, width: stride, per };
-                Written::Rows(rows, per.count(&load) as usize, KvFormat::F32)
+                Written::Rows(rows, per.count(&load) as usize, None)
             }
             Content::Cache { stride, format } => {
                 let slots = plans.buffers.bytes(buffer, &plans.sizes) / 4 / u64::from(stride);
-                Written::Rows(Rows { buffer, width: stride * slots as u32, per: Per::Row }, 1, format)
+                Written::Rows(
+                    Rows { buffer, width: stride * slots as u32, per: Per::Row },
+                    1,
+                    Some((format, stride)),
+                )
             }
             Content::Ids => Written::Picked,
             // Loaded contents are not written, and partial results are internal to the pass.

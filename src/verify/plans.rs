@@ -7,7 +7,7 @@ use crate::{
     capabilities::Capabilities,
     kernels::{
         By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention, attention_weights, embed,
-        head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
     kv_format::KvFormat,
     plan::{Plan, Plans, Ports},
@@ -109,6 +109,8 @@ pub fn plans(can: &Capabilities) -> Plans {
         (6, 2, 48, 0.0, KvFormat::F32),
         (4, 1, 128, 20.0, KvFormat::F16),
         (2, 1, 256, 0.0, KvFormat::F32),
+        (2, 1, 64, 0.0, KvFormat::Q8_0),
+        (1, 1, 96, 0.0, KvFormat::Q4_0),
     ] {
         let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let matrix = w.matrix(Format::F16, q + 2 * kv, WIDTH, None);
@@ -133,8 +135,10 @@ pub fn plans(can: &Capabilities) -> Plans {
         });
         push!(head_norm(qkv, &of_heads, n_heads, n_kv_heads));
         push!(rope(qkv, rope_table, n_heads + n_kv_heads, head_dim));
+        push!(hadamard(qkv, head_dim));
         push!(kv_write(qkv, &cache));
-        for rope_table in [None, Some(rope_table)] {
+        let fused = [None, Some(rope_table)].into_iter().filter(|_| !format.is_quantised());
+        for rope_table in fused {
             decode.push(matmul(h, &matrix).rope_and_cache(qkv, rope_table, &cache));
         }
         let partials = Partials::declare(&mut w.buffers, n_heads, head_dim, can, &SIZES);

@@ -501,7 +501,24 @@ fn slots_are_saved_restored_and_erased() {
         assert_eq!(act(&server, what, file).error(), (400, "invalid_request_error".into()), "{what} {file}");
     }
     std::fs::write(folder.path().join("odd"), b"{}").expect("a file");
-    assert_eq!(act(&server, "1?action=restore", "odd").status, 400);
+    std::fs::create_dir(folder.path().join("folder")).expect("a folder");
+    // Each bit that flips is noticed.
+    let whole = std::fs::read(folder.path().join("a prompt")).expect("the file");
+    for at in (8..whole.len()).step_by(whole.len() / 40) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(folder.path().join("damaged"), damaged).expect("a file");
+        assert_eq!(act(&server, "1?action=restore", "damaged").status, 400, "a bit of byte {at}");
+    }
+    for (what, file) in [("restore", "odd"), ("restore", "folder"), ("save", "folder")] {
+        let refused = act(&server, &format!("1?action={what}"), file);
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("filename")));
+        assert!(!refused.body.contains(path), "it says nothing of the folder: {}", refused.body);
+    }
+    // What the cache has lost does not replace what was saved.
+    assert_eq!(server.post("/slots/1?action=erase", &json!({})).status, 200);
+    assert_eq!(act(&server, "1?action=save", "a prompt").status, 400);
+    assert_eq!(std::fs::read(folder.path().join("a prompt")).expect("the file"), whole);
     let server = Server::start(&[]);
     assert_eq!(act(&server, "1?action=save", "a prompt").error(), (501, "not_supported_error".into()));
 }

@@ -93,9 +93,12 @@ impl Matmul {
         Self { epilogue: Epilogue::Add, ..self.to(y) }
     }
     /// Whether this pass can also rotate q and k and write the cache. The cache must have one part, because
-    /// several would need too many bindings. Each rotated pair must lie in one part of W.
+    /// several would need too many bindings, and store numbers alone or in pairs. Each rotated pair must lie in one part of W.
     pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
-        cache.parts.len() == 1 && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
+        let is_written_in_pairs = cache.parts.iter().all(|part| part.format.unit() <= 2);
+        is_written_in_pairs
+            && cache.parts.len() == 1
+            && self.w.parts.iter().all(|part| part.rows.start.is_multiple_of(2))
     }
     /// y = q, k and v, where q and k are rotated by `rope_table`, and k and v are written into the cache too:
     /// what [`rope`] and [`kv_write`] do, folded into this pass.

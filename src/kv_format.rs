@@ -13,7 +13,8 @@ pub enum KvFormat {
     F16,
     /// Four to a word: signed bytes, of which 127 stands for the largest of a block.
     Q8_0,
-    /// Eight to a word: 0 to 15, of which 0 stands for the largest of a block, and 8 for zero.
+    /// Eight to a word: 0 to 15, of which 0 stands for the largest of a block, and 8 for zero. A byte holds one
+    /// of the first half of its block, and in the upper bits the one 16 after it.
     Q4_0,
 }
 
@@ -113,8 +114,9 @@ impl KvFormat {
                     *scale = largest(block) / -8.0;
                     let by = inverse(*scale);
                     let quant = |number: f32| ((number * by + 8.5).floor() as u8).min(15);
-                    for (two, numbers) in quants.iter_mut().zip(block.chunks(2)) {
-                        *two = quant(numbers[0]) | quant(numbers[1]) << 4;
+                    let (low, high) = block.split_at(BLOCK / 2);
+                    for (two, (low, high)) in quants.iter_mut().zip(low.iter().zip(high)) {
+                        *two = quant(*low) | quant(*high) << 4;
                     }
                 }
             }
@@ -147,9 +149,10 @@ impl KvFormat {
                 for ((numbers, quants), scale) in
                     numbers.chunks_mut(BLOCK).zip(quants).zip(&scales[at / BLOCK..])
                 {
-                    for (two, quants) in numbers.chunks_mut(2).zip(quants) {
-                        two[0] = f32::from((quants & 15) as i8 - 8) * scale;
-                        two[1] = f32::from((quants >> 4) as i8 - 8) * scale;
+                    let (low, high) = numbers.split_at_mut(BLOCK / 2);
+                    for ((low, high), quants) in low.iter_mut().zip(high).zip(quants) {
+                        *low = f32::from((quants & 15) as i8 - 8) * scale;
+                        *high = f32::from((quants >> 4) as i8 - 8) * scale;
                     }
                 }
             }

@@ -5,8 +5,10 @@ use std::{ffi::OsString, ops::RangeInclusive};
 
 /// Names that are parsed as others: short ones of more than one letter, and those that this program has
 /// another word for.
-const NAMES: [(&str, &str); 12] = [
+const NAMES: [(&str, &str); 14] = [
     ("-cb", "--cont-batching"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
     ("-fa", "--flash-attn"),
     ("-hf", "--hf-repo"),
     ("-hfr", "--hf-repo"),

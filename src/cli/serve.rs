@@ -9,10 +9,11 @@ use crate::{
     embedding::Pooling,
     engine::{EngineOptions, Sleep},
     error::{Error, Result},
+    kv_format::KvFormat,
     serve::{Loaded, Options, serve},
 };
 use clap::{Args, ValueEnum};
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 #[derive(Args, Clone)]
 pub struct Serve {
@@ -138,6 +139,11 @@ pub struct Serve {
     /// llama-server's number of layers on the GPU. 0: the CPU; else all are on the device
     #[arg(long, hide = true, alias = "n-gpu-layers", allow_negative_numbers = true)]
     gpu_layers: Option<String>,
+    /// llama-server's formats of keys and of values, which are one here: see --cache-type
+    #[arg(long, hide = true, value_parser = KvFormat::from_str, conflicts_with = "cache_type")]
+    cache_type_k: Option<KvFormat>,
+    #[arg(long, hide = true, value_parser = KvFormat::from_str, conflicts_with = "cache_type")]
+    cache_type_v: Option<KvFormat>,
     #[command(flatten)]
     _without_effect: WithoutEffect,
 }
@@ -176,6 +182,19 @@ impl Serve {
         let device = &mut command.model.device.device;
         if device == "auto" && self.gpu_layers.as_deref() == Some("0") {
             "cpu".clone_into(device);
+        }
+        if self.cache_type_k.is_some() || self.cache_type_v.is_some() {
+            let [keys, values] =
+                [self.cache_type_k, self.cache_type_v].map(|format| format.unwrap_or(KvFormat::F16));
+            if keys != values {
+                return Err(Error::request(format!(
+                    "--cache-type-k is {} and --cache-type-v {}, but keys and values have one format: give \
+                     --cache-type",
+                    keys.name(),
+                    values.name()
+                )));
+            }
+            command.model.exactness.cache_type = Some(keys);
         }
         let load = move || {
             let (model, tokenizer) = command.model.open(&terminal)?;

@@ -5,6 +5,7 @@ use crate::{
     backend::GpuOptions,
     capabilities::Capabilities,
     error::{Error, Result},
+    kv_format::KvFormat,
     programs,
     shader::Compiler,
     verify::{Check, verify},
@@ -39,6 +40,9 @@ pub struct Verify {
     /// Pack its weights as this format
     #[arg(long, value_name = "FORMAT", value_parser = Format::from_str, requires = "write_programs")]
     quantize: Option<Format>,
+    /// How its cache stores keys and values: f32, f16, q8_0, q4_0. Default: f16, as it is for other commands
+    #[arg(long, value_name = "TYPE", value_parser = KvFormat::from_str, requires = "write_programs")]
+    cache_type: Option<KvFormat>,
 }
 
 impl Verify {
@@ -94,7 +98,8 @@ impl Verify {
         for target in self.target.map_or(Compiler::ALL.to_vec(), |target| vec![target]) {
             // For the device's own API its limits apply; for other APIs, the limits that every device has.
             let is_own = target.name() == info.backend;
-            let can = if is_own { device.capabilities() } else { Capabilities::webgpu() };
+            let mut can = if is_own { device.capabilities() } else { Capabilities::webgpu() };
+            can.kv_format = self.cache_type.unwrap_or(KvFormat::F16);
             let all = programs::of_model(&model, target, &can)?;
             for program in &all {
                 let path = folder.join(&program.name);

@@ -592,15 +592,22 @@ fn flags_say_how_tokens_are_picked() {
 fn command_lines_of_llama_server_start_it() {
     let arguments = "-ngl 99 -fa on -fa -b 2048 -ub 512 -tb 2 -cb --jinja --no-mmap --mlock --no-warmup \
                      --props --embeddings --metrics --timeout 600 -to 600 --threads-http 4 -c 0 -n -1 -s -1 \
-                     -a name --no-webui --log-disable";
+                     -a name --no-webui --log-disable -ctk q8_0 -ctv q8_0 --api-key one,two --offline";
     let server = Server::start(&arguments.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "name");
-    assert_eq!(server.get("/").status, 404);
-    let props = server.get("/props").json()["default_generation_settings"].clone();
+    let get = |path: &str| server.ask("GET", path, "Authorization: Bearer two\r\n", b"");
+    assert_eq!(get("/v1/models").json()["data"][0]["id"], "name");
+    assert_eq!(get("/").status, 404);
+    let props = get("/props").json()["default_generation_settings"].clone();
     assert_eq!((&props["n_ctx"], &props["params"]["n_predict"]), (&json!(512), &json!(-1)));
-    for refused in
-        ["--slot-save-path nowhere", "--grammar-file a.gbnf", "-fa -ngl", "-n -2", "--rope-scale 2"]
-    {
+    for refused in [
+        "-ctk f16 -ctv q8_0",
+        "--cache-type q9",
+        "--slot-save-path nowhere",
+        "--grammar-file a.gbnf",
+        "-fa -ngl",
+        "-n -2",
+        "--rope-scale 2",
+    ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
         let output = command.arg("serve").args(refused.split(' ')).output().expect("the program starts");
         assert_eq!(output.status.code(), Some(2), "{refused}");

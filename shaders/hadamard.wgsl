@@ -1,5 +1,5 @@
-// Turns each SIZE values of a row by a Hadamard matrix over sqrt(SIZE), in place. One workgroup per row and SIZE
-// values; each thread computes one of them.
+// Turns each SIZE values of a row by a Hadamard matrix over sqrt(SIZE), in place. One workgroup per row and
+// SIZE values; each thread computes one of them.
 override SIZE: u32;    // a power of two
 override WORKGROUP: u32 = SIZE;
 override COUNT: u32;   // of them in a row

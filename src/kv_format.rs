@@ -13,8 +13,8 @@ pub enum KvFormat {
     F16,
     /// Four to a word: signed bytes, of which 127 stands for the largest of a block.
     Q8_0,
-    /// Eight to a word: 0 to 15, of which 0 stands for the largest of a block, and 8 for zero. A byte holds one
-    /// of the first half of its block, and in the upper bits the one 16 after it.
+    /// Eight to a word: 0 to 15, of which 0 stands for the largest of a block, and 8 for zero. A byte holds
+    /// one of the first half of its block, and in the upper bits the one 16 after it.
     Q4_0,
 }
 

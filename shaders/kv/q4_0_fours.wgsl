@@ -1,5 +1,5 @@
-// Implements interface `kv_read` for blocks of 32 numbers of four bits with a scale, as q4_0_write.wgsl writes
-// them.
+// Implements interface `kv_read` for blocks of 32 numbers of four bits with a scale, as q4_0_write.wgsl
+// writes them.
 #import kv
 @group(1) @binding(1) var<storage, read> cache: array<u32>;
 // The i-th vec4 of a key or a value that stands at `at`.

@@ -1,6 +1,6 @@
 // Implements interface `kv_write` for blocks of 32 numbers from 0 to 15 with a scale: 0 stands for the number
-// that is farthest from zero, 8 for zero. A block is 16 bytes, each with a number of the first half and, in its
-// upper bits, the one 16 after it. The scales follow all blocks of a slot's keys, or values.
+// that is farthest from zero, 8 for zero. A block is 16 bytes, each with a number of the first half and, in
+// its upper bits, the one 16 after it. The scales follow all blocks of a slot's keys, or values.
 #import kv
 alias KvWord = u32;
 const UNIT = 32u;

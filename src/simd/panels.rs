@@ -9,7 +9,8 @@ use super::{
 };
 use crate::weights::Format;
 
-/// `out[i · stride + row] = rows[row] · x[i]`, for rows of f32 or f16. The sums do not depend on the number of rows
+/// `out[i · stride + row] = rows[row] · x[i]`, for rows of f32 or f16. The sums do not depend on the number
+/// of rows
 /// or of x.
 pub struct KeyProducts<'a> {
     pub rows: PackedRows<'a>,

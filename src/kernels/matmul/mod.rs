@@ -93,7 +93,8 @@ impl Matmul {
         Self { epilogue: Epilogue::Add, ..self.to(y) }
     }
     /// Whether this pass can also rotate q and k and write the cache. The cache must have one part, because
-    /// several would need too many bindings, and store numbers alone or in pairs. Each rotated pair must lie in one part of W.
+    /// several would need too many bindings, and store numbers alone or in pairs. Each rotated pair must lie
+    /// in one part of W.
     pub fn can_fuse_kv_write(&self, cache: &Cache) -> bool {
         let is_written_in_pairs = cache.parts.iter().all(|part| part.format.unit() <= 2);
         is_written_in_pairs

@@ -271,7 +271,8 @@ fn check(model: &Model, on: On, kv_format: KvFormat, schedules: usize, seed: u64
     }
     let returned: usize = machines.iter().map(|machine| machine.returned).sum();
     println!(
-        "{name} on {on:?}, a cache of {kv_format:?}: {schedules} schedules, {preempted} preempted, {cached} tokens \
+        "{name} on {on:?}, a cache of {kv_format:?}: {schedules} schedules, {preempted} preempted, \
+         {cached} tokens \
          found in the cache, \
          {returned} blocks back from the host's memory, {guessed} guessed"
     );

@@ -10,8 +10,7 @@ use super::{
 use crate::weights::Format;
 
 /// `out[i · stride + row] = rows[row] · x[i]`, for rows of f32 or f16. The sums do not depend on the number
-/// of rows
-/// or of x.
+/// of rows or of x.
 pub struct KeyProducts<'a> {
     pub rows: PackedRows<'a>,
     /// Each as long as a row.

@@ -13,8 +13,8 @@ const MAX_SIZE: u32 = 64;
 
 /// Turns the heads in `x`, `[rows, heads · head_dim]`, by a Hadamard matrix over the square root of its size,
 /// in place: of as many values as the largest power of two in `head_dim` says, at most 64. The matrix is its
-/// own inverse, and products of two heads stay as they are. It spreads what is far from zero over all of a head,
-/// which is then quantised with less error (QuaRot, Ashkboos et al. 2024).
+/// own inverse, and products of two heads stay as they are. It spreads what is far from zero over all of a
+/// head, which is then quantised with less error (QuaRot, Ashkboos et al. 2024).
 pub fn hadamard(x: Rows, head_dim: u32) -> Hadamard {
     let size = (1 << head_dim.trailing_zeros()).min(MAX_SIZE);
     assert!(x.width.is_multiple_of(head_dim), "whole heads");

@@ -86,7 +86,7 @@ impl SavedPrompt {
         let (tokens, blocks) = (tensor("tokens", Dtype::U32)?, tensor("blocks", Dtype::U8)?);
         let tokens: Vec<u32> = bytemuck::pod_collect_to_vec(tokens.data());
         if blocks.shape().first() != Some(&(tokens.len() / BLOCK as usize))
-            || tokens.len() % BLOCK as usize != 0
+            || !tokens.len().is_multiple_of(BLOCK as usize)
         {
             return Err(wrong("it has other blocks than its tokens need"));
         }

@@ -22,10 +22,13 @@ pub type Sink = Box<dyn FnMut(Outcome) + Send>;
 /// The number of a request. It is assigned before the engine adds the sequence.
 type Number = u64;
 
+/// Something to do with the engine, or to be told that it cannot be loaded.
+type Work = Box<dyn FnOnce(Result<&mut Engine>) + Send>;
+
 enum Command {
     Run { ticket: Number, tokens: Vec<u32>, images: Vec<Placed>, goal: Box<Goal>, to: Sink },
     Cancel(Number),
-    With(Box<dyn FnOnce(Result<&mut Engine>) + Send>),
+    With(Work),
 }
 
 /// When to put the engine away, which frees its memory, and how to load it again for the next request.

@@ -15,6 +15,7 @@ pub struct SequenceId(pub(super) u64);
 
 /// What to compute for a sequence.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a sequence has one, and nearly all generate")]
 pub enum Goal {
     /// Up to `max_tokens` new tokens. Any of the ids `ends` ends the text earlier.
     /// With `logprobs`, also the log-probabilities of each and of so many that are the most probable in its

@@ -172,8 +172,11 @@ fn plan_says_what_a_model_takes() {
     let [weights, cache, activations] =
         ["weights_bytes", "cache_bytes", "activation_bytes"].map(|key| of(&on_cpu, key));
     assert_eq!(of(&on_cpu, "total_bytes"), weights + cache + activations);
-    // Keys and values of 4 heads of 8 values in f32, in 5 layers, for each of 512 positions.
-    assert_eq!(cache, 2 * 4 * 8 * 4 * 5 * 512);
+    // Keys and values of 4 heads of 8 values in f16, in 5 layers, for each of 512 positions.
+    assert_eq!(cache, 2 * 4 * 8 * 2 * 5 * 512);
+    for larger in [["--math", "f32"], ["--cache-type", "f32"]] {
+        assert_eq!(of(&plan(&[CPU, &larger].concat()), "cache_bytes"), 2 * cache, "{larger:?}");
+    }
     assert!((1_040_128..1_100_000).contains(&weights), "{weights}");
     assert_eq!(of(&on_cpu, "max_context"), 512);
     // A layer is qkv, attention, out, up, down. In a prefill, norms, rope and cache writes are separate

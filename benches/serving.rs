@@ -33,13 +33,7 @@ fn load(shape: &str, format: Format) -> Engine {
 
 fn add(engine: &mut Engine, first: u32, tokens: u32, max_tokens: usize) -> SequenceId {
     let prompt: Vec<u32> = (0..tokens).map(|i| (first + i * 7) % 10_000).collect();
-    let goal = Goal::Generate {
-        sampling: Sampling::GREEDY,
-        max_tokens,
-        ends: Vec::new(),
-        logprobs: None,
-        keep: None,
-    };
+    let goal = Goal::generate(Sampling::GREEDY, max_tokens);
     engine.add(&prompt, goal).expect("a prompt that fits")
 }
 

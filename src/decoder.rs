@@ -11,6 +11,7 @@ use crate::{
         By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
         embed, hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
     },
+    kv_format::KvFormat,
     plan::{Mark, Plan, Plans, Ports},
     weights::{AttentionWeights, LayerWeights, MlpWeights, NormWeights, VisionWeights, Weights},
     workload::Phase,
@@ -145,7 +146,9 @@ pub fn vision(
     let a = Activations::declare(&mut buffers, architecture);
     let projected = buffers.activation("projected", Per::Row, width);
     let features = buffers.activation("features", Per::Row, width);
-    let cache = cache(&mut buffers, 0, architecture, can, &sizes)?;
+    // All layers share one small cache, so there is nothing to gain by a format that is less exact.
+    let exact = Capabilities { kv_format: KvFormat::F32, ..can.clone() };
+    let cache = cache(&mut buffers, 0, architecture, &exact, &sizes)?;
     let partials = Partials::declare(&mut buffers, architecture.n_heads, architecture.head_dim, can, &sizes);
     let ids = buffers.declare("ids", Content::Ids);
     let largest = buffers.all().map(|buffer| buffers.bytes(buffer, &sizes)).max().unwrap_or(0);

@@ -365,13 +365,7 @@ fn a_shared_beginning_is_computed_once() {
     let room = Room { chunk: 16, group: 8, sequences: 4, spare: 20, kept: 0, ..ALONE };
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
-    let goal = Goal::Generate {
-        sampling: Sampling::GREEDY,
-        max_tokens: 2,
-        ends: Vec::new(),
-        logprobs: None,
-        keep: None,
-    };
+    let goal = Goal::generate(Sampling::GREEDY, 2);
     let new = NewSequence { tokens, images: Vec::new(), goal };
     // Two sequences at once, then one more after both have ended.
     for (count, most) in [(2, 104 + 32), (1, 4)] {

@@ -18,7 +18,7 @@ fn built_in(sequences: u32) -> Engine {
 
 fn generate(seed: u64, max_tokens: usize) -> Goal {
     let sampling = Sampling { temperature: 1.0, seed, ..Sampling::GREEDY };
-    Goal::Generate { sampling, max_tokens, ends: Vec::new(), logprobs: None, keep: None }
+    Goal::generate(sampling, max_tokens)
 }
 
 fn prompt(seed: u64) -> Vec<u32> {

@@ -38,6 +38,13 @@ pub enum Goal {
     Hidden { from: usize },
 }
 
+impl Goal {
+    /// Up to `max_tokens` new tokens, as far as the context has room.
+    pub fn generate(sampling: Sampling, max_tokens: usize) -> Self {
+        Self::Generate { sampling, max_tokens, ends: Vec::new(), logprobs: None, keep: None }
+    }
+}
+
 /// A sequence to add to a scheduler.
 #[derive(Clone, Debug)]
 pub struct NewSequence {
@@ -292,7 +299,7 @@ impl Sequence {
         self.outputs_from = self.tokens.len() - 1;
         self.sampler.observe(probability);
         self.guesses.observe(token);
-        let can_go_on = self.left > 0 && (self.tokens.len() < self.max_len || self.can_shorten());
+        let can_go_on = self.left > 0 && (self.tokens.len() < self.max_len || self.droppable() > 0);
         if self.ends.contains(&token) {
             Some(FinishReason::Stop)
         } else {
@@ -303,10 +310,6 @@ impl Sequence {
     /// How many tokens can be left out where the context is full.
     fn droppable(&self) -> usize {
         self.keep.map_or(0, |keep| (self.tokens.len() - keep).div_ceil(2))
-    }
-
-    fn can_shorten(&self) -> bool {
-        self.droppable() > 0
     }
 
     /// Whether tokens must be left out before another can be drawn.

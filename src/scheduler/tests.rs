@@ -12,13 +12,7 @@ fn scheduler(rows: [u32; 2], sequences: u32, context: u32, blocks: u32) -> Sched
 }
 
 fn generate(tokens: Range<u32>, max_tokens: usize) -> NewSequence {
-    let goal = Goal::Generate {
-        sampling: Sampling::GREEDY,
-        max_tokens,
-        ends: Vec::new(),
-        logprobs: None,
-        keep: None,
-    };
+    let goal = Goal::generate(Sampling::GREEDY, max_tokens);
     NewSequence { tokens: tokens.collect(), images: Vec::new(), goal }
 }
 

@@ -22,6 +22,7 @@ use std::{
     },
     time::SystemTime,
 };
+use tokio::sync::Semaphore;
 
 /// The model, once it is loaded.
 pub struct Served {
@@ -120,6 +121,9 @@ impl Served {
 pub struct App {
     pub options: Options,
     pub started: SystemTime,
+    /// How many threads work on requests before they are sent to the engine. Each keeps what tokenizers have
+    /// tokenized, up to 17 MB where words are whole texts.
+    pub threads: Semaphore,
     served: OnceLock<Served>,
     /// The number of sequences that run or wait.
     admitted: AtomicUsize,
@@ -138,6 +142,7 @@ impl App {
         Self {
             options,
             started: SystemTime::now(),
+            threads: Semaphore::new(16),
             served: OnceLock::new(),
             admitted: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),

@@ -270,7 +270,11 @@ impl Generation {
     ) -> Self {
         let (to, told) = mpsc::unbounded_channel();
         let (mut texts, mut pieces) = (Vec::new(), VecDeque::new());
-        for (prompt, number) in prompts.iter().flat_map(|prompt| (0..job.count).map(move |n| (prompt, n))) {
+        let each = prompts.iter().flat_map(|prompt| {
+            let before_images: Arc<[u32]> = prompt.text().into();
+            (0..job.count).map(move |number| (prompt, before_images.clone(), number))
+        });
+        for (prompt, before_images, number) in each {
             let goal = Goal::Generate {
                 sampling: Sampling {
                     seed: job.sampling.seed.wrapping_add(number as u64),
@@ -286,11 +290,11 @@ impl Generation {
             let is_over = Arc::new(AtomicBool::new(false));
             // It makes room for others when it ends, not when its client has read all of it.
             let (of_app, over, mut admitted) = (app.clone(), is_over.clone(), admitted.pop());
-            let (ids, asked) = (prompt.text().to_vec(), job.run.slot);
+            let asked = job.run.slot;
             let sink = Box::new(move |outcome: Result<Happened, Arc<Error>>| {
                 let is_last = matches!(outcome, Err(_) | Ok(Happened::Finished(_)));
                 if let Ok(Happened::Started { slot, .. }) = outcome {
-                    of_app.loaded().slot_prompts.set(asked.unwrap_or(slot), ids.clone());
+                    of_app.loaded().slot_prompts.set(asked.unwrap_or(slot), before_images.clone());
                 }
                 // Sending fails once the request is dropped.
                 let _ = to.send((index, Instant::now(), outcome));

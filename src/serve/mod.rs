@@ -121,8 +121,6 @@ pub fn serve(
 ) -> WgptResult<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        // Each keeps what tokenizers have tokenized, up to 17 MB where words are whole texts.
-        .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(|e| crate::error::Error::run(format!("the server cannot start: {e}")).because(e))?;
@@ -148,6 +146,7 @@ async fn on_a_thread<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&Served) -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    let _turn = app.threads.acquire().await.expect("it is never closed");
     let app = app.clone();
     let done = tokio::task::spawn_blocking(move || work(app.loaded())).await;
     done.unwrap_or_else(|_| Err(ApiError::new(Kind::Server, "the request could not be worked on: report it")))

@@ -100,18 +100,18 @@ pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
 }
 
 /// The prompt of each slot: its tokens before the first image.
-pub struct SlotPrompts(Mutex<Vec<Vec<u32>>>);
+pub struct SlotPrompts(Mutex<Vec<Arc<[u32]>>>);
 
 impl SlotPrompts {
     pub fn new(slots: usize) -> Self {
-        Self(Mutex::new(vec![Vec::new(); slots]))
+        Self(Mutex::new(vec![Arc::default(); slots]))
     }
 
-    pub fn set(&self, slot: u32, tokens: Vec<u32>) {
+    pub fn set(&self, slot: u32, tokens: Arc<[u32]>) {
         self.0.lock().expect("no thread fails while it holds the lock")[slot as usize] = tokens;
     }
 
-    fn get(&self, slot: u32) -> Vec<u32> {
+    fn get(&self, slot: u32) -> Arc<[u32]> {
         self.0.lock().expect("no thread fails while it holds the lock")[slot as usize].clone()
     }
 }
@@ -229,7 +229,7 @@ fn save(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<
 fn restore(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<Json<Value>> {
     let start = Instant::now();
     let saved = SavedPrompt::read(path).map_err(|error| file.error(&error, path))?;
-    let tokens = saved.tokens().to_vec();
+    let tokens = saved.tokens().into();
     let restored = served.worker.with(move |engine| engine.restore_prompt(&saved))?;
     served.slot_prompts.set(slot, tokens);
     Ok(Json(json!({

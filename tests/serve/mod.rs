@@ -406,7 +406,8 @@ fn what_is_counted_bears_the_names_that_routers_know() {
     assert_eq!(value("vllm:request_success_total{"), 2.0);
     assert_eq!(value("llamacpp:n_tokens_max"), (again["usage"]["total_tokens"]).as_f64().expect("a number"));
     assert!(value("llamacpp:n_decode_total") >= 9.0);
-    assert!(value("llamacpp:spec_decode_num_accepted_tokens_total") >= 0.0);
+    let drafted = value("llamacpp:spec_decode_num_draft_tokens_total");
+    assert!(value("llamacpp:spec_decode_num_accepted_tokens_total") <= drafted);
     assert!(value("llamacpp:predicted_tokens_seconds") > 0.0);
     assert!(metrics.contains("# TYPE llamacpp:n_tokens_max counter"), "{metrics}");
     // Rates are of what came since the metrics were last asked for.

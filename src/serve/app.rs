@@ -5,7 +5,7 @@ use super::{
     error::{ApiError, Kind, Result},
     metrics::Metrics,
     progress::Progress,
-    slots::SlotPrompts,
+    slot_prompts::SlotPrompts,
 };
 use crate::{
     chat::Template,

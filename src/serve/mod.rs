@@ -34,6 +34,7 @@ mod prompt;
 mod responses;
 mod routes;
 mod sampling;
+mod slot_prompts;
 mod slots;
 mod sse;
 mod tokens;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     path::{Path as FilePath, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Instant,
 };
 use utoipa::ToSchema;
@@ -97,23 +97,6 @@ pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>> {
         })
     };
     Ok(Json((0..served.parallel).map(slot).collect()))
-}
-
-/// The prompt of each slot: its tokens before the first image.
-pub struct SlotPrompts(Mutex<Vec<Arc<[u32]>>>);
-
-impl SlotPrompts {
-    pub fn new(slots: usize) -> Self {
-        Self(Mutex::new(vec![Arc::default(); slots]))
-    }
-
-    pub fn set(&self, slot: u32, tokens: Arc<[u32]>) {
-        self.0.lock().expect("no thread fails while it holds the lock")[slot as usize] = tokens;
-    }
-
-    fn get(&self, slot: u32) -> Arc<[u32]> {
-        self.0.lock().expect("no thread fails while it holds the lock")[slot as usize].clone()
-    }
 }
 
 /// The longest name of a file, in bytes, with room for what is added while it is written.

@@ -58,6 +58,10 @@ fn adjusted_at(p: Penalties, i: u32) -> Adjusted {
     let at = p.at + 4u * i;
     return Adjusted(step[at], step[at + 1u], bitcast<f32>(step[at + 2u]), bitcast<f32>(step[at + 3u]));
 }
+// How much of an adapter applies to a sequence.
+fn adapter_scale(sequence: u32, adapter: u32) -> f32 {
+    return bitcast<f32>(step[step[step[6] + 16u * sequence + 15u] + adapter]);
+}
 // The row that output i takes its logits from.
 fn output_row(i: u32) -> u32 { return step[step[3] + i]; }
 // The token whose log-probability is wanted for output i.

@@ -118,8 +118,15 @@ impl Bench {
             )));
         }
         let blocks = context.div_ceil(BLOCK) * sequences;
-        let sizes =
-            Sizes { rows: [can.chunk, GROUP], outputs: GROUP, sequences, guesses: 0, context, blocks };
+        let sizes = Sizes {
+            rows: [can.chunk, GROUP],
+            outputs: GROUP,
+            sequences,
+            guesses: 0,
+            adapters: 0,
+            context,
+            blocks,
+        };
         let plans = plans(model, &can, sizes)?;
         let dispatches = Phase::ALL.map(|phase| plans.dispatches(phase, &can).all);
         let start = Instant::now();

@@ -120,6 +120,8 @@ pub struct Sizes {
     pub context: u32,
     /// Blocks of the cache, for all sequences together.
     pub blocks: u32,
+    /// The adapters that each sequence has a scale for.
+    pub adapters: u32,
 }
 
 impl Sizes {

@@ -26,12 +26,21 @@ pub struct Content {
     /// The images that take the place of some of these tokens, and where each starts, relative to the block's
     /// first position.
     pub images: Vec<(isize, Features)>,
+    /// The bits of the adapters' scales, in the first block of a sequence; the others are known by what is
+    /// before them.
+    pub adapters: Vec<u32>,
 }
 
 impl Content {
     /// A part of a text without images.
-    fn text(before: Option<Name>, tokens: &[u32]) -> Self {
-        Self { before, tokens: tokens.to_vec(), images: Vec::new() }
+    fn text(before: Option<Name>, tokens: &[u32], scales: &[f32]) -> Self {
+        let adapters = Self::adapters(before, scales);
+        Self { before, tokens: tokens.to_vec(), images: Vec::new(), adapters }
+    }
+
+    /// The bits of the adapters' scales, as a block behind this one has them.
+    pub fn adapters(before: Option<Name>, scales: &[f32]) -> Vec<u32> {
+        if before.is_some() { Vec::new() } else { scales.iter().map(|scale| scale.to_bits()).collect() }
     }
 }
 
@@ -210,11 +219,12 @@ impl Blocks {
         }
     }
 
-    /// Adds a holder to the blocks of a text, from its beginning as far as they are found.
-    pub fn find_text(&mut self, tokens: &[u32]) -> Vec<u32> {
+    /// Adds a holder to the blocks of a text, from its beginning as far as they are found. `scales`: those of
+    /// the adapters that it was computed with.
+    pub fn find_text(&mut self, tokens: &[u32], scales: &[f32]) -> Vec<u32> {
         let (mut found, mut before) = (Vec::new(), None);
         for tokens in tokens.chunks_exact(BLOCK as usize) {
-            let Some((block, name)) = self.find(&Content::text(before, tokens)) else { break };
+            let Some((block, name)) = self.find(&Content::text(before, tokens, scales)) else { break };
             before = Some(name);
             found.push(block);
         }
@@ -224,10 +234,10 @@ impl Blocks {
     /// Adds a holder to the blocks of a text, from its beginning: those that are found, and blocks without
     /// holders in place of the others, as far as there are any. Tells of each whether it was found. The
     /// others bear the text's names, but not its contents yet.
-    pub fn take_text(&mut self, tokens: &[u32]) -> Vec<(u32, bool)> {
+    pub fn take_text(&mut self, tokens: &[u32], scales: &[f32]) -> Vec<(u32, bool)> {
         let (mut taken, mut before) = (Vec::new(), None);
         for tokens in tokens.chunks_exact(BLOCK as usize) {
-            let content = Content::text(before, tokens);
+            let content = Content::text(before, tokens, scales);
             let (block, name, was_found) = match self.find(&content) {
                 Some((block, name)) => (block, name, true),
                 None => match self.take() {
@@ -243,10 +253,10 @@ impl Blocks {
 
     /// Makes the blocks of a text impossible to find, and returns how many there were. Their holders keep
     /// them.
-    pub fn forget_text(&mut self, tokens: &[u32]) -> usize {
+    pub fn forget_text(&mut self, tokens: &[u32], scales: &[f32]) -> usize {
         let (mut forgotten, mut before) = (0, None);
         for tokens in tokens.chunks_exact(BLOCK as usize) {
-            let content = Content::text(before, tokens);
+            let content = Content::text(before, tokens, scales);
             before = match self.by_content.remove(&content) {
                 Some(number) => {
                     let block = &mut self.blocks[number as usize];
@@ -287,7 +297,7 @@ mod tests {
     use super::*;
 
     fn content(before: Option<Name>, token: u32) -> Content {
-        Content { before, tokens: vec![token; 32], images: Vec::new() }
+        Content { before, tokens: vec![token; 32], images: Vec::new(), adapters: Vec::new() }
     }
 
     #[test]

@@ -8,12 +8,13 @@ use crate::{
     computed,
     error::{Error, Remedy, Result},
     kernels::{
-        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, adjust, attention, attention_weights,
-        embed, hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, Input, Partials, RopeTable, activate, adjust, attention,
+        attention_weights, embed, hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample,
+        scale_adapter, score, splice,
     },
     kv_format::KvFormat,
     plan::{Mark, Plan, Plans, Ports},
-    weights::{AttentionWeights, LayerWeights, MlpWeights, NormWeights, VisionWeights, Weights},
+    weights::{AttentionWeights, LayerWeights, Matrix, MlpWeights, NormWeights, VisionWeights, Weights},
     workload::Phase,
 };
 use std::sync::Arc;
@@ -37,6 +38,10 @@ struct Activations {
     mlp_hidden: Rows,
     /// The attention weights, for plans with insight.
     weights: Option<Rows>,
+    /// Between the two factors of what adapters change, `[rows, rank]`: as many as the largest has.
+    low_rank: Option<Rows>,
+    /// What adapters change of the MLP's first product before its activation, `[rows, rows of up]`.
+    up: Option<Rows>,
 }
 
 impl Activations {
@@ -51,6 +56,8 @@ impl Activations {
             attn_out: row("attn_out", q),
             mlp_hidden: row("mlp_hidden", architecture.intermediate_size()),
             weights: None,
+            low_rank: None,
+            up: None,
         }
     }
 }
@@ -99,6 +106,11 @@ pub fn decoder(
     let scores = buffers.activation("scores", Per::Target, 1);
     let weights_width = architecture.n_heads * sizes.context.min(MAX_INSIGHT_TOKENS);
     a.weights = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
+    let low_rank = weights.layers.iter().flat_map(LayerWeights::matrices);
+    let rank = low_rank.filter_map(|w| Some(w.low_rank.as_ref()?.rank())).max();
+    a.low_rank = rank.map(|rank| buffers.activation("low_rank", Per::Row, rank));
+    let changed = weights.layers.iter().map(|layer| &layer.mlp.up).filter(|up| up.low_rank.is_some());
+    a.up = changed.map(|up| up.rows).max().map(|width| buffers.activation("up", Per::Row, width));
     let has_vision = architecture.vision.is_some();
     let features = has_vision.then(|| buffers.activation("features", Per::Row, architecture.hidden_size));
     let mut rope_tables = Vec::new();
@@ -140,8 +152,15 @@ pub fn vision(
     computed::check_tower(architecture)?;
     let positions = architecture.max_positions;
     let blocks = positions.div_ceil(BLOCK);
-    let sizes =
-        Sizes { rows: [positions, 1], outputs: 1, sequences: 1, guesses: 0, context: positions, blocks };
+    let sizes = Sizes {
+        rows: [positions, 1],
+        outputs: 1,
+        sequences: 1,
+        guesses: 0,
+        adapters: 0,
+        context: positions,
+        blocks,
+    };
     let pixels = buffers.activation("pixels", Per::Row, vision.patch_values());
     let a = Activations::declare(&mut buffers, architecture);
     let projected = buffers.activation("projected", Per::Row, width);
@@ -312,11 +331,14 @@ impl Layers<'_> {
         let table_of = |rope: &Rope| self.rope_tables.iter().find(|(known, _)| *known == rope);
         let rope_table = layer.rope.as_ref().and_then(table_of).map(|(_, table)| *table);
         let qkv = matmul(from, &w.qkv);
-        // Norms of q and k come between the product and the rotation, so then these cannot be one pass.
-        if plan.phase == Phase::Decode && w.qk_norm.is_none() && qkv.can_fuse_kv_write(cache) {
+        // Norms of q and k, and what adapters add to them, come between the product and the rotation, so then
+        // these cannot be one pass.
+        let is_final = w.qk_norm.is_none() && w.qkv.low_rank.is_none();
+        if plan.phase == Phase::Decode && is_final && qkv.can_fuse_kv_write(cache) {
             plan.push(qkv.rope_and_cache(a.qkv, rope_table, cache));
         } else {
             plan.push(qkv.to(a.qkv));
+            self.adapt(plan, from, &w.qkv, a.qkv);
             if let Some(by) = &w.qk_norm {
                 plan.push(head_norm(a.qkv, by, self.architecture.n_heads, cache.n_kv_heads));
             }
@@ -342,13 +364,37 @@ impl Layers<'_> {
             plan.push(hadamard(a.attn_out, cache.head_dim));
         }
         plan.push(matmul(a.attn_out, &w.out).add_to(onto));
+        self.adapt(plan, a.attn_out.into(), &w.out, onto);
     }
 
     /// onto += down(activation(up(from)))
     fn mlp(&self, plan: &mut Plan, layer: &Mlp, w: &MlpWeights, from: Input, onto: Rows) {
         let hidden = Rows { width: layer.intermediate_size, ..self.a.mlp_hidden };
-        let up = matmul(from, &w.up).activation(layer.activation);
-        plan.push(up.gated(layer.gated).to(hidden));
+        match self.a.up.filter(|_| w.up.low_rank.is_some()) {
+            // What adapters add comes before the activation.
+            Some(up) => {
+                let up = Rows { width: w.up.rows, ..up };
+                plan.push(matmul(from, &w.up).to(up));
+                self.adapt(plan, from, &w.up, up);
+                plan.push(activate(up, layer.activation, hidden));
+            }
+            None => {
+                let up = matmul(from, &w.up).activation(layer.activation);
+                plan.push(up.gated(layer.gated).to(hidden));
+            }
+        }
         plan.push(matmul(hidden, &w.down).add_to(onto));
+        self.adapt(plan, hidden.into(), &w.down, onto);
+    }
+
+    /// onto += B (scale · A x): what adapters change of the product of `w` and x.
+    fn adapt(&self, plan: &mut Plan, x: Input, w: &Matrix, onto: Rows) {
+        let Some((low_rank, between)) = w.low_rank.as_ref().zip(self.a.low_rank) else { return };
+        let between = Rows { width: low_rank.rank(), ..between };
+        plan.push(matmul(x, &low_rank.a).to(between));
+        for (adapter, part) in &low_rank.adapters {
+            plan.push(scale_adapter(between, part.clone(), *adapter));
+        }
+        plan.push(matmul(between, &low_rank.b).add_to(onto));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     families,
     files::{read_json, read_text},
     tokenizer::{Settings, Tokenizer, gguf_role},
-    weights::{Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
+    weights::{Adapter, Bytes, Checkpoint, Format, Gguf, ModelTensors, Quantized, Split},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
@@ -21,6 +21,8 @@ pub struct Model {
     pub architecture: Architecture,
     pub tensors: ModelTensors,
     pub checkpoint: Checkpoint,
+    /// Low-rank adapters of its weights.
+    pub adapters: Vec<Adapter>,
     pub defaults: Defaults,
     /// The token that an otherwise empty prompt starts with.
     pub bos: Option<u32>,
@@ -152,6 +154,7 @@ impl Model {
             architecture,
             tensors,
             checkpoint,
+            adapters: Vec::new(),
             defaults: generation.within(vocab_size, &eos),
             bos,
             eos,
@@ -175,6 +178,16 @@ impl Model {
     /// A prompt's ids. An empty prompt becomes the start token, if the model has one.
     pub fn begun(&self, tokens: Vec<u32>) -> Vec<u32> {
         if tokens.is_empty() { self.bos.into_iter().collect() } else { tokens }
+    }
+
+    /// Adds a low-rank adapter: a folder of PEFT's, or a GGUF file. `scale`: how much of it applies where a
+    /// prompt does not say it.
+    ///
+    /// # Errors
+    /// Of the kind Model if it is damaged, not supported, or for another model.
+    pub fn adapt(&mut self, path: &Path, scale: f32) -> Result<()> {
+        self.adapters.push(Adapter::open(path, scale, &self.tensors)?);
+        Ok(())
     }
 
     /// Sets the weights to be packed as `to` when they are loaded.

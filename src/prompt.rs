@@ -65,17 +65,19 @@ pub struct Placed {
     pub features: Features,
 }
 
-/// A prompt: tokens, and images that take the place of some tokens.
+/// A prompt: tokens, images that take the place of some tokens, and the scales of adapters.
 #[derive(Clone, Copy, Debug)]
 pub struct Prompt<'a> {
     pub tokens: &'a [u32],
     /// In the order of their positions.
     pub images: &'a [Placed],
+    /// How much of each of the model's adapters applies. None: as much as was said when they were loaded.
+    pub adapters: Option<&'a [f32]>,
 }
 
 impl<'a> From<&'a [u32]> for Prompt<'a> {
     fn from(tokens: &'a [u32]) -> Self {
-        Self { tokens, images: &[] }
+        Self { tokens, images: &[], adapters: None }
     }
 }
 impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
@@ -86,5 +88,27 @@ impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
 impl<'a, const N: usize> From<&'a [u32; N]> for Prompt<'a> {
     fn from(tokens: &'a [u32; N]) -> Self {
         tokens.as_slice().into()
+    }
+}
+
+/// A prompt that owns what it is made of, for another thread.
+#[derive(Clone, Debug, Default)]
+pub struct OwnedPrompt {
+    pub tokens: Vec<u32>,
+    /// In the order of their positions.
+    pub images: Vec<Placed>,
+    /// How much of each of the model's adapters applies. None: as much as was said when they were loaded.
+    pub adapters: Option<Vec<f32>>,
+}
+
+impl From<Vec<u32>> for OwnedPrompt {
+    fn from(tokens: Vec<u32>) -> Self {
+        Self { tokens, ..Self::default() }
+    }
+}
+
+impl<'a> From<&'a OwnedPrompt> for Prompt<'a> {
+    fn from(OwnedPrompt { tokens, images, adapters }: &'a OwnedPrompt) -> Self {
+        Self { tokens, images, adapters: adapters.as_deref() }
     }
 }

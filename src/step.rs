@@ -2,8 +2,8 @@
 //! block tables.
 //!
 //! On the GPU a step is a flat array of words at group 0 (shaders/step.wgsl reads it): a header of `HEADER`
-//! words, the rows, the outputs, the block tables, the sampling settings, the targets, and the tokens whose
-//! logits change.
+//! words, the rows, the outputs, the block tables, the sampling settings, the targets, the tokens whose
+//! logits change, and the adapters' scales.
 
 use crate::{
     buffers::BLOCK,
@@ -44,6 +44,9 @@ pub struct Step {
     pub tables: Vec<Vec<u32>>,
     /// For each sequence slot, how to sample its next token. Slots without an entry are greedy.
     pub picks: Vec<Pick>,
+    /// For each sequence slot, how much of each of the model's adapters applies. Empty, as a whole or for a
+    /// slot: none does.
+    pub adapters: Vec<Vec<f32>>,
 }
 
 /// Words before the first row.
@@ -70,6 +73,12 @@ impl Step {
     /// How to sample a sequence's next token.
     pub fn draw_of(&self, sequence: u32) -> Draw {
         self.picks.get(sequence as usize).map_or(Draw::GREEDY, |pick| pick.draw)
+    }
+
+    /// How much of an adapter applies to a sequence.
+    pub fn adapter_scale(&self, sequence: u32, adapter: u32) -> f32 {
+        let scales = self.adapters.get(sequence as usize);
+        scales.and_then(|scales| scales.get(adapter as usize)).copied().unwrap_or(0.0)
     }
 
     pub fn load(&self) -> Workload {
@@ -109,6 +118,10 @@ impl Step {
             words.extend(std::iter::repeat_n(0, stride - table.len()));
         }
         let mut adjusted_at = targets_at + self.targets.len();
+        let adapters = self.adapters.iter().map(Vec::len).max().unwrap_or(0);
+        let changes =
+            self.picks.iter().take(self.tables.len()).map(|pick| pick.adjusted.len()).sum::<usize>();
+        let mut adapters_at = adjusted_at + ADJUSTED * changes;
         for sequence in 0..self.tables.len() {
             static GREEDY: Pick = Pick::GREEDY;
             let Pick { draw, penalties, adjusted } = self.picks.get(sequence).unwrap_or(&GREEDY);
@@ -118,21 +131,31 @@ impl Step {
             words.extend([draw.typical_p, draw.mirostat_min_p].map(f32::to_bits));
             words.extend([draw.xtc.probability, draw.xtc.threshold].map(f32::to_bits));
             words.extend([penalties.repetition, penalties.frequency, penalties.presence].map(f32::to_bits));
-            words.extend([adjusted_at as u32, adjusted.len() as u32, 0]);
+            words.extend([adjusted_at as u32, adjusted.len() as u32, adapters_at as u32]);
             adjusted_at += ADJUSTED * adjusted.len();
+            adapters_at += adapters;
         }
         words.extend(&self.targets);
         let adjusted = self.picks.iter().take(self.tables.len()).flat_map(|pick| &pick.adjusted);
         words.extend(adjusted.flat_map(|to| [to.token, to.count, to.bias.to_bits(), to.dry.to_bits()]));
+        let slots = 0..self.tables.len() as u32;
+        let scales = slots.flat_map(|slot| (0..adapters as u32).map(move |adapter| (slot, adapter)));
+        words.extend(scales.map(|(slot, adapter)| self.adapter_scale(slot, adapter).to_bits()));
         words
     }
 
-    /// The most words of a step with so many rows, outputs and sequences, and so many blocks per sequence.
-    pub fn max_words(rows: u32, outputs: u32, sequences: u32, blocks: u32) -> u64 {
-        let [rows, outputs, sequences, blocks] = [rows, outputs, sequences, blocks].map(u64::from);
+    /// The most words of a step with so many rows, outputs and sequences, and so many blocks and adapters per
+    /// sequence.
+    pub fn max_words(rows: u32, outputs: u32, sequences: u32, blocks: u32, adapters: u32) -> u64 {
+        let [rows, outputs, sequences, blocks, adapters] =
+            [rows, outputs, sequences, blocks, adapters].map(u64::from);
         let adjusted = ADJUSTED as u64 * (blocks * u64::from(BLOCK) + MAX_BIASES as u64);
         // Only sequences with outputs have logits that change.
         let adjusted = adjusted * sequences.min(outputs);
-        HEADER as u64 + rows * ROW as u64 + 2 * outputs + sequences * (blocks + PICK as u64) + adjusted
+        HEADER as u64
+            + rows * ROW as u64
+            + 2 * outputs
+            + sequences * (blocks + PICK as u64 + adapters)
+            + adjusted
     }
 }

@@ -54,7 +54,7 @@ fn check_fixtures(on: On) {
             }
             images.push(Placed { at: starts.next().expect("its place"), features: seen });
         }
-        let prompt = Prompt { tokens: &tokens, images: &images };
+        let prompt = Prompt { tokens: &tokens, images: &images, adapters: None };
         let greedy = ids("greedy");
         let said = engine.generate(prompt, Sampling::GREEDY, greedy.len()).expect("a prompt that fits");
         let said: Vec<u32> = said.map(|id| id.expect("a token")).collect();

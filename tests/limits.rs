@@ -80,7 +80,15 @@ fn values_beyond_f16_stay_finite_on_cooperative_matrices() {
         let w = Matrix::declare(&mut buffers, "w", vec![stored], &layout, None);
         let (x, y) = (buffers.activation("x", Per::Row, columns), buffers.activation("y", Per::Row, 70));
         prefill.push(matmul(x, &w).to(y));
-        let sizes = Sizes { rows: [rows, 1], outputs: 1, sequences: 1, guesses: 0, context: 1, blocks: 1 };
+        let sizes = Sizes {
+            rows: [rows, 1],
+            outputs: 1,
+            sequences: 1,
+            guesses: 0,
+            adapters: 0,
+            context: 1,
+            blocks: 1,
+        };
         let plans = Plans { buffers, sizes, plans: vec![prefill], ports: Ports::default() };
         let mut backend = device.prepare(plans, &|_| ()).expect("a device made ready");
         let row = |position| Row { token: 0, position, sequence: 0 };

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod adapters;
 mod chat;
 mod cli;
 mod compilers;

@@ -15,7 +15,7 @@ use wgpt::{
 };
 
 pub const SIZES: Sizes =
-    Sizes { rows: [128, 8], outputs: 128, sequences: 1, guesses: 0, context: 43, blocks: 2 };
+    Sizes { rows: [128, 8], outputs: 128, sequences: 1, guesses: 0, adapters: 0, context: 43, blocks: 2 };
 
 /// A prompt of 13 tokens, then one token, then three tokens in one step. Some rows are outputs. The cache
 /// blocks are not in order.

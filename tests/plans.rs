@@ -2,7 +2,7 @@
 //! `WGPT_WRITE_PLANS=1` writes the files again.
 
 use crate::{
-    images,
+    adapters, images,
     support::{Fixture, path},
 };
 use wgpt::{
@@ -12,7 +12,8 @@ use wgpt::{
     workload::Phase,
 };
 
-const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 1, guesses: 0, context: 43, blocks: 2 };
+const SIZES: Sizes =
+    Sizes { rows: [128, 8], outputs: 8, sequences: 1, guesses: 0, adapters: 0, context: 43, blocks: 2 };
 
 #[test]
 fn plans_are_as_committed() {
@@ -22,6 +23,11 @@ fn plans_are_as_committed() {
         let listings = Phase::ALL.map(|phase| format!("{phase:?}\n{}", plans.listing(phase)));
         is_as_committed(name, &listings.concat());
     }
+    let model = adapters::adapted("llama-grouped");
+    let sizes = Sizes { adapters: 2, ..SIZES };
+    let adapted = plans(&model, &Capabilities::webgpu(), sizes).expect("plans");
+    let listings = Phase::ALL.map(|phase| format!("{phase:?}\n{}", adapted.listing(phase)));
+    is_as_committed("llama-adapters", &listings.concat());
     let model = images::models().next().expect("a model that sees");
     let tower = vision_plans(&model, &Capabilities::webgpu()).expect("a plan").expect("it sees");
     let plans = plans(&model, &Capabilities::webgpu(), SIZES).expect("plans");

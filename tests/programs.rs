@@ -20,7 +20,8 @@ use wgpt::{
     workload::Phase,
 };
 
-const SIZES: Sizes = Sizes { rows: [128, 8], outputs: 8, sequences: 2, guesses: 0, context: 43, blocks: 4 };
+const SIZES: Sizes =
+    Sizes { rows: [128, 8], outputs: 8, sequences: 2, guesses: 0, adapters: 0, context: 43, blocks: 4 };
 
 fn check(what: &str, dispatch: &Dispatch, plans: &Plans, can: &Capabilities) {
     let text = dispatch.program.wgsl();

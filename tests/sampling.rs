@@ -135,6 +135,7 @@ fn every_sampler_draws_as_it_is_defined() {
             outputs: 8,
             sequences: SEQUENCES,
             guesses: 0,
+            adapters: 0,
             context: 43,
             blocks: 16,
         };

@@ -54,6 +54,7 @@ impl Machine {
             outputs: chunk.max(group),
             sequences,
             guesses,
+            adapters: 0,
             context,
             blocks: context.div_ceil(32) + spare,
         };
@@ -190,7 +191,7 @@ fn sequence(dice: &mut Dice, vocab: u32, context: usize, texts: &[Vec<u32>]) -> 
             keep: dice.in_(3).then(|| dice.below(40)),
         },
     };
-    NewSequence { tokens, images: Vec::new(), goal }
+    NewSequence { tokens, images: Vec::new(), adapters: Vec::new(), goal }
 }
 
 /// Checks a number of random schedules of a model on a device. Returns how many tokens were guessed; none
@@ -366,7 +367,7 @@ fn a_shared_beginning_is_computed_once() {
     let mut machine = Machine::new(&model, On::Cpu, 128, room).expect("the CPU");
     let tokens: Vec<u32> = (0..100).map(|i| i % 50).collect();
     let goal = Goal::generate(Sampling::GREEDY, 2);
-    let new = NewSequence { tokens, images: Vec::new(), goal };
+    let new = NewSequence { tokens, images: Vec::new(), adapters: Vec::new(), goal };
     // Two sequences at once, then one more after both have ended.
     for (count, most) in [(2, 104 + 32), (1, 4)] {
         for _ in 0..count {
@@ -399,6 +400,7 @@ fn prompts_without_room_come_back_from_the_hosts_memory() {
     let prompt = |start: u32| NewSequence {
         tokens: (start..start + 100).map(|i| i % 50).collect(),
         images: Vec::new(),
+        adapters: Vec::new(),
         goal: goal.clone(),
     };
     for on in [On::Cpu, On::Gpu] {

@@ -17,7 +17,15 @@ fn threads_change_no_sum() {
     use wgpt::backend::{Device, DeviceChoice, GpuOptions, wait};
     let (model, _) = wgpt::model::Model::built_in().expect("the built-in model");
     let prompt: Vec<u32> = (0..100).map(|i| 3 + i * 7 % 500).collect();
-    let sizes = Sizes { rows: [128, 8], outputs: 128, sequences: 1, guesses: 0, context: 128, blocks: 4 };
+    let sizes = Sizes {
+        rows: [128, 8],
+        outputs: 128,
+        sequences: 1,
+        guesses: 0,
+        adapters: 0,
+        context: 128,
+        blocks: 4,
+    };
     let logits = [1, 2, 5].map(|threads| {
         let device =
             Device::open(&DeviceChoice::Cpu, false, Some(threads), GpuOptions::default()).expect("the CPU");

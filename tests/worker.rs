@@ -41,7 +41,7 @@ fn each_thread_gets_what_it_would_get_alone() {
         for seed in 0..20 {
             let worker = &worker;
             scope.spawn(move || {
-                let mut running = worker.run(prompt(seed), Vec::new(), generate(seed, 25));
+                let mut running = worker.run(prompt(seed), generate(seed, 25));
                 if seed % 5 == 4 {
                     assert!(running.next().expect("a beginning").is_ok());
                     return;
@@ -70,16 +70,16 @@ fn token(happened: Happened) -> Option<u32> {
 #[test]
 fn a_wrong_request_fails_alone() {
     let worker = Worker::start(built_in(2), None).expect("a thread");
-    let right = worker.run(vec![1, 403], Vec::new(), generate(1, 10));
+    let right = worker.run(vec![1, 403], generate(1, 10));
     for tokens in [vec![], vec![999_999], vec![1; 600]] {
-        let outcomes: Vec<_> = worker.run(tokens, Vec::new(), generate(1, 10)).collect();
+        let outcomes: Vec<_> = worker.run(tokens, generate(1, 10)).collect();
         let [Err(error)] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert_eq!(error.kind(), Kind::Request);
     }
     assert!(worker.with(|engine| engine.encode_image(&[0.0; 12])).is_err_and(|e| e.kind() == Kind::Request));
     assert_eq!(right.filter_map(|outcome| token(outcome.expect("no failure"))).count(), 10);
     // A request continues after the worker that took it is dropped.
-    let last = worker.run(vec![1, 403], Vec::new(), generate(1, 10));
+    let last = worker.run(vec![1, 403], generate(1, 10));
     drop(worker);
     assert_eq!(last.filter_map(|outcome| token(outcome.expect("no failure"))).count(), 10);
 }
@@ -143,7 +143,7 @@ fn an_idle_engine_is_put_away_and_loaded_again() {
     let load = Box::new(|| Ok(built_in(2)));
     let sleep = Sleep { after: Duration::from_millis(50), load };
     let worker = Worker::start(built_in(2), Some(sleep)).expect("a thread");
-    let text = || worker.run(prompt(3), Vec::new(), generate(3, 9)).map(|o| o.expect("no failure")).collect();
+    let text = || worker.run(prompt(3), generate(3, 9)).map(|o| o.expect("no failure")).collect();
     let before: Vec<Happened> = text();
     assert!(!worker.is_asleep());
     let start = Instant::now();
@@ -162,6 +162,6 @@ fn an_idle_engine_is_put_away_and_loaded_again() {
     while !worker.is_asleep() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let outcome = worker.run(prompt(3), Vec::new(), generate(3, 9)).next().expect("an outcome");
+    let outcome = worker.run(prompt(3), generate(3, 9)).next().expect("an outcome");
     assert_eq!(outcome.expect_err("no model").kind(), Kind::Model);
 }

@@ -93,8 +93,8 @@ impl Generate {
                 language_model.model.name, request.max_tokens
             ));
         }
-        let mut answer =
-            language_model.generate_from(Prompt { tokens: &prompt, images: &images }, &request)?;
+        let mut answer = language_model
+            .generate_from(Prompt { tokens: &prompt, images: &images, adapters: None }, &request)?;
         let bar = terminal.progress("reading the prompt", Unit::Tokens);
         while !interrupt::interrupted()
             && let Some((done, all)) = answer.read()?

@@ -36,7 +36,7 @@ use crate::{
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use hub::located;
-use std::{process::ExitCode, str::FromStr};
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
 use terminal::{Terminal, Unit};
 
 const ENVIRONMENT: &str = "\
@@ -130,6 +130,36 @@ struct ModelArgs {
     /// The most tokens of prompt and answer together. Default: the smaller of the model's context and 4096
     #[arg(short, long, value_name = "TOKENS", alias = "ctx-size")]
     ctx: Option<u32>,
+    #[command(flatten)]
+    adapters: AdapterArgs,
+}
+
+/// Low-rank adapters of the weights.
+#[derive(Args, Clone)]
+struct AdapterArgs {
+    /// A low-rank adapter (LoRA) of the model: a folder of PEFT's, or a .gguf file for a .gguf model; may be
+    /// given again
+    #[arg(long, value_name = "ADAPTER", value_delimiter = ',')]
+    lora: Vec<PathBuf>,
+    /// Such an adapter, and what its change of the weights is multiplied by
+    #[arg(long, value_name = "ADAPTER:SCALE", value_delimiter = ',', value_parser = scaled)]
+    lora_scaled: Vec<(PathBuf, f32)>,
+}
+
+fn scaled(text: &str) -> Result<(PathBuf, f32), String> {
+    let parts = text.rsplit_once(':').and_then(|(path, scale)| Some((path, scale.parse::<f32>().ok()?)));
+    match parts.filter(|(path, scale)| !path.is_empty() && scale.is_finite()) {
+        Some((path, scale)) => Ok((path.into(), scale)),
+        None => Err("an adapter's path, a colon and a number belong there".to_owned()),
+    }
+}
+
+impl AdapterArgs {
+    fn apply(&self, model: &mut Model) -> Result<()> {
+        let whole = self.lora.iter().map(|path| (path, 1.0));
+        let scaled = self.lora_scaled.iter().map(|(path, scale)| (path, *scale));
+        whole.chain(scaled).try_for_each(|(path, scale)| model.adapt(path, scale))
+    }
 }
 
 /// How exactly to compute.
@@ -241,7 +271,15 @@ impl ModelArgs {
         if let Some(to) = self.quantize {
             say_quantized(to, model.quantize(to), terminal);
         }
+        self.adapters.apply(&mut model)?;
         Ok((model, tokenizer))
+    }
+
+    /// Opens the model without its tokenizer.
+    fn open_weights(&self, terminal: &Terminal) -> Result<Model> {
+        let mut model = open_weights(self.model.as_deref(), self.quantize, terminal)?;
+        self.adapters.apply(&mut model)?;
+        Ok(model)
     }
 
     /// Opens the device and loads the model onto it. Says which device it is and why.

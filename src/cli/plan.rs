@@ -1,6 +1,6 @@
 //! `wgpt plan`: the memory that a model takes and the passes that run, without loading it.
 
-use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
+use super::{ModelArgs, terminal, terminal::Terminal};
 use crate::{
     decoder::longest_context,
     engine::{EngineOptions, plans, sizes, vision_plans},
@@ -36,7 +36,7 @@ struct Needs {
 
 impl Plan {
     pub fn run(&self, terminal: &Terminal) -> Result<()> {
-        let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
+        let model = self.model.open_weights(terminal)?;
         let device = self.model.exactness.of(self.model.device.open()?, Math::Fast);
         let can = device.capabilities();
         let sizes =

@@ -133,6 +133,9 @@ pub struct Serve {
     /// request; -1, the default: never
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_never, allow_negative_numbers = true)]
     sleep_idle_seconds: Option<Duration>,
+    /// Let no adapter apply before `POST /lora-adapters` or a request says how much
+    #[arg(long)]
+    lora_init_without_apply: bool,
     /// No page at /
     #[arg(long, alias = "no-webui")]
     no_ui: bool,
@@ -197,7 +200,10 @@ impl Serve {
             command.model.exactness.cache_type = Some(keys);
         }
         let load = move || {
-            let (model, tokenizer) = command.model.open(&terminal)?;
+            let (mut model, tokenizer) = command.model.open(&terminal)?;
+            if command.lora_init_without_apply {
+                model.adapters.iter_mut().for_each(|adapter| adapter.scale = 0.0);
+            }
             let model = Arc::new(model);
             let most = model.architecture.max_positions;
             if let Some(asked) = command.model.ctx.filter(|asked| *asked > most) {

@@ -14,7 +14,7 @@ mod worker;
 
 pub use crate::{
     decoder::MAX_INSIGHT_TOKENS,
-    prompt::{Features, Placed, Prompt},
+    prompt::{Features, OwnedPrompt, Placed, Prompt},
     scheduler::{Done, Event, FinishReason, Goal, Happened, SequenceId, Usage},
 };
 pub use generation::{Generation, Timing};
@@ -102,6 +102,8 @@ pub struct Engine {
     origin: String,
     eos: Vec<u32>,
     vocab_size: u32,
+    /// How much of each adapter applies where a prompt does not say it.
+    adapter_scales: Vec<f32>,
     pub load_time: LoadTime,
 }
 
@@ -144,6 +146,7 @@ impl Engine {
             origin,
             eos: model.eos.clone(),
             vocab_size: model.architecture.vocab_size,
+            adapter_scales: model.adapters.iter().map(|adapter| adapter.scale).collect(),
             load_time: LoadTime { load: start.elapsed() - compile, compile },
         })
     }
@@ -182,8 +185,10 @@ impl Engine {
         let prompt = prompt.into();
         self.check_prompt(prompt.tokens)?;
         self.check_goal(&goal, prompt.tokens.len())?;
+        let adapters = prompt.adapters.unwrap_or(&self.adapter_scales).to_vec();
+        self.check_adapters(&adapters)?;
         let (tokens, images) = (prompt.tokens.to_vec(), prompt.images.to_vec());
-        Ok(self.scheduler.add(NewSequence { tokens, images, goal }))
+        Ok(self.scheduler.add(NewSequence { tokens, images, adapters, goal }))
     }
 
     /// Cancels a sequence. It has no more events.
@@ -332,6 +337,17 @@ impl Engine {
         Ok(())
     }
 
+    fn check_adapters(&self, scales: &[f32]) -> Result<()> {
+        let known = self.adapter_scales.len();
+        match scales.len() == known && scales.iter().all(|scale| scale.is_finite()) {
+            true => Ok(()),
+            false => Err(Error::request(format!(
+                "{} scales of adapters are given, but the model has {known}: give a number for each",
+                scales.len()
+            ))),
+        }
+    }
+
     /// An error if one of the ids is not in the vocabulary. Its message starts with `what`.
     fn check_ids(&self, ids: impl IntoIterator<Item = u32>, what: &str) -> Result<()> {
         match ids.into_iter().find(|id| *id >= self.vocab_size) {
@@ -378,8 +394,14 @@ pub fn plans(model: &Model, can: &Capabilities, sizes: Sizes) -> Result<Plans> {
 
 fn build_plans(model: &Model, can: &Capabilities, sizes: Sizes, insight: bool) -> Result<Plans> {
     let mut buffers = Buffers::default();
-    let weights =
-        Weights::load(&model.architecture, &model.tensors, &model.checkpoint, &can.layout, &mut buffers)?;
+    let weights = Weights::load(
+        &model.architecture,
+        &model.tensors,
+        &model.checkpoint,
+        &model.adapters,
+        &can.layout,
+        &mut buffers,
+    )?;
     decoder(&model.architecture, &weights, buffers, can, sizes, insight)
 }
 
@@ -420,5 +442,6 @@ pub fn sizes(model: &Model, can: &Capabilities, options: EngineOptions) -> Resul
     };
     // A step with guesses has one row at least that is none.
     let guesses = if options.guess { GROUP.min(outputs) - 1 } else { 0 };
-    Ok(Sizes { rows: [chunk, GROUP], outputs, sequences, guesses, context, blocks })
+    let adapters = model.adapters.len() as u32;
+    Ok(Sizes { rows: [chunk, GROUP], outputs, sequences, guesses, context, blocks, adapters })
 }

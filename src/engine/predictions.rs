@@ -1,19 +1,20 @@
 //! Predictions for the tokens of a given text.
 
-use super::{Engine, Goal, Happened, SequenceId};
+use super::{Engine, Goal, Happened, Prompt, SequenceId};
 use crate::{error::Result, sampling::log_total};
 use std::collections::VecDeque;
 
 impl Engine {
-    /// The natural logarithm of the probability of each of `tokens[from..]`, given all tokens before it.
+    /// The natural logarithm of the probability of each of the prompt's tokens from `from` on, given all
+    /// tokens before it.
     ///
     /// # Errors
     /// Those of [`Engine::add`].
     ///
     /// # Panics
     /// If `from` is 0 or not less than the number of tokens.
-    pub fn logprobs(&mut self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        self.scores(tokens, from)?.collect()
+    pub fn logprobs<'p>(&mut self, prompt: impl Into<Prompt<'p>>, from: usize) -> Result<Vec<f64>> {
+        self.scores(prompt, from)?.collect()
     }
 
     /// The results of [`Engine::logprobs`] one by one, for callers that may stop early.
@@ -23,10 +24,12 @@ impl Engine {
     ///
     /// # Panics
     /// As [`Engine::logprobs`].
-    pub fn scores(&mut self, tokens: &[u32], from: usize) -> Result<Scores<'_>> {
+    pub fn scores<'p>(&mut self, prompt: impl Into<Prompt<'p>>, from: usize) -> Result<Scores<'_>> {
+        let prompt = prompt.into();
+        let tokens = prompt.tokens;
         assert!((1..tokens.len()).contains(&from), "a predecessor for each token");
         let goal = Goal::Score { from: from - 1, targets: tokens[from..].to_vec() };
-        let sequence = self.add(&tokens[..tokens.len() - 1], goal)?;
+        let sequence = self.add(Prompt { tokens: &tokens[..tokens.len() - 1], ..prompt }, goal)?;
         Ok(Scores { engine: self, sequence, left: tokens.len() - from, scores: VecDeque::new() })
     }
 

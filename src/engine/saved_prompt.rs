@@ -1,18 +1,20 @@
 //! Prompts that outlive the engine: their keys and values in a file, so that another run of the program need
 //! not read them again.
 //!
-//! The file is one of safetensors: `tokens` `[count]` are the prompt's ids, `blocks` `[count / 32, bytes]`
-//! is what the blocks of the cache hold, as the device's programs have it in memory. The metadata's `origin`
+//! The file is one of safetensors: `tokens` `[count]` are the prompt's ids, `adapters` the scales of the
+//! model's adapters, `blocks` `[count / 32, bytes]` is what the blocks of the cache hold, as the device's
+//! programs have it in memory. The metadata's `origin`
 //! is a hash of everything else that this follows from: with any other model, device, driver or version the
 //! bits would differ, and are refused. `checksum` is a hash of both tensors: damage is refused, too.
 
-use super::Engine;
+use super::{Engine, Prompt};
 use crate::{
     backend::{Device, wait},
     buffers::BLOCK,
     error::{Error, Result},
     model::Model,
     plan::Plans,
+    weights::Adapter,
 };
 use safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
 use std::{
@@ -23,10 +25,12 @@ use std::{
 };
 
 /// The beginning of a prompt, and what the cache held of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SavedPrompt {
     /// A whole number of blocks.
     tokens: Vec<u32>,
+    /// The scales of adapters that it was computed with.
+    adapters: Vec<f32>,
     /// What the blocks hold, one after the other.
     blocks: Vec<u8>,
     origin: String,
@@ -38,6 +42,11 @@ impl SavedPrompt {
         &self.tokens
     }
 
+    /// The scales of the model's adapters that they were computed with.
+    pub fn adapters(&self) -> &[f32] {
+        &self.adapters
+    }
+
     /// Writes it to a file, which appears once it is whole.
     ///
     /// # Errors
@@ -47,7 +56,10 @@ impl SavedPrompt {
         let shape = vec![count, self.blocks.len().checked_div(count).unwrap_or(0)];
         let tokens = TensorView::new(Dtype::U32, vec![self.tokens.len()], bytemuck::cast_slice(&self.tokens));
         let blocks = TensorView::new(Dtype::U8, shape, &self.blocks);
-        let tensors = [("tokens", tokens.expect("a shape")), ("blocks", blocks.expect("a shape"))];
+        let adapters = vec![self.adapters.len()];
+        let adapters = TensorView::new(Dtype::F32, adapters, bytemuck::cast_slice(&self.adapters));
+        let tensors = [("tokens", tokens), ("adapters", adapters), ("blocks", blocks)]
+            .map(|(name, tensor)| (name, tensor.expect("a shape")));
         let metadata = [("origin", self.origin.clone()), ("checksum", self.checksum())];
         let metadata: HashMap<_, _> = metadata.map(|(name, value)| (name.to_owned(), value)).into();
         // It writes to another name first.
@@ -57,7 +69,8 @@ impl SavedPrompt {
 
     fn checksum(&self) -> String {
         let mut hasher = DefaultHasher::new();
-        (&self.tokens, &self.blocks).hash(&mut hasher);
+        let adapters: &[u8] = bytemuck::cast_slice(&self.adapters);
+        (&self.tokens, adapters, &self.blocks).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 
@@ -90,7 +103,8 @@ impl SavedPrompt {
         {
             return Err(wrong("it has other blocks than its tokens need"));
         }
-        let saved = Self { tokens, blocks: blocks.data().to_vec(), origin: said("origin")? };
+        let adapters = bytemuck::pod_collect_to_vec(tensor("adapters", Dtype::F32)?.data());
+        let saved = Self { tokens, adapters, blocks: blocks.data().to_vec(), origin: said("origin")? };
         match saved.checksum() == said("checksum")? {
             true => Ok(saved),
             false => Err(wrong("its contents are not those that were saved")),
@@ -104,8 +118,10 @@ impl Engine {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn save_prompt(&mut self, tokens: &[u32]) -> Result<SavedPrompt> {
-        let numbers = self.scheduler.blocks().find_text(tokens);
+    pub fn save_prompt<'p>(&mut self, prompt: impl Into<Prompt<'p>>) -> Result<SavedPrompt> {
+        let Prompt { tokens, adapters, .. } = prompt.into();
+        let adapters = adapters.unwrap_or(&self.adapter_scales).to_vec();
+        let numbers = self.scheduler.blocks().find_text(tokens, &adapters);
         let copied = wait(async {
             // Some may come back from the host's memory.
             self.kept_blocks.carry_out(self.scheduler.moves(), &mut *self.backend).await?;
@@ -117,7 +133,7 @@ impl Engine {
         });
         self.scheduler.blocks().release(&numbers);
         let tokens = tokens[..numbers.len() * BLOCK as usize].to_vec();
-        Ok(SavedPrompt { tokens, blocks: copied?, origin: self.origin.clone() })
+        Ok(SavedPrompt { tokens, adapters, blocks: copied?, origin: self.origin.clone() })
     }
 
     /// Puts what was saved into the cache, where prompts that begin with it find it. Returns the number of
@@ -134,7 +150,7 @@ impl Engine {
                  give other bits: save it again",
             ));
         }
-        let taken = self.scheduler.blocks().take_text(&saved.tokens);
+        let taken = self.scheduler.blocks().take_text(&saved.tokens, &saved.adapters);
         let numbers: Vec<u32> = taken.iter().map(|(number, _)| *number).collect();
         let written = wait(async {
             self.kept_blocks.carry_out(self.scheduler.moves(), &mut *self.backend).await?;
@@ -146,7 +162,7 @@ impl Engine {
             Ok(numbers.len() * BLOCK as usize)
         });
         if written.is_err() {
-            self.scheduler.blocks().forget_text(&saved.tokens);
+            self.scheduler.blocks().forget_text(&saved.tokens, &saved.adapters);
         }
         self.scheduler.blocks().release(&numbers);
         written
@@ -154,8 +170,10 @@ impl Engine {
 
     /// Forgets what the cache holds of a prompt. Returns the number of tokens. Sequences that run keep what
     /// they use.
-    pub fn forget_prompt(&mut self, tokens: &[u32]) -> usize {
-        self.scheduler.blocks().forget_text(tokens) * BLOCK as usize
+    pub fn forget_prompt<'p>(&mut self, prompt: impl Into<Prompt<'p>>) -> usize {
+        let Prompt { tokens, adapters, .. } = prompt.into();
+        let adapters = adapters.unwrap_or(&self.adapter_scales);
+        self.scheduler.blocks().forget_text(tokens, adapters) * BLOCK as usize
     }
 }
 
@@ -176,6 +194,9 @@ pub fn origin(model: &Model, device: &Device, plans: &Plans) -> String {
         let bytes = entry.tensor.as_ref().map_or(&[][..], |tensor| tensor.bytes());
         let some = bytes.len().min(SOME);
         (&bytes[..some], &bytes[bytes.len() - some..]).hash(&mut hasher);
+    }
+    for tensor in model.adapters.iter().flat_map(Adapter::tensors) {
+        (&tensor.name, tensor.bytes()).hash(&mut hasher);
     }
     format!("{:016x}", hasher.finish())
 }

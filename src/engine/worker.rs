@@ -1,7 +1,7 @@
 //! An engine on a thread of its own, for servers. Any thread can send requests, and each request receives its
 //! own events. While nobody asks for anything, the engine can be put away.
 
-use super::{Done, Engine, Goal, Happened, Placed, Prompt, SequenceId, Usage};
+use super::{Done, Engine, Goal, Happened, OwnedPrompt, SequenceId, Usage};
 use crate::error::{Error, Result};
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ type Number = u64;
 type Work = Box<dyn FnOnce(Result<&mut Engine>) + Send>;
 
 enum Command {
-    Run { ticket: Number, tokens: Vec<u32>, images: Vec<Placed>, goal: Box<Goal>, to: Sink },
+    Run { ticket: Number, prompt: OwnedPrompt, goal: Box<Goal>, to: Sink },
     Cancel(Number),
     With(Work),
 }
@@ -72,20 +72,20 @@ impl Worker {
     }
 
     /// Adds a sequence. If the request is invalid, its first and only outcome is an error.
-    pub fn run(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal) -> Running {
+    pub fn run(&self, prompt: impl Into<OwnedPrompt>, goal: Goal) -> Running {
         let (to, outcomes) = channel();
         // Sending fails if the request was dropped in the meantime.
-        let ticket = self.send(tokens, images, goal, Box::new(move |outcome| drop(to.send(outcome))));
+        let ticket = self.send(prompt, goal, Box::new(move |outcome| drop(to.send(outcome))));
         Running { _ticket: ticket, outcomes, ended: false }
     }
 
     /// The same as [`Worker::run`], for programs that must not block: `to` is called with each outcome. If
     /// the engine's thread has ended, it is dropped without a last one.
-    pub fn send(&self, tokens: Vec<u32>, images: Vec<Placed>, goal: Goal, to: Sink) -> Ticket {
+    pub fn send(&self, prompt: impl Into<OwnedPrompt>, goal: Goal, to: Sink) -> Ticket {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let commands = self.commands.clone();
-        let goal = Box::new(goal);
-        let _ = commands.send(Command::Run { ticket: number, tokens, images, goal, to });
+        let (prompt, goal) = (prompt.into(), Box::new(goal));
+        let _ = commands.send(Command::Run { ticket: number, prompt, goal, to });
         Ticket { commands, number }
     }
 
@@ -224,9 +224,8 @@ impl Loop {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Run { ticket, tokens, images, goal, mut to } => {
-                let prompt = Prompt { tokens: &tokens, images: &images };
-                match self.awake().and_then(|engine| engine.add(prompt, *goal)) {
+            Command::Run { ticket, prompt, goal, mut to } => {
+                match self.awake().and_then(|engine| engine.add(&prompt, *goal)) {
                     Ok(id) => {
                         self.ids.insert(ticket, id);
                         self.running.insert(id, (ticket, to));

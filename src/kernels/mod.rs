@@ -3,6 +3,7 @@
 
 use crate::kernel::Target;
 
+mod activate;
 mod activation;
 mod adjust;
 mod attention;
@@ -17,9 +18,11 @@ mod matmul;
 mod norm;
 mod rope;
 mod sample;
+mod scale_adapter;
 mod score;
 mod splice;
 
+pub use activate::activate;
 pub use adjust::adjust;
 pub use attention::{Partials, attention};
 pub use attention_weights::attention_weights;
@@ -32,6 +35,7 @@ pub use matmul::{Input, matmul, normed};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
 pub use sample::{Candidates, sample};
+pub use scale_adapter::scale_adapter;
 pub use score::score;
 pub use splice::splice;
 

@@ -87,7 +87,7 @@ impl<'a> Conversation<'a> {
         let (prompt, images, forgotten) = self.prompt(&mut said)?;
         let Self { language_model, template, ends, said: before, request, .. } = self;
         let LanguageModel { engine, tokenizer, .. } = &mut **language_model;
-        let whole = Prompt { tokens: &prompt, images: &images };
+        let whole = Prompt { tokens: &prompt, images: &images, adapters: None };
         let generation = engine.generate(whole, request.sampling.clone(), request.max_tokens)?;
         let mut stops = request.stop.clone();
         stops.extend(template.stop().map(str::to_owned));

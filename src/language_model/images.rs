@@ -36,7 +36,7 @@ impl LanguageModel {
         let features = images.iter().map(|image| self.encode_image(image)).collect::<Result<Vec<_>>>()?;
         let tokens = self.model.begun(self.tokenizer.encode(prompt, true)?);
         let (tokens, images) = self.place(tokens, &features)?;
-        self.generate_from(Prompt { tokens: &tokens, images: &images }, request)
+        self.generate_from(Prompt { tokens: &tokens, images: &images, adapters: None }, request)
     }
 }
 

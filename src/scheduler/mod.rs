@@ -510,10 +510,12 @@ impl Scheduler {
         let step = &mut batch.step;
         step.tables = vec![Vec::new(); self.sizes.slots() as usize];
         step.picks = vec![Pick::GREEDY; self.sizes.slots() as usize];
+        step.adapters = vec![Vec::new(); self.sizes.slots() as usize];
         for part in &batch.parts {
             let slot = part.sampled as usize;
             let sequence = self.running[part.slot as usize].as_ref().expect("a sequence at work");
             step.tables[slot].clone_from(&sequence.blocks);
+            step.adapters[slot].clone_from(&sequence.adapters);
             if part.outputs > 0 {
                 // The token to sample is among the sequence's.
                 step.picks[slot] = sequence.sampler.pick(&sequence.tokens, sequence.is_first());

@@ -52,6 +52,8 @@ pub struct NewSequence {
     pub tokens: Vec<u32>,
     /// In the order of their positions.
     pub images: Vec<Placed>,
+    /// How much of each adapter applies.
+    pub adapters: Vec<f32>,
     pub goal: Goal,
 }
 
@@ -84,6 +86,8 @@ pub(super) struct Sequence {
     /// The number of prompt tokens. These run in the prefill plan, all others in the decode plan.
     pub prompt: usize,
     images: Vec<Placed>,
+    /// How much of each adapter applies.
+    pub adapters: Vec<f32>,
     pub sampler: Sampler,
     /// How many alternatives to each token are asked for, with their log-probabilities.
     pub logprobs: Option<usize>,
@@ -122,7 +126,7 @@ pub(super) struct Sequence {
 impl Sequence {
     /// A sequence of at most `context` tokens.
     pub fn new(id: SequenceId, new: NewSequence, context: usize) -> Self {
-        let NewSequence { tokens, images, goal } = new;
+        let NewSequence { tokens, images, adapters, goal } = new;
         let prompt = tokens.len();
         let mut sequence = Self {
             id,
@@ -130,6 +134,7 @@ impl Sequence {
             tokens,
             prompt,
             images,
+            adapters,
             sampler: Sampler::new(Sampling::GREEDY),
             logprobs: None,
             ends: Vec::new(),
@@ -262,8 +267,10 @@ impl Sequence {
     fn content(&self, number: usize) -> Content {
         let start = number * BLOCK as usize;
         let end = start + BLOCK as usize;
+        let before = number.checked_sub(1).map(|before| self.names[before]);
         Content {
-            before: number.checked_sub(1).map(|before| self.names[before]),
+            before,
+            adapters: Content::adapters(before, &self.adapters),
             tokens: self.tokens[start..end].to_vec(),
             // The last image that starts before the block may reach into it.
             images: self

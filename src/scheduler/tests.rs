@@ -8,12 +8,15 @@ use crate::{
 };
 
 fn scheduler(rows: [u32; 2], sequences: u32, context: u32, blocks: u32) -> Scheduler {
-    Scheduler::new(Sizes { rows, outputs: rows[1], sequences, guesses: 0, context, blocks }, false)
+    Scheduler::new(
+        Sizes { rows, outputs: rows[1], sequences, guesses: 0, adapters: 0, context, blocks },
+        false,
+    )
 }
 
 fn generate(tokens: Range<u32>, max_tokens: usize) -> NewSequence {
     let goal = Goal::generate(Sampling::GREEDY, max_tokens);
-    NewSequence { tokens: tokens.collect(), images: Vec::new(), goal }
+    NewSequence { tokens: tokens.collect(), images: Vec::new(), adapters: Vec::new(), goal }
 }
 
 /// The results of a device that samples the token `id` for every sequence.

@@ -2,6 +2,7 @@
 
 use super::{
     Loaded, Options,
+    adapters::Adapters,
     error::{ApiError, Kind, Result},
     metrics::Metrics,
     progress::Progress,
@@ -47,6 +48,8 @@ pub struct Served {
     /// The size of the weights on the device in bytes.
     pub weights_bytes: u64,
     pub metrics: Metrics,
+    /// How much of each adapter applies where a request does not say it.
+    pub adapters: Adapters,
     /// The prompts that ran last.
     pub slot_prompts: SlotPrompts,
     /// The sequences that run, by their own numbers.
@@ -81,6 +84,7 @@ impl Served {
             metrics: Metrics::new(&name, engine.usage().blocks),
             weights_bytes: engine.weights_bytes(),
             running: Mutex::default(),
+            adapters: Adapters::new(model.adapters.iter().map(|adapter| adapter.scale).collect()),
             slot_prompts: SlotPrompts::new(engine.plans().sizes.sequences as usize),
             name,
             turn_ends: template.ends(&model, &tokenizer)?,

@@ -56,9 +56,20 @@ impl<S: Send + Sync, T: Groups> FromRequest<S> for Body<T> {
         let bytes = read(request, state).await?;
         // Reading much takes time, in which this thread would answer nobody else.
         match bytes.len() {
-            0..65_536 => Ok(Self(T::read(&parse(&bytes)?)?)),
-            _ => tokio::task::block_in_place(|| Ok(Self(T::read(&parse(&bytes)?)?))),
+            0..65_536 => Ok(Self(T::read(&object(&bytes)?)?)),
+            _ => tokio::task::block_in_place(|| Ok(Self(T::read(&object(&bytes)?)?))),
         }
+    }
+}
+
+/// A request's body, read as a list.
+pub struct List<T>(pub Vec<T>);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for List<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        Ok(Self(fields(&parse(&read(request, state).await?)?)?))
     }
 }
 
@@ -76,8 +87,13 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
 fn parse(bytes: &[u8]) -> Result<Value> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|e| ApiError::new(Kind::InvalidRequest, format!("the request's body is not JSON: {e}")))?;
+    Ok(with_integers(value))
+}
+
+fn object(bytes: &[u8]) -> Result<Value> {
+    let value = parse(bytes)?;
     match value.is_object() {
-        true => Ok(with_integers(value)),
+        true => Ok(value),
         false => Err(ApiError::new(Kind::InvalidRequest, "the request's body is not a JSON object")),
     }
 }

@@ -174,7 +174,8 @@ pub async fn completions(
         if request.echo == Some(true) {
             echo.text = prompt.text(served);
             if let Some(alternatives) = alternatives {
-                echo.tokens = generation::score(&app, served, tokens, alternatives).await?;
+                echo.tokens =
+                    generation::score(&app, served, tokens, &job.run.adapters, alternatives).await?;
             }
         }
         echoes.push(echo);

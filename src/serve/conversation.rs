@@ -3,7 +3,8 @@
 use super::{
     app::{App, Served},
     error::{ApiError, Result},
-    generation::{Job, Run, Tokens},
+    fields::RunFields,
+    generation::{Job, Tokens},
     sampling::SamplingFields,
 };
 use crate::{
@@ -192,7 +193,7 @@ impl Served {
             count: 1,
             // Where the plain form ends, an answer begins with a blank.
             trims: self.template.is_plain() && !rendering.continues,
-            run: Run::default(),
+            run: RunFields::default().run(self)?,
         })
     }
 

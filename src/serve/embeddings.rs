@@ -127,6 +127,7 @@ async fn embed(
             return Err(ApiError::new(Kind::ContextExceeded { tokens, context }, what));
         }
     }
+    let adapters = served.adapters.scales();
     let mut embeddings = Vec::with_capacity(texts.len());
     let hidden = served.model.architecture.hidden_size as usize;
     // As many as run at once. The others wait here, for a list may be long.
@@ -138,7 +139,7 @@ async fn embed(
             let to = to.clone();
             let sink = Box::new(move |outcome| drop(to.send((index, outcome))));
             let goal = Goal::Hidden { from: pooling.from(text.ids.len()) };
-            running.push((served.worker.send(text.ids.clone(), Vec::new(), goal, sink), Vec::new()));
+            running.push((served.worker.send(text.prompt(&adapters), goal, sink), Vec::new()));
         }
         let mut left = group.len();
         while left > 0 {

@@ -1,6 +1,7 @@
 //! Fields that several endpoints have.
 
 use super::{
+    adapters::AdapterScale,
     app::Served,
     error::{ApiError, Result},
     generation::Run,
@@ -68,7 +69,7 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
 }
 
-/// Where and how long a request runs, by llama-server's names.
+/// Where, how long and with which adapters a request runs, by llama-server's names.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct RunFields {
     /// The slot that the request's prompt is of, for `/slots/{id}`; -1, or absent: the one that is free.
@@ -85,6 +86,10 @@ pub struct RunFields {
     #[serde(default)]
     #[schema(minimum = -1)]
     pub n_keep: Option<i64>,
+    /// How much of each adapter applies to this request; of those that are not listed, nothing. Absent: as
+    /// much as `/lora-adapters` says.
+    #[serde(default)]
+    pub lora: Option<Vec<AdapterScale>>,
 }
 
 impl RunFields {
@@ -107,6 +112,10 @@ impl RunFields {
             slot: slot.map(|slot| slot as u32),
             time: time.filter(|millis| *millis > 0).map(Duration::from_millis),
             keep: Some(usize::try_from(keep).unwrap_or(usize::MAX)),
+            adapters: match &self.lora {
+                None => served.adapters.scales(),
+                Some(asked) => served.adapters.of(asked, "lora")?,
+            },
         })
     }
 }

@@ -6,7 +6,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    engine::{FinishReason, Goal, Happened, Placed, Ticket},
+    engine::{FinishReason, Goal, Happened, OwnedPrompt, Placed, Ticket},
     error::Error,
     language_model::Detokenizer,
     sampling::{Logprobs, Sampling},
@@ -30,14 +30,21 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The ids before the first image.
-    fn text(&self) -> &[u32] {
-        &self.ids[..self.images.first().map_or(self.ids.len(), |image| image.at)]
+    /// What the engine gets.
+    pub fn prompt(&self, adapters: &[f32]) -> OwnedPrompt {
+        let adapters = Some(adapters.to_vec());
+        OwnedPrompt { tokens: self.ids.clone(), images: self.images.clone(), adapters }
+    }
+
+    /// The same without the first image and what is behind it.
+    fn before_images(&self, adapters: &[f32]) -> OwnedPrompt {
+        let text = &self.ids[..self.images.first().map_or(self.ids.len(), |image| image.at)];
+        OwnedPrompt { adapters: Some(adapters.to_vec()), ..text.to_vec().into() }
     }
 }
 
-/// Where and how long the texts of a request run.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where, how long and with which adapters the texts of a request run.
+#[derive(Clone, Debug)]
 pub struct Run {
     /// The slot whose prompt this is, for who saves it. None: the one in which it runs.
     pub slot: Option<u32>,
@@ -45,6 +52,8 @@ pub struct Run {
     pub time: Option<Duration>,
     /// How many tokens stay when a server that shifts contexts leaves out others.
     pub keep: Option<usize>,
+    /// How much of each adapter applies.
+    pub adapters: Arc<[f32]>,
 }
 
 /// What to generate from each of a request's prompts.
@@ -127,7 +136,13 @@ fn check_length(prompt: &Tokens, context: usize) -> Result<()> {
 
 /// The tokens of a prompt with their log-probabilities, and so many alternatives to each. The first token has
 /// none.
-pub async fn score(app: &App, served: &Served, prompt: &Tokens, alternatives: usize) -> Result<Vec<Token>> {
+pub async fn score(
+    app: &App,
+    served: &Served,
+    prompt: &Tokens,
+    adapters: &[f32],
+    alternatives: usize,
+) -> Result<Vec<Token>> {
     let (to, mut told) = mpsc::unbounded_channel();
     let (ids, mut next) = (prompt.ids.clone(), 1);
     let vocab_size = served.model.architecture.vocab_size as usize;
@@ -142,7 +157,7 @@ pub async fn score(app: &App, served: &Served, prompt: &Tokens, alternatives: us
         drop(to.send(scored));
     });
     let goal = Goal::Predict { from: 0 };
-    let _ticket = served.worker.send(prompt.ids.clone(), prompt.images.clone(), goal, sink);
+    let _ticket = served.worker.send(prompt.prompt(adapters), goal, sink);
     let mut scored = vec![None];
     while scored.len() < prompt.ids.len() {
         let more = unless_cut(app, told.recv()).await?;
@@ -271,7 +286,7 @@ impl Generation {
         let (to, told) = mpsc::unbounded_channel();
         let (mut texts, mut pieces) = (Vec::new(), VecDeque::new());
         let each = prompts.iter().flat_map(|prompt| {
-            let before_images: Arc<[u32]> = prompt.text().into();
+            let before_images = Arc::new(prompt.before_images(&job.run.adapters));
             (0..job.count).map(move |number| (prompt, before_images.clone(), number))
         });
         for (prompt, before_images, number) in each {
@@ -314,7 +329,7 @@ impl Generation {
                     });
                     None
                 }
-                _ => Some(served.worker.send(prompt.ids.clone(), prompt.images.clone(), goal, sink)),
+                _ => Some(served.worker.send(prompt.prompt(&job.run.adapters), goal, sink)),
             };
             let stream = TextStream::new(served.tokenizer.clone(), &prompt.ids);
             texts.push(Text {
@@ -327,7 +342,7 @@ impl Generation {
                 trims: job.trims,
                 progress: Progress::new(prompt.ids.len(), job.max_tokens),
                 has_new_line: false,
-                run: job.run,
+                run: job.run.clone(),
             });
         }
         Self { app: app.clone(), told, texts, per_prompt: job.count, pieces, _answering: app.answering() }

@@ -66,9 +66,6 @@ pub struct NativeRequest {
     #[serde(default)]
     #[schema(ignore)]
     pub json_schema: Option<Value>,
-    #[serde(default)]
-    #[schema(ignore)]
-    pub lora: Option<Value>,
 }
 
 /// The settings of a generation by llama-server's names.
@@ -123,7 +120,6 @@ pub async fn completion(
         ("post_sampling_probs", &request.post_sampling_probs),
         ("grammar", &request.grammar),
         ("json_schema", &request.json_schema),
-        ("lora", &request.lora),
     ])?;
     let max_tokens = fields::max_tokens(
         &[("n_predict", request.n_predict), ("max_tokens", request.max_tokens)],

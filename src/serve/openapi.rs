@@ -1,7 +1,7 @@
 //! `GET /openapi.json`: the endpoints, described from the types that read them.
 
 use super::{
-    anthropic,
+    adapters, anthropic,
     app::{App, Served},
     chat_completions, completions, embeddings,
     error::Result,
@@ -39,6 +39,8 @@ use utoipa::OpenApi;
         tokens::tokenize,
         tokens::detokenize,
         tokens::apply_template,
+        adapters::adapters,
+        adapters::set_adapters,
     ),
     components(schemas(RunFields, SamplingFields, TokenId))
 )]

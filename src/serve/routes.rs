@@ -1,7 +1,7 @@
 //! Which endpoint answers which path.
 
 use super::{
-    access, anthropic,
+    access, adapters, anthropic,
     app::App,
     chat_completions, completions, embeddings,
     error::{ApiError, Kind},
@@ -46,7 +46,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/embedding", post(embeddings::embeddings))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
-        .route("/apply-template", post(tokens::apply_template));
+        .route("/apply-template", post(tokens::apply_template))
+        .route("/lora-adapters", get(adapters::adapters).post(adapters::set_adapters));
     if app.options.has_page {
         router = router.route("/", get(page::page)).route("/index.html", get(page::page));
     }

@@ -10,7 +10,11 @@ use super::{
     error::{ApiError, Kind, Result},
     native,
 };
-use crate::{buffers::BLOCK, engine::SavedPrompt, error::Error};
+use crate::{
+    buffers::BLOCK,
+    engine::{OwnedPrompt, SavedPrompt},
+    error::Error,
+};
 use axum::{
     Json,
     extract::{FromRequest, Path, Query, Request, State},
@@ -192,9 +196,9 @@ fn bytes_of(path: &FilePath) -> u64 {
 
 fn save(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<Json<Value>> {
     let start = Instant::now();
-    let tokens = served.slot_prompts.get(slot);
-    let is_long = tokens.len() >= BLOCK as usize;
-    let saved = served.worker.with(move |engine| engine.save_prompt(&tokens))?;
+    let prompt = served.slot_prompts.get(slot);
+    let is_long = prompt.tokens.len() >= BLOCK as usize;
+    let saved = served.worker.with(move |engine| engine.save_prompt(&*prompt))?;
     if is_long && saved.tokens().is_empty() {
         let what = format!("the cache no longer has the prompt of slot {slot}: ask it again, then save it");
         return Err(ApiError::new(Kind::InvalidRequest, what));
@@ -212,9 +216,10 @@ fn save(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<
 fn restore(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Result<Json<Value>> {
     let start = Instant::now();
     let saved = SavedPrompt::read(path).map_err(|error| file.error(&error, path))?;
-    let tokens = saved.tokens().into();
+    let adapters = Some(saved.adapters().to_vec());
+    let prompt = OwnedPrompt { adapters, ..saved.tokens().to_vec().into() };
     let restored = served.worker.with(move |engine| engine.restore_prompt(&saved))?;
-    served.slot_prompts.set(slot, tokens);
+    served.slot_prompts.set(slot, Arc::new(prompt));
     Ok(Json(json!({
         "id_slot": slot,
         "filename": file.filename,
@@ -225,7 +230,7 @@ fn restore(served: &Served, slot: u32, file: &SlotFile, path: &FilePath) -> Resu
 }
 
 fn erase(served: &Served, slot: u32) -> Result<Json<Value>> {
-    let tokens = served.slot_prompts.get(slot);
-    let erased = served.worker.with(move |engine| Ok(engine.forget_prompt(&tokens)))?;
+    let prompt = served.slot_prompts.get(slot);
+    let erased = served.worker.with(move |engine| Ok(engine.forget_prompt(&*prompt)))?;
     Ok(Json(json!({"id_slot": slot, "n_erased": erased})))
 }

@@ -28,7 +28,15 @@ pub fn agreement(model: &Model, tokens: &[u32], phase: Phase, devices: [Device; 
     let context = tokens.len() as u32;
     let at_once = if phase == Phase::Prefill { context } else { 1 };
     let blocks = context.div_ceil(BLOCK);
-    let sizes = Sizes { rows: [at_once, 1], outputs: at_once, sequences: 1, guesses: 0, context, blocks };
+    let sizes = Sizes {
+        rows: [at_once, 1],
+        outputs: at_once,
+        sequences: 1,
+        guesses: 0,
+        adapters: 0,
+        context,
+        blocks,
+    };
     let mut backends = Vec::new();
     for device in devices {
         let plans = engine::plans(model, &device.capabilities(), sizes)?;

@@ -53,6 +53,7 @@ fn product(can: &Capabilities) -> (Rows, Plans) {
     let x = buffers.activation("x", Per::Row, COLUMNS);
     let y = buffers.activation("y", Per::Row, OUTPUTS);
     prefill.push(matmul(x, &w).to(y));
-    let sizes = Sizes { rows: [ROWS, 1], outputs: 1, sequences: 1, guesses: 0, context: 1, blocks: 1 };
+    let sizes =
+        Sizes { rows: [ROWS, 1], outputs: 1, sequences: 1, guesses: 0, adapters: 0, context: 1, blocks: 1 };
     (x, Plans { buffers, sizes, plans: vec![prefill], ports: Ports::default() })
 }

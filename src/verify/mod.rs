@@ -61,6 +61,7 @@ const SIZES: Sizes = Sizes {
     outputs: 8,
     sequences: 2,
     guesses: 0,
+    adapters: 2,
     context: CONTEXT,
     blocks: 2 * CONTEXT.div_ceil(BLOCK),
 };

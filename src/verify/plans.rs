@@ -6,8 +6,9 @@ use crate::{
     buffers::{Buffers, Content, Per, Rows},
     capabilities::Capabilities,
     kernels::{
-        By, Cache, CachePart, Candidates, Partials, RopeTable, adjust, attention, attention_weights, embed,
-        hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample, score, splice,
+        By, Cache, CachePart, Candidates, Partials, RopeTable, activate, adjust, attention,
+        attention_weights, embed, hadamard, head_norm, kv_write, matmul, norm, normed, rope, sample,
+        scale_adapter, score, splice,
     },
     kv_format::KvFormat,
     plan::{Plan, Plans, Ports},
@@ -103,7 +104,16 @@ pub fn plans(can: &Capabilities) -> Plans {
         push!(matmul(h, &matrix).activation(activation).to(y));
         let y = w.row(47);
         push!(matmul(h, &matrix).activation(activation).gated(true).to(y));
+        let (up, alone) = (w.row(94), w.row(94));
+        push!(matmul(h, &matrix).to(up));
+        push!(activate(up, activation, y));
+        push!(activate(up, activation, alone));
     }
+    // Between the factors of adapters' changes.
+    let (narrow, low_rank) = (w.matrix(Format::F32, 70, WIDTH, None), w.row(70));
+    push!(matmul(h, &narrow).to(low_rank));
+    push!(scale_adapter(low_rank, 0..5, 0));
+    push!(scale_adapter(low_rank, 5..70, 1));
     for (n_heads, n_kv_heads, head_dim, window, format) in [
         (4, 4, 64, 0.0, KvFormat::F32),
         (6, 2, 48, 0.0, KvFormat::F32),

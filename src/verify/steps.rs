@@ -56,6 +56,7 @@ pub(super) fn steps() -> Vec<(Phase, Step)> {
         targets: outputs.iter().map(|output| output * 17 % VOCAB).collect(),
         tables: tables.clone(),
         picks: sampling.iter().map(|of| pick(of, &seen)).collect(),
+        adapters: vec![vec![0.5, -1.25], vec![1.0, 0.0]],
         ..Step::default()
     };
     let two = || vec![row(1, 7), row(0, 520)];

@@ -5,6 +5,7 @@
 //! matrices are requantised to. [`Weights::load`] checks all tensors at once and declares the plan's buffers;
 //! each buffer has [`Contents`] that fill it row by row. Nothing is copied before a backend asks for it.
 
+mod adapter;
 mod format;
 mod gguf;
 mod pack;
@@ -17,6 +18,7 @@ mod tensors;
 pub(crate) mod unpack;
 mod vision;
 
+pub use adapter::{Adapter, LowRank};
 pub use format::Format;
 pub use gguf::{Gguf, Made, Split, Value, Writer};
 pub use quantize::Quantized;
@@ -59,6 +61,8 @@ pub struct Matrix {
     pub columns: u32,
     pub parts: Vec<Part>,
     pub bias: Option<Vector>,
+    /// What adapters change of it.
+    pub low_rank: Option<Box<LowRank>>,
 }
 
 impl Matrix {
@@ -112,7 +116,7 @@ impl Matrix {
             }
             first += run.len();
         }
-        Self { rows, columns, parts, bias }
+        Self { rows, columns, parts, bias, low_rank: None }
     }
 
     /// Groups of eight values in a padded row. Shaders read weights in groups of eight.
@@ -209,6 +213,12 @@ impl Vectors {
 /// Contents that are already f32 in memory, as a single row.
 pub struct Values(pub Vec<f32>);
 
+impl AsRef<[u8]> for Values {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
 impl Contents for Values {
     fn rows(&self) -> usize {
         1
@@ -265,10 +275,17 @@ pub struct MlpWeights {
 }
 
 impl LayerWeights {
+    /// Its matrices.
+    pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        [&self.attention.qkv, &self.attention.out, &self.mlp.up, &self.mlp.down].into_iter()
+    }
+
     /// Loads the layers in `wanted`, the first ones of the architecture.
     fn load_all(
         architecture: &Architecture,
         wanted: &[LayerTensors],
+        adapters: &[Adapter],
+        spellings: Spellings,
         found: &mut Found,
         layout: &Layout,
         buffers: &mut Buffers,
@@ -298,7 +315,10 @@ impl LayerWeights {
             vectors.declare(buffers, format!("{number}.vectors"));
             let mut matrix = |name: &str, specs: &[TensorSpec], bias| {
                 let sources = specs.iter().map(|s| found.rows(s)).collect();
-                Matrix::declare(buffers, &format!("{number}.{name}"), sources, layout, bias)
+                let label = format!("{number}.{name}");
+                let matrix = Matrix::declare(buffers, &label, sources, layout, bias);
+                let low_rank = LowRank::load(adapters, specs, spellings, buffers, &label, layout);
+                Matrix { low_rank: low_rank.map(Box::new), ..matrix }
             };
             let attention = AttentionWeights {
                 norms: around_attention,
@@ -328,6 +348,7 @@ impl Weights {
         architecture: &Architecture,
         wanted: &ModelTensors,
         checkpoint: &Checkpoint,
+        adapters: &[Adapter],
         layout: &Layout,
         buffers: &mut Buffers,
     ) -> Result<Self> {
@@ -337,7 +358,16 @@ impl Weights {
             .positions
             .as_ref()
             .map(|p| Matrix::declare(buffers, "positions", vec![found.rows(p)], layout, None));
-        let layers = LayerWeights::load_all(architecture, &wanted.layers, &mut found, layout, buffers);
+        let spellings = wanted.spellings;
+        let layers = LayerWeights::load_all(
+            architecture,
+            &wanted.layers,
+            adapters,
+            spellings,
+            &mut found,
+            layout,
+            buffers,
+        );
         let final_norm = wanted.final_norm.as_ref().zip(architecture.final_norm).map(|(specs, norm)| {
             let mut vectors = Vectors::new(buffers);
             let weights = vectors.norm(&found, specs, &norm);

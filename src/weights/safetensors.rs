@@ -1,7 +1,7 @@
 //! Checkpoints in safetensors files (<https://huggingface.co/docs/safetensors>): a single file, or several
 //! with an index.
 
-use super::{Format, Spellings, Split};
+use super::{Format, Spellings, Split, tensors::spelled};
 use crate::{
     error::{Error, Result},
     files::{self, read_json},
@@ -188,9 +188,7 @@ impl Checkpoint {
     /// Finds a tensor by its name, or by the name with one of the other `spellings` of its prefix. Returns
     /// the name it has.
     pub fn find(&self, name: &str, spellings: Spellings) -> Option<(String, &Entry)> {
-        let other = |(ours, theirs): &(&str, &str)| Some(format!("{theirs}{}", name.strip_prefix(ours)?));
-        let mut names = std::iter::once(name.to_owned()).chain(spellings.iter().filter_map(other));
-        names.find_map(|name| self.get(&name).map(|entry| (name, entry)))
+        spelled(name, spellings).find_map(|name| self.get(&name).map(|entry| (name, entry)))
     }
     /// All tensors, ordered by name.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {

@@ -53,6 +53,10 @@ impl TensorSpec {
             (wanted, shape) => wanted == shape,
         }
     }
+    /// Rows of the matrix that the tensor is read as.
+    pub fn rows(&self) -> u32 {
+        if self.transposed { self.shape[1..].iter().product() } else { self.shape[0] }
+    }
     /// Columns of the matrix that the tensor is read as.
     pub fn columns(&self) -> u32 {
         if self.transposed { self.shape[0] } else { self.shape[1..].iter().product() }
@@ -128,6 +132,10 @@ impl LayerTensors {
         let rotated = qkv.iter_mut().chain(qkv_bias).chain(qk_norm.iter_mut().flatten());
         rotated.for_each(|spec| spec.order = Order::AsStored);
     }
+    pub fn matrices(&self) -> impl Iterator<Item = &TensorSpec> {
+        let Self { attention, mlp } = self;
+        attention.qkv.iter().chain(&mlp.up).chain([&attention.out, &mlp.down])
+    }
     pub fn matrices_mut(&mut self) -> impl Iterator<Item = &mut TensorSpec> {
         let Self { attention, mlp } = self;
         attention.qkv.iter_mut().chain(&mut mlp.up).chain([&mut attention.out, &mut mlp.down])
@@ -152,6 +160,12 @@ pub struct ModelTensors {
 
 /// Other prefixes that tensor names may have: (ours, theirs).
 pub type Spellings = &'static [(&'static str, &'static str)];
+
+/// A tensor's name, then what it is called with the other spellings of its prefix.
+pub(super) fn spelled(name: &str, spellings: Spellings) -> impl Iterator<Item = String> {
+    let other = move |(ours, theirs): &(&str, &str)| Some(format!("{theirs}{}", name.strip_prefix(ours)?));
+    std::iter::once(name.to_owned()).chain(spellings.iter().filter_map(other))
+}
 
 /// The tensors of a vision tower.
 #[derive(Clone, Debug)]

@@ -55,7 +55,7 @@ impl VisionWeights {
         ];
         let positions = positions(&found, wanted, &vision.tower, layout, buffers);
         let run = &wanted.layers[..vision.layers_run];
-        let layers = LayerWeights::load_all(&vision.tower, run, &mut found, layout, buffers);
+        let layers = LayerWeights::load_all(&vision.tower, run, &[], &[], &mut found, layout, buffers);
         Ok(Self { patches, positions, norm, layers, project })
     }
 }
@@ -78,5 +78,5 @@ fn positions(
     values.iter_mut().zip(found.values(&wanted.class)).for_each(|(to, class)| *to += class);
     let buffer = buffers.declare("positions", Content::Loaded(Arc::new(Values(values))));
     let part = Part { buffer, format: Format::F32, rows: 0..rows, row_bytes: 4 * stride, planes: false };
-    Matrix { rows, columns, parts: vec![part], bias: None }
+    Matrix { rows, columns, parts: vec![part], bias: None, low_rank: None }
 }

@@ -251,7 +251,8 @@ fn verify_finds_every_kernel_as_defined() {
 #[test]
 fn bench_says_tokens_per_second_and_bytes() {
     let (model, _) = Model::built_in().expect("the built-in model");
-    let sizes = Sizes { rows: [8, 8], outputs: 1, sequences: 1, guesses: 0, context: 8, blocks: 1 };
+    let sizes =
+        Sizes { rows: [8, 8], outputs: 1, sequences: 1, guesses: 0, adapters: 0, context: 8, blocks: 1 };
     let plans = plans(&model, &Capabilities::webgpu(), sizes).expect("plans");
     let devices = ["cpu".to_owned()].into_iter().chain(crate::support::adapter_name());
     for device in devices {

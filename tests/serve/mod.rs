@@ -525,6 +525,71 @@ fn slots_are_saved_restored_and_erased() {
 }
 
 /// Where the context is full, a text goes on with --context-shift, and otherwise ends.
+/// A request's scale of an adapter counts for it alone; the server's for those that name none.
+#[test]
+fn adapters_apply_as_far_as_asked() {
+    let folder = crate::adapters::of_the_built_in_model();
+    let path = folder.path().to_str().expect("UTF-8");
+    let server = Server::start(&["--lora", path, "--parallel", "2", "--slot-save-path", path]);
+    let listed = server.get("/lora-adapters").json();
+    assert_eq!(listed, json!([{"id": 0, "path": path, "scale": 1.0}]));
+    let prompt = "Once upon a time there was a little girl named Lily. She loved to play outside in the park \
+                  with her friends. One day she saw a big dog";
+    let text = |fields: Value| {
+        let mut body = json!({"prompt": prompt, "n_predict": 16, "temperature": 0});
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let answer = server.post("/completion", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["content"].as_str().expect("a text").to_owned()
+    };
+    let plain = Server::start(&[]);
+    let alone = plain.post("/completion", &json!({"prompt": prompt, "n_predict": 16, "temperature": 0}));
+    let alone = alone.json()["content"].as_str().expect("a text").to_owned();
+    let whole = text(json!({}));
+    assert_ne!(whole, alone);
+    assert_eq!(text(json!({"lora": [{"id": 0, "scale": 0}]})), alone);
+    assert_eq!(text(json!({"lora": []})), alone);
+    assert_eq!(text(json!({"lora": [{"id": 0, "scale": 1.0}]})), whole);
+    let half = text(json!({"lora": [{"id": 0, "scale": 0.5}]}));
+    // Other endpoints of the same prompt.
+    let completion = |model: &Server, fields: Value| {
+        let mut body =
+            json!({"prompt": prompt, "max_tokens": 16, "temperature": 0, "logprobs": 1, "echo": true});
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        model.post("/v1/completions", &body).json()["choices"][0].clone()
+    };
+    assert_eq!(completion(&server, json!({"lora": []})), completion(&plain, json!({})));
+    assert_ne!(completion(&server, json!({})), completion(&plain, json!({})));
+    let set = server.post("/lora-adapters", &json!([{"id": 0, "scale": 0.5}]));
+    assert_eq!((set.status, set.json()), (200, json!({"success": true})));
+    assert_eq!(text(json!({})), half);
+    assert_eq!(server.get("/lora-adapters").json()[0]["scale"], 0.5);
+    // A prompt is saved with its scales, and found by requests with the same.
+    text(json!({"id_slot": 1, "lora": [{"id": 0, "scale": 0.25}]}));
+    let saved = server.post("/slots/1?action=save", &json!({"filename": "quarter"})).json();
+    assert_ne!(saved["n_saved"], 0, "{saved}");
+    server.post("/slots/1?action=erase", &json!({}));
+    let quarter = json!({"prompt": prompt, "n_predict": 1, "lora": [{"id": 0, "scale": 0.25}]});
+    let restored = server.post("/slots/0?action=restore", &json!({"filename": "quarter"})).json();
+    assert_eq!(restored["n_restored"], saved["n_saved"]);
+    assert_eq!(server.post("/completion", &quarter).json()["timings"]["cache_n"], saved["n_saved"]);
+    for (path, wrong, word) in [
+        ("/completion", json!({"prompt": "a", "lora": [{"id": 1, "scale": 1}]}), "the adapter 1"),
+        ("/completion", json!({"prompt": "a", "lora": [{"id": 0}]}), "scale"),
+        ("/completion", json!({"prompt": "a", "lora": 3}), "lora"),
+        ("/v1/chat/completions", json!({"messages": [], "lora": [{"id": -1, "scale": 1}]}), "lora"),
+        ("/lora-adapters", json!({"id": 0, "scale": 1}), "list"),
+        ("/lora-adapters", json!([{"id": 7, "scale": 1}]), "the adapter 7"),
+    ] {
+        let answer = server.post(path, &wrong);
+        assert_eq!(answer.status, 400, "{path} {wrong}: {}", answer.body);
+        assert!(answer.body.contains(word), "{path} {wrong}: {}", answer.body);
+    }
+    assert_eq!(plain.get("/lora-adapters").json(), json!([]));
+    let started = Server::start(&["--lora", path, "--lora-init-without-apply"]);
+    assert_eq!(started.get("/lora-adapters").json()[0]["scale"], 0.0);
+}
+
 #[test]
 fn a_text_goes_on_where_the_context_is_full_if_it_is_to() {
     let request = json!({"prompt": "Once upon a time", "n_predict": 150, "seed": 3, "ignore_eos": true,

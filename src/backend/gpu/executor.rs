@@ -167,7 +167,7 @@ impl StepRing {
     fn new(gpu: &Gpu, plans: &Plans) -> (Self, wgpu::BindGroupLayout) {
         let sizes = &plans.sizes;
         let blocks = sizes.context.div_ceil(crate::buffers::BLOCK);
-        let words = Step::max_words(sizes.max_rows(), sizes.outputs, sizes.slots(), blocks);
+        let words = Step::max_words(sizes.max_rows(), sizes.outputs, sizes.slots(), blocks, sizes.adapters);
         let slot_bytes = (words * 4).next_multiple_of(256);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.buffer("steps", slot_bytes * RING, usage);
@@ -300,7 +300,8 @@ mod tests {
         };
         let gpu = wait(Gpu::open(adapter, GpuOptions::default())).expect("a device");
         let (model, _) = Model::built_in().expect("the built-in model");
-        let sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, guesses: 0, context: 32, blocks: 1 };
+        let sizes =
+            Sizes { rows: [8, 8], outputs: 8, sequences: 1, guesses: 0, adapters: 0, context: 32, blocks: 1 };
         let can = gpu.can.clone();
         let plans = plans(&model, &can, sizes).expect("plans");
         let backend = GpuBackend::prepare(Arc::new(gpu), &can, plans, &|_| ()).expect("a device made ready");

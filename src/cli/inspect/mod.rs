@@ -2,7 +2,7 @@
 
 mod prompt;
 
-use super::{ModelArgs, open_weights, terminal, terminal::Terminal};
+use super::{ModelArgs, terminal, terminal::Terminal};
 use crate::{
     architecture::{Architecture, Rope},
     error::Result,
@@ -41,7 +41,7 @@ impl Inspect {
             let shown = prompt::Shown { html: self.html.as_deref(), json: self.json };
             return prompt::run(text, &self.model, shown, terminal);
         }
-        let model = open_weights(self.model.model.as_deref(), self.model.quantize, terminal)?;
+        let model = self.model.open_weights(terminal)?;
         let tensors = tensors(&model);
         if self.json {
             return terminal::write_json(&as_json(&model, &tensors));

@@ -15,7 +15,8 @@ use wgpt::{
     weights::{Bytes, Format, Gguf},
 };
 
-const SIZES: Sizes = Sizes { rows: [8, 8], outputs: 8, sequences: 1, context: 32, blocks: 1 };
+const SIZES: Sizes =
+    Sizes { rows: [8, 8], outputs: 8, sequences: 1, guesses: 0, adapters: 0, context: 32, blocks: 1 };
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(gguf) = Gguf::read("file", Bytes::new(bytes.to_vec())) else { return };

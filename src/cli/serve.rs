@@ -66,6 +66,10 @@ pub struct Serve {
     /// of this machine. Default: its own page alone
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     cors_origins: Vec<String>,
+    /// Hosts from which images in requests are fetched by their addresses: a list, `*` for all; never from
+    /// this machine or its network. Default: none are fetched
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    image_hosts: Vec<String>,
     /// The most tokens of an answer where a request does not say it; -1, the default: to the end of the
     /// context
     #[arg(short = 'n', long, visible_alias = "n-predict", alias = "predict", value_name = "TOKENS",
@@ -284,6 +288,7 @@ impl Serve {
             max_body: self.max_body << 20,
             api_keys,
             cors_origins: self.cors_origins.iter().map(|origin| origin.trim().to_owned()).collect(),
+            image_hosts: self.image_hosts.iter().map(|host| host.trim().to_owned()).collect(),
             max_tokens: self.max_tokens.and_then(|count| count.try_into().ok()),
             temperature: self.temperature,
             top_k: self.top_k,

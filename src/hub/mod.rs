@@ -16,6 +16,7 @@ pub use name::Name;
 use crate::error::{Error, Kind, Result};
 use cache::Repository;
 use name::Wanted;
+pub(crate) use remote::roots;
 use remote::{Remote, RemoteFile};
 use std::{
     env,

@@ -277,7 +277,7 @@ fn is_inside(path: &str) -> bool {
 }
 
 /// The trusted certificates: those in `SSL_CERT_FILE`, for networks with an inspecting proxy, else Mozilla's.
-fn roots() -> Result<RootCerts> {
+pub(crate) fn roots() -> Result<RootCerts> {
     let Some(file) = super::path_in_env("SSL_CERT_FILE") else { return Ok(RootCerts::WebPki) };
     let name = file.display();
     let pem = std::fs::read(&file)

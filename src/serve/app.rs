@@ -6,6 +6,7 @@ use super::{
     error::{ApiError, Kind, Result},
     metrics::Metrics,
     progress::Progress,
+    remote_images::RemoteImages,
     slot_prompts::SlotPrompts,
 };
 use crate::{
@@ -128,6 +129,8 @@ pub struct App {
     /// How many threads work on requests before they are sent to the engine. Each keeps what tokenizers have
     /// tokenized, up to 17 MB where words are whole texts.
     pub threads: Semaphore,
+    /// Fetches the images that requests name by an address. None: none are fetched.
+    pub remote_images: Option<Arc<RemoteImages>>,
     served: OnceLock<Served>,
     /// The number of sequences that run or wait.
     admitted: AtomicUsize,
@@ -142,8 +145,15 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(options: Options) -> Self {
-        Self {
+    /// # Errors
+    /// If the trusted certificates, for images from elsewhere, cannot be read.
+    pub fn new(options: Options) -> crate::error::Result<Self> {
+        let remote_images = match options.image_hosts.is_empty() {
+            true => None,
+            false => Some(Arc::new(RemoteImages::new(&options.image_hosts, options.max_body)?)),
+        };
+        Ok(Self {
+            remote_images,
             options,
             started: SystemTime::now(),
             threads: Semaphore::new(16),
@@ -153,7 +163,7 @@ impl App {
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             cut: tokio::sync::watch::Sender::new(false),
-        }
+        })
     }
 
     /// Makes the model available to requests.

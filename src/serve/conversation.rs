@@ -5,12 +5,13 @@ use super::{
     error::{ApiError, Result},
     fields::RunFields,
     generation::{Job, Tokens},
+    remote_images,
     sampling::SamplingFields,
 };
 use crate::{
     chat::{Message, Options},
     engine::Features,
-    image::Image,
+    image::{Image, Preprocessor},
     language_model::place,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -61,6 +62,17 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
+impl ChatMessage {
+    /// The data URIs and addresses of its images.
+    pub fn image_urls(&mut self) -> impl Iterator<Item = &mut String> {
+        let parts = match &mut self.content {
+            Some(Content::Parts(parts)) => parts.as_mut_slice(),
+            Some(Content::Text(_)) | None => &mut [],
+        };
+        parts.iter_mut().filter_map(ContentPart::image_url)
+    }
+}
+
 /// A part of a message: a text or an image.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(tag = "type")]
@@ -82,7 +94,7 @@ pub enum ContentPart {
 #[serde(untagged, expecting = "an object with an url belongs there")]
 pub enum ImageUrl {
     Object {
-        /// A data URI: `data:image/png;base64,…`
+        /// A data URI, `data:image/png;base64,…`, or an address where the server may fetch it.
         url: String,
     },
     Text(String),
@@ -108,6 +120,18 @@ impl ContentPart {
         }
     }
 
+    /// The image's data URI or address, if it is an image that has one.
+    fn image_url(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Image { image_url: ImageUrl::Object { url } | ImageUrl::Text(url) }
+            | Self::ResponsesImage { image_url: url }
+            | Self::AnthropicImage { source: ImageSource::Url { url } } => Some(url),
+            Self::Text { .. }
+            | Self::Refusal { .. }
+            | Self::AnthropicImage { source: ImageSource::Base64 { .. } } => None,
+        }
+    }
+
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text { text } => Some(text),
@@ -121,7 +145,7 @@ impl ContentPart {
 fn data_of(url: &str) -> Result<&str> {
     let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
     data.map(|(_, data)| data).ok_or_else(|| {
-        let what = "is no data URI: images are taken as data:image/png;base64,… only";
+        let what = "is neither a data URI, data:image/png;base64,…, nor an address of http";
         ApiError::field("image_url", what)
     })
 }
@@ -236,11 +260,19 @@ impl Served {
         Ok(Message { images, fields: message.fields.clone(), ..Message::new(role, content) })
     }
 
-    fn image(&self, data: &str) -> Result<Features> {
-        let Some(preprocessor) = &self.model.preprocessor else {
+    /// What makes pixels of images.
+    ///
+    /// # Errors
+    /// If the model sees none.
+    pub fn preprocessor(&self) -> Result<&Preprocessor> {
+        self.model.preprocessor.as_ref().ok_or_else(|| {
             let what = "holds an image, but this model sees none: leave it away, or take a model that does";
-            return Err(ApiError::field("messages", what));
-        };
+            ApiError::field("messages", what)
+        })
+    }
+
+    fn image(&self, data: &str) -> Result<Features> {
+        let preprocessor = self.preprocessor()?;
         let wrong = |e: &dyn std::fmt::Display| {
             ApiError::field("messages", format_args!("holds an image that cannot be read: {e}"))
         };
@@ -262,10 +294,12 @@ impl Served {
 
 /// The ids of a conversation's prompt, and where its images are.
 pub async fn prompt(app: &Arc<App>, messages: Vec<ChatMessage>, rendering: Rendering) -> Result<Tokens> {
+    let messages = remote_images::fetch(app, messages).await?;
     super::on_a_thread(app, move |served| served.prompt(&messages, &rendering)).await
 }
 
 /// A conversation's prompt as a text.
 pub async fn text(app: &Arc<App>, messages: Vec<ChatMessage>, rendering: Rendering) -> Result<String> {
+    let messages = remote_images::fetch(app, messages).await?;
     super::on_a_thread(app, move |served| Ok(served.rendered(&messages, &rendering)?.0)).await
 }

@@ -32,6 +32,7 @@ mod openapi;
 mod page;
 mod progress;
 mod prompt;
+mod remote_images;
 mod responses;
 mod routes;
 mod sampling;
@@ -75,6 +76,8 @@ pub struct Options {
     pub api_keys: Vec<String>,
     /// The origins of pages that browsers let ask this server; `*` for all. Empty: only its own page.
     pub cors_origins: Vec<String>,
+    /// The hosts that images may be fetched from; `*` for all that are public. Empty: none are fetched.
+    pub image_hosts: Vec<String>,
     /// The most tokens of an answer where a request does not say it. None: to the end of the context.
     pub max_tokens: Option<usize>,
     /// How tokens are picked where a request does not say it. None: as the model's files say.
@@ -126,7 +129,7 @@ pub fn serve(
         .enable_all()
         .build()
         .map_err(|e| crate::error::Error::run(format!("the server cannot start: {e}")).because(e))?;
-    let app = Arc::new(App::new(options));
+    let app = Arc::new(App::new(options)?);
     let outcome = runtime.block_on(async {
         let listener = connections::listen(&app.options).await?;
         listening(listener.local_addr().expect("a bound socket has an address"));

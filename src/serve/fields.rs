@@ -90,14 +90,36 @@ pub struct RunFields {
     /// much as `/lora-adapters` says.
     #[serde(default)]
     pub lora: Option<Vec<AdapterScale>>,
+    #[serde(default)]
+    #[schema(ignore)]
+    pub structured_outputs: Option<Value>,
+    #[serde(default)]
+    #[schema(ignore)]
+    pub guided_json: Option<Value>,
+    #[serde(default)]
+    #[schema(ignore)]
+    pub guided_regex: Option<Value>,
+    #[serde(default)]
+    #[schema(ignore)]
+    pub guided_choice: Option<Value>,
+    #[serde(default)]
+    #[schema(ignore)]
+    pub guided_grammar: Option<Value>,
 }
 
 impl RunFields {
     /// What they ask for.
     ///
     /// # Errors
-    /// If there is no such slot.
+    /// If there is no such slot or adapter, or if they ask for answers of a certain form, by vLLM's names.
     pub fn run(&self, served: &Served) -> Result<Run> {
+        refuse(&[
+            ("structured_outputs", &self.structured_outputs),
+            ("guided_json", &self.guided_json),
+            ("guided_regex", &self.guided_regex),
+            ("guided_choice", &self.guided_choice),
+            ("guided_grammar", &self.guided_grammar),
+        ])?;
         let slot = self.id_slot.filter(|slot| *slot != -1);
         if let Some(slot) = slot.filter(|slot| !(0..served.parallel as i64).contains(slot)) {
             let what = format!("is {slot}, but the slots are 0 to {}", served.parallel - 1);

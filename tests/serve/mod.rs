@@ -344,6 +344,18 @@ fn what_is_no_request_is_refused_in_words() {
         assert!(answer.headers.contains("x-request-id: "), "{}", answer.headers);
     }
     assert!(server.get("/slots").headers.contains("x-should-retry: false"));
+    // What asks for answers of a certain form is refused by name, in every dialect's words.
+    for field in ["grammar", "json_schema", "structured_outputs", "guided_json", "guided_choice"] {
+        for path in ["/v1/completions", "/completion", "/v1/chat/completions"] {
+            let messages = json!([{"role": "user", "content": "a"}]);
+            let answer = server.post(path, &json!({"prompt": "a", "messages": messages, field: {"a": 1}}));
+            assert_eq!(
+                (answer.status, answer.json()["error"]["param"].as_str()),
+                (400, Some(field)),
+                "{path}"
+            );
+        }
+    }
     // Connections that never finish their request hold up nobody.
     let silent: Vec<TcpStream> = (0..200)
         .map(|_| {

@@ -60,6 +60,15 @@ impl Activations {
             up: None,
         }
     }
+
+    /// What the products of adapters need, where there are any.
+    fn declare_for_adapters(&mut self, buffers: &mut Buffers, layers: &[LayerWeights]) {
+        let ranks = layers.iter().flat_map(LayerWeights::matrices).filter_map(|w| w.low_rank.as_ref());
+        let rank = ranks.map(|low_rank| low_rank.rank()).max();
+        self.low_rank = rank.map(|rank| buffers.activation("low_rank", Per::Row, rank));
+        let changed = layers.iter().map(|layer| &layer.mlp.up).filter(|up| up.low_rank.is_some());
+        self.up = changed.map(|up| up.rows).max().map(|width| buffers.activation("up", Per::Row, width));
+    }
 }
 
 /// The buffers and settings that all layers share.
@@ -106,11 +115,7 @@ pub fn decoder(
     let scores = buffers.activation("scores", Per::Target, 1);
     let weights_width = architecture.n_heads * sizes.context.min(MAX_INSIGHT_TOKENS);
     a.weights = insight.then(|| buffers.activation("attention_weights", Per::Row, weights_width));
-    let low_rank = weights.layers.iter().flat_map(LayerWeights::matrices);
-    let rank = low_rank.filter_map(|w| Some(w.low_rank.as_ref()?.rank())).max();
-    a.low_rank = rank.map(|rank| buffers.activation("low_rank", Per::Row, rank));
-    let changed = weights.layers.iter().map(|layer| &layer.mlp.up).filter(|up| up.low_rank.is_some());
-    a.up = changed.map(|up| up.rows).max().map(|width| buffers.activation("up", Per::Row, width));
+    a.declare_for_adapters(&mut buffers, &weights.layers);
     let has_vision = architecture.vision.is_some();
     let features = has_vision.then(|| buffers.activation("features", Per::Row, architecture.hidden_size));
     let mut rope_tables = Vec::new();

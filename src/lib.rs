@@ -63,7 +63,7 @@ pub mod tokenizer;
 // Image files → the pixels that a model takes.
 #[cfg(feature = "images")]
 pub mod image;
-// Checkpoints, storage formats, and matrices of weights.
+// Checkpoints, storage formats, matrices of weights, and adapters of these.
 pub mod weights;
 // A model's files → a quantised GGUF file.
 pub mod quantize;
@@ -77,7 +77,7 @@ pub mod decoder;
 pub mod plan;
 // Logits → the next token, and the probability of a given one.
 pub mod sampling;
-// The input of a model: tokens, and images that take the place of some tokens.
+// The input of a model: tokens, images that take the place of some, and the scales of adapters.
 pub mod prompt;
 // The input of one run of a plan: tokens, positions, block tables.
 pub mod step;

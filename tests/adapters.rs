@@ -3,9 +3,10 @@
 use crate::{
     models::{engine, greedy},
     passes,
-    support::{On, path},
+    support::{On, logprobs, path},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::json;
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 use wgpt::{
@@ -52,12 +53,7 @@ impl Expected {
     fn logprobs(&self, logits: &str) -> Vec<f64> {
         let tensors = SafeTensors::deserialize(&self.file).expect("safetensors");
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensors.tensor(logits).expect(logits).data());
-        let rows = values.chunks(self.vocab).zip(&self.tokens[1..]);
-        rows.map(|(row, id)| {
-            let total: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
-            f64::from(row[*id as usize]) - total.ln()
-        })
-        .collect()
+        logprobs(values.chunks(self.vocab), &self.tokens)
     }
 }
 
@@ -181,6 +177,25 @@ fn adapters_that_do_not_fit_are_refused() {
     ] {
         let refused = model.adapt(&path, 1.0).expect_err("not an adapter of this model").to_string();
         assert!(refused.contains(word), "{refused}");
+    }
+    // What changes more than two factors say.
+    let folder_of_gpt2 = folder("gpt2/first");
+    for (field, value) in [
+        ("use_dora", json!(true)),
+        ("bias", json!("all")),
+        ("init_lora_weights", json!("pissa_niter_4")),
+        ("peft_type", json!("IA3")),
+        ("alpha_pattern", json!({".*c_attn": 3})),
+    ] {
+        let changed = tempfile::tempdir().expect("a folder");
+        let name = "adapter_model.safetensors";
+        fs::copy(folder_of_gpt2.join(name), changed.path().join(name)).expect("a copy");
+        let text = fs::read(folder_of_gpt2.join("adapter_config.json")).expect("a config");
+        let mut config: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        config[field] = value;
+        fs::write(changed.path().join("adapter_config.json"), config.to_string()).expect("a file");
+        let refused = model.adapt(changed.path(), 1.0).expect_err("not plain").to_string();
+        assert!(refused.contains(field), "{refused}");
     }
 }
 

@@ -106,12 +106,17 @@ impl Fixture {
 
     /// The log-probability, in nats, that transformers gives to each token after the first.
     pub fn logprobs(&self) -> Vec<f64> {
-        let logprob = |(logits, id): (&Vec<f32>, &u32)| {
-            let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
-            f64::from(logits[*id as usize]) - total.ln()
-        };
-        self.logits.iter().zip(&self.tokens[1..]).map(logprob).collect()
+        logprobs(self.logits.iter().map(Vec::as_slice), &self.tokens)
     }
+}
+
+/// The log-probability, in nats, of each token after the first, by the logits after each, `[vocab]`.
+pub fn logprobs<'l>(logits: impl Iterator<Item = &'l [f32]>, tokens: &[u32]) -> Vec<f64> {
+    let logprob = |(logits, id): (&[f32], &u32)| {
+        let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+        f64::from(logits[*id as usize]) - total.ln()
+    };
+    logits.zip(&tokens[1..]).map(logprob).collect()
 }
 
 /// A path in ../shared, which holds larger models and may be absent.

@@ -249,7 +249,15 @@ fn of_folder(path: &Path) -> Result<BTreeMap<String, Change>> {
     if kind != "LORA" {
         return Err(config.wrong("peft_type", "of PEFT's adapters LORA is read: merge it into the model"));
     }
-    for field in ["use_dora", "lora_bias", "use_qalora", "alora_invocation_tokens", "arrow_config"] {
+    for field in [
+        "use_dora",
+        "use_bdlora",
+        "use_qalora",
+        "lora_bias",
+        "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+    ] {
         let is_off = json.get(field).is_none_or(|value| value.is_null() || value == false);
         if !is_off {
             return Err(config.wrong(field, "it is not read: merge the adapter into the model"));
@@ -257,6 +265,16 @@ fn of_folder(path: &Path) -> Result<BTreeMap<String, Change>> {
     }
     if config.str("bias")?.is_some_and(|bias| bias != "none") {
         return Err(config.wrong("bias", "changed biases are not read: merge the adapter into the model"));
+    }
+    // Others begin by taking a part out of the model's weights, which PEFT repeats when it loads the adapter.
+    if let Some(start) = json.get("init_lora_weights").and_then(|start| start.as_str())
+        && !["gaussian", "orthogonal", "eva"].contains(&start)
+    {
+        return Err(config.wrong(
+            "init_lora_weights",
+            "it changes the model's own weights: save the adapter with \
+             path_initial_model_for_weight_conversion, or merge it into the model",
+        ));
     }
     let is_rank_stable = config.bool("use_rslora", false)?;
     let alpha = config.f64("lora_alpha", 8.0)?;

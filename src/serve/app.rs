@@ -2,7 +2,7 @@
 
 use super::{
     Loaded, Options,
-    adapters::Adapters,
+    adapter_scales::AdapterScales,
     error::{ApiError, Kind, Result},
     metrics::Metrics,
     progress::Progress,
@@ -50,7 +50,7 @@ pub struct Served {
     pub weights_bytes: u64,
     pub metrics: Metrics,
     /// How much of each adapter applies where a request does not say it.
-    pub adapters: Adapters,
+    pub adapters: AdapterScales,
     /// The prompts that ran last.
     pub slot_prompts: SlotPrompts,
     /// The sequences that run, by their own numbers.
@@ -85,7 +85,7 @@ impl Served {
             metrics: Metrics::new(&name, engine.usage().blocks),
             weights_bytes: engine.weights_bytes(),
             running: Mutex::default(),
-            adapters: Adapters::new(model.adapters.iter().map(|adapter| adapter.scale).collect()),
+            adapters: AdapterScales::new(model.adapters.iter().map(|adapter| adapter.scale).collect()),
             slot_prompts: SlotPrompts::new(engine.plans().sizes.sequences as usize),
             name,
             turn_ends: template.ends(&model, &tokenizer)?,

@@ -5,7 +5,6 @@ use super::{
     error::{ApiError, Result},
     fields::RunFields,
     generation::{Job, Tokens},
-    remote_images,
     sampling::SamplingFields,
 };
 use crate::{
@@ -292,14 +291,43 @@ impl Served {
     }
 }
 
+/// Whether an image's URL is an address to fetch it from.
+fn is_remote(url: &str) -> bool {
+    let begins =
+        |scheme: &&str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    ["http://", "https://"].iter().any(|scheme| begins(scheme))
+}
+
+/// The messages with the images that they name by an address in its place.
+///
+/// # Errors
+/// InvalidRequest if an image cannot be had, or none may be fetched.
+async fn with_images(app: &Arc<App>, mut messages: Vec<ChatMessage>) -> Result<Vec<ChatMessage>> {
+    for url in messages.iter_mut().flat_map(ChatMessage::image_urls).filter(|url| is_remote(url)) {
+        app.loaded().preprocessor()?;
+        let images = app.remote_images.clone().ok_or_else(|| {
+            let what = "is an address, but this server fetches no images: send it as \
+                        data:image/png;base64,…, or start the server with --image-hosts";
+            ApiError::field("image_url", what)
+        })?;
+        let address = url.clone();
+        let fetched = tokio::task::spawn_blocking(move || images.fetch(&address)).await;
+        let bytes = fetched.unwrap_or_else(|_| Err("it broke off".to_owned())).map_err(|why| {
+            ApiError::field("image_url", format_args!("is {url}, which cannot be fetched: {why}"))
+        })?;
+        *url = format!("data:image/*;base64,{}", BASE64_STANDARD.encode(bytes));
+    }
+    Ok(messages)
+}
+
 /// The ids of a conversation's prompt, and where its images are.
 pub async fn prompt(app: &Arc<App>, messages: Vec<ChatMessage>, rendering: Rendering) -> Result<Tokens> {
-    let messages = remote_images::fetch(app, messages).await?;
+    let messages = with_images(app, messages).await?;
     super::on_a_thread(app, move |served| served.prompt(&messages, &rendering)).await
 }
 
 /// A conversation's prompt as a text.
 pub async fn text(app: &Arc<App>, messages: Vec<ChatMessage>, rendering: Rendering) -> Result<String> {
-    let messages = remote_images::fetch(app, messages).await?;
+    let messages = with_images(app, messages).await?;
     super::on_a_thread(app, move |served| Ok(served.rendered(&messages, &rendering)?.0)).await
 }

@@ -1,7 +1,7 @@
 //! Fields that several endpoints have.
 
 use super::{
-    adapters::AdapterScale,
+    adapter_scales::AdapterScale,
     app::Served,
     error::{ApiError, Result},
     generation::Run,

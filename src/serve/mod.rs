@@ -13,6 +13,7 @@
 #![allow(unused_qualifications, reason = "utoipa's macros write them")]
 
 mod access;
+mod adapter_scales;
 mod adapters;
 mod anthropic;
 mod app;

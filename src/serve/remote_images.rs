@@ -1,17 +1,10 @@
 //! Images that requests name by an address: fetched where the server was told so, and never from addresses
 //! that only this machine or its network can reach.
 
-use super::{
-    app::App,
-    conversation::ChatMessage,
-    error::{ApiError, Result},
-};
-use crate::{error::Result as WgptResult, hub};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use crate::{error::Result, hub};
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
     time::Duration,
 };
 use ureq::{
@@ -41,11 +34,11 @@ impl RemoteImages {
     ///
     /// # Errors
     /// If the trusted certificates cannot be read.
-    pub fn new(hosts: &[String], max_bytes: usize) -> WgptResult<Self> {
+    pub fn new(hosts: &[String], max_bytes: usize) -> Result<Self> {
         Self::reaching(hosts, max_bytes, is_public)
     }
 
-    fn reaching(hosts: &[String], max_bytes: usize, reaches: fn(IpAddr) -> bool) -> WgptResult<Self> {
+    fn reaching(hosts: &[String], max_bytes: usize, reaches: fn(IpAddr) -> bool) -> Result<Self> {
         let config = Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .max_redirects(REDIRECTIONS)
@@ -61,41 +54,14 @@ impl RemoteImages {
     }
 
     /// The bytes at an address. Blocks.
-    fn fetch(&self, url: &str) -> Result<Vec<u8>, String> {
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    pub fn fetch(&self, url: &str) -> Result<Vec<u8>, String> {
         let mut response = self.agent.get(url).call().map_err(|e| e.to_string())?;
         let body = response.body_mut().with_config().limit(self.max_bytes);
         body.read_to_vec().map_err(|e| e.to_string())
     }
-}
-
-/// Fetches the images that messages name by an address, and puts them in its place.
-///
-/// # Errors
-/// InvalidRequest if an image cannot be had, or none may be fetched.
-pub async fn fetch(app: &Arc<App>, mut messages: Vec<ChatMessage>) -> Result<Vec<ChatMessage>> {
-    let refused = |what: String| ApiError::field("image_url", what);
-    for url in messages.iter_mut().flat_map(ChatMessage::image_urls) {
-        let is_remote = ["http://", "https://"]
-            .iter()
-            .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
-        if !is_remote {
-            continue;
-        }
-        app.loaded().preprocessor()?;
-        let Some(images) = app.remote_images.clone() else {
-            return Err(refused(
-                "is an address, but this server fetches no images: send it as data:image/png;base64,…, or \
-                 start the server with --image-hosts"
-                    .to_owned(),
-            ));
-        };
-        let address = url.clone();
-        let fetched = tokio::task::spawn_blocking(move || images.fetch(&address)).await;
-        let bytes = fetched.unwrap_or_else(|_| Err("it broke off".to_owned()));
-        let bytes = bytes.map_err(|why| refused(format!("{url} cannot be fetched: {why}")))?;
-        *url = format!("data:image/*;base64,{}", BASE64_STANDARD.encode(bytes));
-    }
-    Ok(messages)
 }
 
 /// Finds the addresses of hosts that images may come from, also where one redirects to another.

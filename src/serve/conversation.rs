@@ -293,9 +293,8 @@ impl Served {
 
 /// Whether an image's URL is an address to fetch it from.
 fn is_remote(url: &str) -> bool {
-    let begins =
-        |scheme: &&str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    ["http://", "https://"].iter().any(|scheme| begins(scheme))
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
 /// The messages with the images that they name by an address in its place.
